@@ -1,0 +1,7 @@
+"""Adapters: a user's model, unmodified, as a `Model` that shows one of its layers."""
+
+from scorecam_jax.adapters.layers import LayerInfo as LayerInfo
+from scorecam_jax.adapters.layers import Model as Model
+from scorecam_jax.adapters.layers import list_layers as list_layers
+from scorecam_jax.adapters.linen import from_linen as from_linen
+from scorecam_jax.adapters.nnx import from_nnx as from_nnx
