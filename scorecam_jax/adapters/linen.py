@@ -9,6 +9,7 @@ import jax
 
 from scorecam_jax.adapters import layers as _layers
 from scorecam_jax.adapters.layers import Edit, LayerInfo, Path
+from scorecam_jax.trees import Static, join_arrays, split_arrays
 
 _COLLECTION = "scorecam_jax"
 
@@ -44,7 +45,7 @@ def from_linen(
             "from_linen does not take mutable=: a model is explained as it predicts. Pass what "
             "makes yours predict, for example train=False"
         )
-    arrays, static = _layers.split_arrays((args, kwargs))
+    arrays, static = split_arrays((args, kwargs))
     call = _LinenCall(module, static, _layers.parse_path(layer), dtype)
     return jax.tree_util.Partial(call, _layers.cast(variables, dtype), arrays)
 
@@ -52,7 +53,7 @@ def from_linen(
 @dataclasses.dataclass(frozen=True)
 class _LinenCall:
     module: nn.Module
-    static: _layers.Static
+    static: Static
     layer: Path | None
     dtype: Any
 
@@ -98,6 +99,6 @@ class _LinenCall:
         return list(dict.fromkeys(found))
 
     def _apply(self, variables: Any, arrays: list[Any], inputs: jax.Array, **mutable: Any) -> Any:
-        args, kwargs = _layers.join_arrays(arrays, self.static)
+        args, kwargs = join_arrays(arrays, self.static)
         inputs = _layers.cast(inputs, self.dtype)
         return self.module.apply(variables, inputs, *args, **kwargs, **mutable)
