@@ -1,0 +1,97 @@
+"""Errors about arguments: each says what was found, what was wanted and what to try."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+
+def is_traced(*values: Any) -> bool:
+    """Tell whether any value is unknown until the program runs, so that it cannot be checked."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def check_inputs(inputs: Any, channel_axis: int) -> Array:
+    """Return the inputs as an array; TypeError or ValueError if no model could take them."""
+    if not hasattr(inputs, "dtype"):
+        inputs = np.asarray(inputs)
+    if not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise TypeError(
+            f"inputs are {inputs.dtype}, wanted floating point: preprocess them as the model "
+            "expects, for example inputs.astype('float32') / 255"
+        )
+    if inputs.ndim < 3:
+        raise ValueError(
+            f"inputs have shape {inputs.shape}, wanted (batch, *spatial, channels); for a single "
+            "image add a batch axis: inputs[None]"
+        )
+    if channel_axis % inputs.ndim == 0:
+        raise ValueError("channel_axis is the batch axis 0, wanted -1 (channels last) or 1")
+    if not is_traced(inputs) and not bool(jnp.isfinite(inputs).all()):
+        raise ValueError("inputs contain NaN or infinity: look at how they were loaded or divided")
+    return jnp.asarray(inputs)
+
+
+def check_targets(targets: Any, batch: int) -> tuple[Array | None, bool]:
+    """Return targets as (batch, T) integers or None, and whether T is not the caller's axis."""
+    if targets is None:
+        return None, True
+    if not hasattr(targets, "dtype"):
+        targets = np.asarray(targets)
+    if not jnp.issubdtype(targets.dtype, jnp.integer):
+        raise TypeError(f"targets are {targets.dtype}, wanted integer class indices")
+    if targets.ndim == 0:
+        return jnp.broadcast_to(jnp.asarray(targets), (batch, 1)), True
+    if targets.ndim > 2 or targets.shape[0] != batch:
+        raise ValueError(
+            f"targets have shape {targets.shape}, wanted None, an int, ({batch},) for one class of "
+            f"each of the {batch} inputs, or ({batch}, T) for T classes of each"
+        )
+    targets = jnp.asarray(targets)
+    return (targets[:, None], True) if targets.ndim == 1 else (targets, False)
+
+
+def check_classes(targets: Any, classes: int) -> None:
+    """ValueError if a known target is not a class."""
+    if (
+        not is_traced(targets)
+        and targets.size
+        and not (int(targets.min()) >= 0 and int(targets.max()) < classes)
+    ):
+        raise ValueError(
+            f"targets {np.unique(targets).tolist()} are not all classes of this model, which has "
+            f"{classes}: 0 to {classes - 1}"
+        )
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """ValueError unless None or positive."""
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, wanted None or at least 1")
+
+
+def check_channels(count: int, available: int) -> None:
+    """ValueError if more channels are asked for than there are, or none."""
+    if not 1 <= count <= available:
+        raise ValueError(
+            f"channels={count}, but the layer has {available}: wanted 1 to {available}, or None "
+            "for all of them"
+        )
+
+
+def check_activations(activations: Any, inputs: Array) -> None:
+    """ValueError if activations do not have the inputs' rank and batch."""
+    shape = getattr(activations, "shape", None)
+    if shape is None:
+        raise TypeError(
+            f"the model returned {type(activations).__name__} as activations, wanted one array "
+            "(batch, *grid, channels): a model returns (outputs, activations)"
+        )
+    if len(shape) != inputs.ndim or shape[0] != inputs.shape[0]:
+        raise ValueError(
+            f"the layer's activations have shape {shape}, wanted rank {inputs.ndim} like the "
+            f"inputs {inputs.shape}: (batch, *grid, channels). Name a layer before the spatial "
+            "axes are pooled away; for tokens pass grid=(height, width) to the adapter"
+        )

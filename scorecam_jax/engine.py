@@ -1,0 +1,166 @@
+"""Scoring masked inputs, a chunk at a time."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from scorecam_jax import masks as _masks
+from scorecam_jax.trees import join_arrays, split_arrays
+
+Render = Callable[[Float[Array, "n *grid"], Sequence[int]], Float[Array, "n *spatial"]]
+
+
+def score_masks(
+    model: Callable[..., Any],
+    inputs: Float[Array, "batch ..."],
+    masks: Float[Array, "batch *grid channels"],
+    render: Render,
+    *,
+    score: Callable[..., Any],
+    targets: Int[Array, "batch targets"],
+    baseline: Any = 0.0,
+    batch_size: int | None = None,
+    channel_axis: int = -1,
+    mesh: Mesh | None = None,
+    remat: bool = False,
+) -> Float[Array, "batch targets channels"]:
+    """Score each input under each of its masks.
+
+    Full-size masks and masked inputs exist for `batch_size` pairs of (input, mask) at a time. A
+    mask that is zero everywhere shows only the baseline, so all of an input's empty masks share
+    one score, computed once, and the loop over chunks stops after the last pair that needs a pass
+    of its own. Under `vmap` the shapes leave no choice and every pair is scored.
+
+    Args:
+        model: `inputs -> (outputs, activations)`.
+        inputs: (B, *spatial, C), floating point.
+        masks: (B, *grid, K), at any resolution.
+        render: turns a chunk of masks (n, *grid) into full-size masks (n, *spatial) in [0, 1];
+            a zero mask must stay zero.
+        score: outputs -> (n, classes).
+        targets: (B, T), the classes to read from each input's scores.
+        baseline: what shows where the mask is 0; broadcasts against `inputs`.
+        batch_size: masked inputs per pass; None: `default_batch_size()`.
+        channel_axis: where the channels of `inputs` are.
+        mesh: the pairs are split over all of its devices.
+        remat: recompute the masked passes in the backward pass instead of storing them.
+
+    Returns:
+        The targets' scores, (B, T, K), in float32 or wider.
+    """
+    batch, channels = masks.shape[0], masks.shape[-1]
+    spatial = spatial_shape(inputs, channel_axis)
+    maps = jnp.moveaxis(masks, -1, 1).reshape(batch * channels, *masks.shape[1:-1])
+    baseline = jnp.asarray(baseline, inputs.dtype)
+    baseline = baseline.reshape((1,) * (inputs.ndim - baseline.ndim) + baseline.shape)
+    arrays, static = split_arrays((model, score, render))
+
+    def score_pairs(arrays, pairs, inputs, baseline, maps, targets):  # type: ignore[no-untyped-def]
+        model, score, render = join_arrays(arrays, static)
+        image = pairs // channels
+        shown = _masks.apply_masks(
+            _rows(inputs, image), render(maps[pairs], spatial), _rows(baseline, image), channel_axis
+        )
+        outputs, _ = model(shown)
+        return select(class_scores(score, outputs, len(pairs)), targets[image])
+
+    operands = (inputs, baseline, maps, targets)
+    run = jax.checkpoint(score_pairs) if remat else score_pairs
+    total = batch * channels
+    devices = 1 if mesh is None else mesh.size
+    size = min(batch_size or default_batch_size(), -(-total // devices))
+    if mesh is None and total <= size:
+        flat = run(arrays, jnp.arange(total), *operands)
+        return jnp.moveaxis(flat.reshape(batch, channels, -1), 1, 2)
+
+    live = _masks.is_live(masks)
+    needed = live | (jnp.cumsum(~live, 1) == 1)  # the first empty mask speaks for the others
+    order = jnp.argsort(~needed.reshape(-1), stable=True)
+    chunks = -(-total // (size * devices))
+    padded = jnp.resize(order, (chunks, size, devices))
+    # Pairs go round the devices like cards, so that each gets its share of the live ones.
+    due = (jnp.arange(chunks) * size * devices < needed.sum())[:, None]
+
+    def loop(arrays, pairs, due, *operands):  # type: ignore[no-untyped-def]
+        pairs, due = pairs[..., 0], due[..., 0]
+        if chunks == 1:
+            return run(arrays, pairs[0], *operands)[None, :, None]
+        result = jax.eval_shape(run, arrays, pairs[0], *operands)
+
+        def step(carry, chunk):  # type: ignore[no-untyped-def]
+            pairs, due = chunk
+            scored = jax.lax.cond(
+                due,
+                lambda pairs: run(arrays, pairs, *operands),
+                lambda pairs: jnp.zeros(result.shape, result.dtype),
+                pairs,
+            )
+            return carry, scored
+
+        return jax.lax.scan(step, None, (pairs, due))[1][:, :, None]
+
+    if mesh is not None:
+        whole, split = PartitionSpec(), PartitionSpec(None, None, mesh.axis_names)
+        loop = jax.shard_map(
+            loop,
+            mesh=mesh,
+            in_specs=(whole, split, PartitionSpec(None, None), *[whole] * len(operands)),
+            out_specs=split,
+            check_vma=False,
+        )
+    ordered = loop(arrays, padded, due, *operands).reshape(chunks * size * devices, -1)[:total]
+    scores = ordered[jnp.argsort(order)].reshape(batch, channels, -1)
+    spokesman = jnp.take_along_axis(scores, jnp.argmin(live, 1)[:, None, None], 1)
+    return jnp.moveaxis(jnp.where(live[..., None], scores, spokesman), 1, 2)
+
+
+def default_batch_size() -> int:
+    """Masked inputs per pass: few where caches are small, many where there are cores to fill."""
+    return 8 if jax.default_backend() == "cpu" else 128
+
+
+def spatial_shape(inputs: Any, channel_axis: int) -> tuple[int, ...]:
+    """Return the sizes of the spatial axes: all but the first and the channels'."""
+    shape = list(inputs.shape)
+    del shape[channel_axis]
+    return tuple(shape[1:])
+
+
+def class_scores(
+    score: Callable[..., Any], outputs: Any, batch: int
+) -> Float[Array, "batch classes"]:
+    """Apply `score` to the outputs in float32 or wider.
+
+    Raises:
+        ValueError: the result is not (batch, classes).
+    """
+    scores = score(jax.tree.map(in_full_precision, outputs))
+    shape = getattr(scores, "shape", type(scores).__name__)
+    if not hasattr(scores, "shape") or len(shape) != 2 or shape[0] != batch:
+        raise ValueError(
+            f"score(outputs) gave {shape}, wanted (N, classes) = ({batch}, ...); pass a score "
+            "function that reduces your model's outputs to one row of class scores an input"
+        )
+    return scores
+
+
+def select(
+    scores: Float[Array, "n classes"], targets: Int[Array, "n targets"]
+) -> Float[Array, "n targets"]:
+    """Return each row's scores of its targets."""
+    return jnp.take_along_axis(scores, targets, 1, mode="clip")
+
+
+def in_full_precision(values: Any) -> Any:
+    """Widen a floating-point array narrower than float32 to float32."""
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        return values
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def _rows(values: Array, rows: Int[Array, " n"]) -> Array:
+    return values if values.shape[0] == 1 else values[rows]

@@ -1,0 +1,200 @@
+"""What is published under the name Score-CAM, as data: each variant is a tuple of pure functions.
+
+Compose your own from the steps in `masks` and `weights`:
+
+>>> from scorecam_jax import weights
+>>> relative = OFFICIAL._replace(weigh=weights.increase_of_confidence)
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from scorecam_jax import combine, masks, weights
+from scorecam_jax.engine import Render
+
+Masks = Float[Array, "..."]
+Maps = Float[Array, "batch *grid channels"]
+Sums = Float[Array, "batch targets *grid"]
+Heatmap = Float[Array, "batch targets *spatial"]
+
+
+class Variant(NamedTuple):
+    """The steps of a Score-CAM. Hashable as long as its functions are, so `jit` can key on it.
+
+    Attributes:
+        prepare: activations (B, *grid, K) -> maps (B, *grid, K). A map that this makes zero
+            everywhere is an empty mask: what a constant channel gets is decided here.
+        render: (maps (n, *grid), shape) -> masks (n, *shape). Zero maps must stay zero.
+        score: outputs -> (N, classes), unless the caller names another.
+        weigh: (scores, live, empty) -> weights; see `scorecam_jax.weights`.
+        combine: (activations, maps, weights, render, shape) -> sums (B, T, *grid or *shape).
+        finish: (sums, shape) -> heatmap (B, T, *shape) in [0, 1].
+    """
+
+    prepare: Callable[[Maps], Maps]
+    render: Render
+    score: Callable[[Any], Any]
+    weigh: Callable[..., Float[Array, "b t k"]]
+    combine: Callable[..., Sums]
+    finish: Callable[[Sums, Sequence[int]], Heatmap]
+
+
+def _as_they_are(values: Any) -> Any:
+    return values
+
+
+def _from_minimum(activations: Maps) -> Maps:
+    # Min-max normalisation does not see the shift, and a constant map becomes exactly zero.
+    return activations - activations.min(tuple(range(1, activations.ndim - 1)), keepdims=True)
+
+
+def _normalized(activations: Maps) -> Maps:
+    last = jnp.moveaxis(activations, -1, 1)
+    return jnp.moveaxis(masks.normalize(last, last.ndim - 2, eps=1e-8), 1, -1)
+
+
+def _up_then_normalize(maps: Masks, shape: Sequence[int]) -> Masks:
+    return masks.normalize(masks.resize(maps, shape), len(shape))
+
+
+def _aligned_then_normalize(maps: Masks, shape: Sequence[int], *, eps: float) -> Masks:
+    return masks.normalize(masks.resize_aligned(maps, shape), len(shape), eps)
+
+
+def _up_then_divide_by_range(maps: Masks, shape: Sequence[int]) -> Masks:
+    # Whether a map is constant shows before resizing: afterwards rounding may hide it.
+    low, high = masks.value_range(maps, len(shape))
+    resized = masks.resize(maps, shape)
+    bottom, top = masks.value_range(resized, len(shape))
+    return resized / jnp.where(low == high, 1, top - bottom)
+
+
+def _rectify_divide_by_maximum_resize(sums: Sums, shape: Sequence[int]) -> Heatmap:
+    sums = jax.nn.relu(sums)
+    rank = len(shape)
+    return masks.resize(masks.divide(sums, masks.value_range(sums, rank)[1]), shape)
+
+
+def _rectify_normalize_resize(sums: Sums, shape: Sequence[int]) -> Heatmap:
+    return masks.resize(masks.normalize(jax.nn.relu(sums), len(shape), eps=1e-8), shape)
+
+
+def _rectify_scale_resize_scale(sums: Sums, shape: Sequence[int]) -> Heatmap:
+    def scale(maps: Array) -> Array:
+        low, high = masks.value_range(maps, len(shape))
+        return (maps - low) / (1e-7 + high - low)
+
+    return scale(masks.resize(scale(jax.nn.relu(sums)), shape))
+
+
+def _rectify_resize_aligned_normalize(sums: Sums, shape: Sequence[int]) -> Heatmap:
+    resized = masks.resize_aligned(jax.nn.relu(sums), shape)
+    return masks.normalize(resized, len(shape), eps=1e-7)
+
+
+OFFICIAL = Variant(
+    prepare=_from_minimum,
+    render=_up_then_normalize,
+    score=jax.nn.softmax,
+    weigh=weights.score_of_live,
+    combine=combine.sum_activations,
+    finish=combine.resize_rectify_normalize,
+)
+"""The authors' code, github.com/haofanwang/Score-CAM.
+
+H_k = s(Up(A_k)); w_k = softmax(f(X ∘ H_k))_c, 0 for a constant map; s(ReLU(Σ w_k Up(A_k))).
+Where the original returns None, because the sum is constant, this returns zeros.
+"""
+
+PAPER = OFFICIAL._replace(score=_as_they_are, weigh=weights.softmax_over_channels)
+"""Algorithm 1 of the paper (arXiv 1910.01279v2), whose scores are logits.
+
+w = softmax over k of (f(X ∘ H_k)_c - f(X_b)_c), an empty mask's included; finished as OFFICIAL.
+"""
+
+YISKW713 = Variant(
+    prepare=jax.nn.relu,
+    render=_up_then_divide_by_range,
+    score=jax.nn.softmax,
+    weigh=weights.score_itself,
+    combine=combine.sum_masks,
+    finish=combine.resize_rectify_normalize,
+)
+"""github.com/yiskw713/ScoreCAM.
+
+U_k = Up(ReLU(A_k)); H_k = U_k / (max U_k − min U_k), U_k itself if it is constant;
+w_k = softmax(f(X ∘ H_k))_c; s(ReLU(Σ w_k H_k)).
+Where the original returns NaN, because the sum is zero everywhere, this returns zeros.
+"""
+
+TABAYASHI = Variant(
+    prepare=_as_they_are,
+    render=_up_then_divide_by_range,
+    score=jax.nn.softmax,
+    weigh=weights.score_itself,
+    combine=combine.sum_activations,
+    finish=_rectify_divide_by_maximum_resize,
+)
+"""github.com/tabayashi0117/Score-CAM; with `channels=n`, its Faster-Score-CAM with `max_N=n`.
+
+H_k = U_k / (max U_k − min U_k), U_k itself if it is constant, U_k = Up(A_k);
+w_k = softmax(f(X ∘ H_k))_c; R = ReLU(Σ w_k A_k); R / max R, then resized to the input.
+"""
+
+PYTORCH_GRAD_CAM = Variant(
+    prepare=_from_minimum,
+    render=functools.partial(_aligned_then_normalize, eps=1e-8),
+    score=_as_they_are,
+    weigh=weights.softmax_over_channels,
+    combine=combine.sum_activations,
+    finish=_rectify_scale_resize_scale,
+)
+"""`ScoreCAM` of the package grad-cam 1.5 (github.com/jacobgil/pytorch-grad-cam), on logits.
+
+H_k = s(Up(A_k)) with aligned corners and eps 1e-8; w = softmax over k of f(X ∘ H_k)_c, constant
+maps included; R = ReLU(Σ w_k A_k), scaled to [0, 1] with eps 1e-7, resized, and scaled again.
+"""
+
+TORCHCAM = Variant(
+    prepare=_normalized,
+    render=masks.resize,
+    score=_as_they_are,
+    weigh=weights.softmax_over_channels,
+    combine=combine.sum_activations,
+    finish=_rectify_normalize_resize,
+)
+"""`ScoreCAM` of the package torchcam 0.4 and 0.5 (github.com/frgfm/torch-cam), on logits.
+
+H_k = Up(s(A_k)), normalised *before* resizing, eps 1e-8; w = softmax over k of f(X ∘ H_k)_c,
+constant maps included; s(ReLU(Σ w_k A_k)) with eps 1e-8, then resized to the input.
+"""
+
+TF_KERAS_VIS = Variant(
+    prepare=_from_minimum,
+    render=functools.partial(_aligned_then_normalize, eps=1e-7),
+    score=jax.nn.softmax,
+    weigh=weights.score_itself,
+    combine=combine.sum_activations,
+    finish=_rectify_resize_aligned_normalize,
+)
+"""`Scorecam` of the package tf-keras-vis 0.8 (github.com/keisen/tf-keras-vis).
+
+H_k = s(Up(A_k)) with aligned corners and eps 1e-7; w_k = softmax(f(X ∘ H_k))_c, constant maps
+included; s(Up(ReLU(Σ w_k A_k))) with aligned corners and eps 1e-7. `channels=n` is its `max_N=n`.
+"""
+
+BY_NAME = {
+    "official": OFFICIAL,
+    "paper": PAPER,
+    "yiskw713": YISKW713,
+    "tabayashi": TABAYASHI,
+    "pytorch-grad-cam": PYTORCH_GRAD_CAM,
+    "torchcam": TORCHCAM,
+    "tf-keras-vis": TF_KERAS_VIS,
+}
+"""The variants under the names that the command line takes."""

@@ -1,0 +1,44 @@
+"""From scores to weights. Pure functions `(scores, live, empty) -> weights`.
+
+`scores` (B, T, K) is the target's score under each mask, `live` (B, 1, K) tells which masks show
+anything, `empty` (B, T, 1) is the score of a mask that shows nothing (the baseline's). Weights are
+(B, T, K).
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def score_itself(
+    scores: Float[Array, "b t k"], live: Bool[Array, "b 1 k"], empty: Float[Array, "b t 1"]
+) -> Float[Array, "b t k"]:
+    """Weight each channel by its score, an empty mask's included."""
+    return scores
+
+
+def score_of_live(
+    scores: Float[Array, "b t k"], live: Bool[Array, "b 1 k"], empty: Float[Array, "b t 1"]
+) -> Float[Array, "b t k"]:
+    """Weight each channel by its score, and constant channels, whose masks are empty, by 0."""
+    return jnp.where(live, scores, 0)
+
+
+def increase_of_confidence(
+    scores: Float[Array, "b t k"], live: Bool[Array, "b 1 k"], empty: Float[Array, "b t 1"]
+) -> Float[Array, "b t k"]:
+    """Weight each channel by how far its score exceeds the baseline's.
+
+    Source: Score-CAM, Eqs. 6 to 8: C(A_k) = f(X ∘ H_k) − f(X_b).
+    """
+    return scores - empty
+
+
+def softmax_over_channels(
+    scores: Float[Array, "b t k"], live: Bool[Array, "b 1 k"], empty: Float[Array, "b t 1"]
+) -> Float[Array, "b t k"]:
+    """Softmax of the scores over the channels; the baseline's score cancels.
+
+    Source: Score-CAM, Algorithm 1: α = softmax(S), S_k = f(M_k) − f(X_b).
+    """
+    return jax.nn.softmax(scores, axis=-1)
