@@ -1,0 +1,7 @@
+"""Classifiers to explain: their networks, weights and photographs' way in and out."""
+
+from scorecam_jax.models.checkpoint import load_checkpoint
+from scorecam_jax.models.preprocess import Preprocess, as_rgb
+from scorecam_jax.models.registry import Classifier, load, names
+
+__all__ = ["Classifier", "Preprocess", "as_rgb", "load", "load_checkpoint", "names"]

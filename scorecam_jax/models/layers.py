@@ -1,0 +1,193 @@
+"""The two layers the bundled networks are made of, and how a checkpoint fills them."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Num
+
+
+class Conv(nnx.Module):
+    """A 2-D convolution with bias and activation, channels last.
+
+    The batch norm that follows the convolution in the published network is folded into its
+    weights when a checkpoint is read: `source` names the convolution's entries there and, if
+    there is one, the batch norm's.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        stride: int = 1,
+        padding: str | int = "SAME",
+        depthwise: bool = False,
+        activation: Callable[[jax.Array], jax.Array] | None = None,
+        source: tuple[str, ...],
+        epsilon: float = 1e-5,
+        rngs: nnx.Rngs,
+    ):
+        shape = (size, size, 1 if depthwise else inputs, outputs)
+        self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), shape))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+        self.stride = stride
+        self.padding = padding
+        self.depthwise = depthwise
+        self.activation = activation
+        self.source = source
+        self.epsilon = epsilon
+
+    def __call__(
+        self, x: Float[Array, "batch height width inputs"]
+    ) -> Float[Array, "batch rows columns outputs"]:
+        """The activations; rows and columns are height and width by the stride."""
+        kernel = self.kernel[...]
+        dtype = jnp.result_type(x, kernel)
+        x, kernel = x.astype(dtype), kernel.astype(dtype)
+        if self.depthwise:
+            x = _depthwise(x, kernel, self.stride)
+        elif kernel.shape[:2] == (1, 1) and self.stride == 1:
+            x = x @ kernel[0, 0]  # on a CPU faster than the convolution it equals
+        else:
+            x = _convolve(x, kernel, self.stride, self.padding)
+        x = x + self.bias[...].astype(dtype)[None, None, None]
+        return x if self.activation is None else self.activation(x)
+
+
+class Linear(nnx.Module):
+    """A matrix product with bias; `source` names its entries in a checkpoint."""
+
+    def __init__(self, inputs: int, outputs: int, *, source: tuple[str, ...], rngs: nnx.Rngs):
+        self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), (inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+        self.source = source
+
+    def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
+        """The product, with the bias added."""
+        return x @ self.kernel[...] + self.bias[...][None]
+
+
+def _convolve(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: str | int, groups: int = 1
+) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        padding if isinstance(padding, str) else [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Each channel's own convolution, padded as TensorFlow's SAME.
+
+    XLA's grouped convolution is about ten times slower on a CPU than the sum of shifted products
+    that defines it; accelerators have kernels for it. The choice is made where the program is
+    compiled, not where it is traced, so that it follows the arrays' device.
+    """
+
+    def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        size = kernel.shape[0]
+        pads = lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
+        height, width = (-(-n // stride) for n in x.shape[1:3])
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        products = (
+            x[:, i : i + stride * height : stride, j : j + stride * width : stride]
+            * kernel[None, None, i, j]
+            for i in range(size)
+            for j in range(size)
+        )
+        return sum(products, start=jnp.zeros((), x.dtype))
+
+    def grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return _convolve(x, kernel, stride, "SAME", groups=x.shape[-1])
+
+    return lax.platform_dependent(x, kernel, cpu=shifted, default=grouped)
+
+
+def from_checkpoint(
+    make: Callable[[nnx.Rngs], nnx.Module], checkpoint: Mapping[str, Num[np.ndarray, "..."]]
+) -> nnx.Module:
+    """Build a network whose layers hold a checkpoint's weights.
+
+    Args:
+        make: builds the network; its weights are never computed.
+        checkpoint: PyTorch's tensors by name (convolutions OIHW), as `load_checkpoint` returns.
+
+    Raises:
+        ValueError: names the entries that are missing, left over or of another shape.
+    """
+    model = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    reader = _Reader(checkpoint)
+    for _, layer in nnx.iter_modules(model):
+        if isinstance(layer, Conv):
+            _fill_conv(layer, reader)
+        elif isinstance(layer, Linear):
+            inputs, outputs = layer.kernel.shape
+            (name,) = layer.source
+            layer.kernel = nnx.Param(jnp.asarray(reader(f"{name}.weight", (outputs, inputs)).T))
+            layer.bias = nnx.Param(jnp.asarray(reader(f"{name}.bias", (outputs,))))
+    reader.check(type(model).__name__)
+    return model
+
+
+def _fill_conv(layer: Conv, reader: "_Reader") -> None:
+    height, width, inputs, outputs = layer.kernel.shape
+    conv, *norm = layer.source
+    kernel = reader(f"{conv}.weight", (outputs, inputs, height, width)).transpose(2, 3, 1, 0)
+    if norm:
+        scale, shift, mean, variance = (
+            reader(f"{norm[0]}.{key}", (outputs,))
+            for key in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = scale / np.sqrt(variance + layer.epsilon)
+        kernel, bias = kernel * scale, shift - mean * scale
+    else:
+        bias = reader(f"{conv}.bias", (outputs,))
+    layer.kernel = nnx.Param(jnp.asarray(kernel, jnp.float32))
+    layer.bias = nnx.Param(jnp.asarray(bias, jnp.float32))
+
+
+class _Reader:
+    """Hands out a checkpoint's entries and keeps account of what does not fit."""
+
+    def __init__(self, checkpoint: Mapping[str, np.ndarray]):
+        self.checkpoint = checkpoint
+        # A counter of training steps, of no use in evaluation.
+        self.unread = {name for name in checkpoint if not name.endswith("num_batches_tracked")}
+        self.missing: list[str] = []
+        self.misshapen: list[str] = []
+
+    def __call__(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        self.unread.discard(name)
+        value = self.checkpoint.get(name)
+        if value is None:
+            self.missing.append(name)
+        elif value.shape != shape:
+            self.misshapen.append(f"{name} is {value.shape}, wanted {shape}")
+        else:
+            return value.astype(np.float32)
+        return np.zeros(shape, np.float32)
+
+    def check(self, network: str) -> None:
+        found: list[str] = []
+        for complaint, names in (
+            ("missing", self.missing),
+            ("left over", sorted(self.unread)),
+            ("of another shape", self.misshapen),
+        ):
+            if names:
+                more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+                found.append(f"{complaint}: {', '.join(names[:5])}{more}")
+        if found:
+            raise ValueError(
+                f"the checkpoint does not fit {network}; {'; '.join(found)}. "
+                "Is it another architecture's, or named differently?"
+            )
