@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from flax import nnx
+from PIL import Image
 
 from scorecam_jax.models.checkpoint import load_checkpoint
 from scorecam_jax.models.efficientnet_lite import EfficientNetLite0
 from scorecam_jax.models.layers import from_checkpoint
 from scorecam_jax.models.preprocess import Preprocess
+from scorecam_jax.models.resnet import resnet18, resnet50
+from scorecam_jax.models.vgg import VGG16, torchvision_names
 
 
 class Classifier(NamedTuple):
@@ -40,8 +44,16 @@ class _Entry(NamedTuple):
     layer: str
     preprocess: Preprocess
     package: tuple[str, str, str] | None = None  # module, file and sha256 of packaged weights
-    source: str = ""  # where to get the weights otherwise
+    rename: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
 
+
+_TORCHVISION = Preprocess(
+    (224, 224),
+    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
+    std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
+    zoom=224 / 256,
+    resample=Image.Resampling.BILINEAR,
+)
 
 _MODELS = {
     "efficientnet_lite0": _Entry(
@@ -55,6 +67,11 @@ _MODELS = {
             "models/efficientnet-lite0-57934424.pth",
             "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
+    ),
+    "resnet18": _Entry(resnet18, "layer4", _TORCHVISION),
+    "resnet50": _Entry(resnet50, "layer4", _TORCHVISION),
+    "vgg16": _Entry(
+        lambda rngs: VGG16(rngs=rngs), "features_29", _TORCHVISION, rename=torchvision_names
     ),
 }
 
@@ -97,11 +114,13 @@ def load(
     if weights is None:
         if entry.package is None:
             raise ValueError(
-                f"{name} comes without weights: pass a checkpoint, "
-                f"load({name!r}, weights='FILE'). {entry.source}"
+                f"{name} comes without weights, and nothing is downloaded: pass a file, "
+                f"load({name!r}, weights='{name}.pth'). torchvision publishes them (the URL is "
+                f"in torchvision.models, the weights of {name}), and so does timm on the "
+                "Hugging Face Hub (model.safetensors)"
             )
         weights = _packaged(*entry.package)
-    network = from_checkpoint(entry.make, load_checkpoint(weights))
+    network = from_checkpoint(entry.make, entry.rename(load_checkpoint(weights)))
     model = from_nnx(network, layer or entry.layer)
     return Classifier(model, entry.preprocess, _labels(), entry.preprocess.size)
 

@@ -234,7 +234,7 @@ def test_damaged_bytes_never_escape_as_other_errors(tmp_path, format_):
     path = write(format_, tmp_path / "a.pth", root, {"0": np.ones(4, np.float32)})
     whole = path.read_bytes()
     for place in range(0, len(whole)):
-        for value in (0x00, 0x2E, 0xFF):
+        for value in (0x00, 0xFF):
             path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
             try:
                 loaded = load_checkpoint(path)
