@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from scorecam_jax.checks import check_edit
 from scorecam_jax.engine import class_scores, select
 
 
@@ -54,6 +55,7 @@ class Gradient:
         channel_axis: int,
     ) -> Float[Array, "batch channels"]:
         """Return each channel's first-order effect on the targets' scores."""
+        check_edit(model)
         tap = jnp.zeros_like(jnp.moveaxis(activations, -1, channel_axis))
 
         def target_scores(tap: Array) -> Array:

@@ -1,5 +1,6 @@
 """Errors about arguments: each says what was found, what was wanted and what to try."""
 
+import inspect
 from typing import Any
 
 import jax
@@ -79,6 +80,22 @@ def check_channels(count: int, available: int) -> None:
             f"channels={count}, but the layer has {available}: wanted 1 to {available}, or None "
             "for all of them"
         )
+
+
+def check_edit(model: Any) -> None:
+    """TypeError if the model cannot take `edit`."""
+    try:
+        signature = inspect.signature(model)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, edit=None)
+    except TypeError:
+        raise TypeError(
+            f"this method needs a model that takes edit, and {signature} does not: make the model "
+            "with an adapter such as from_linen, or give the function an argument edit=None, to "
+            "be applied to the activations where they arise"
+        ) from None
 
 
 def check_activations(activations: Any, inputs: Array) -> None:

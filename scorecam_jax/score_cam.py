@@ -2,43 +2,21 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
 from scorecam_jax import checks
 from scorecam_jax.channels import Deviation, Gradient
 from scorecam_jax.engine import class_scores, in_full_precision, score_masks, spatial_shape
 from scorecam_jax.masks import is_live
-from scorecam_jax.trees import join_arrays, split_arrays
+from scorecam_jax.method import Explanation, explain
+from scorecam_jax.trees import join_arrays
 from scorecam_jax.variants import OFFICIAL, Variant
-
-
-class Explanation(NamedTuple):
-    """What the network looked at, and how that was found.
-
-    Axes: B inputs, T targets (absent if `targets` was None, an int or (B,)), K channels.
-
-    Attributes:
-        heatmap: (B, [T,] *spatial), in [0, 1], at the input's size. All zero where the weighted
-            sum is nowhere positive.
-        weights: (B, [T,] K), what each activation map was multiplied by.
-        scores: (B, [T,] K), the target's score under each mask; 0 for channels not chosen.
-        activations: the layer's output, as the model gave it.
-        outputs: the model's outputs on the unmasked inputs.
-        targets: (B, [T]), the classes explained.
-    """
-
-    heatmap: Float[Array, "batch *targets_and_spatial"]
-    weights: Float[Array, "batch *targets channels"]
-    scores: Float[Array, "batch *targets channels"]
-    activations: Any
-    outputs: Any
-    targets: Int[Array, "batch *targets"]
 
 
 def score_cam(
@@ -93,28 +71,14 @@ def score_cam(
     >>> explanation.heatmap.shape, explanation.weights.shape
     ((1, 3), (1, 3))
     """
-    inputs = checks.check_inputs(inputs, channel_axis)
-    targets, squeeze = checks.check_targets(targets, inputs.shape[0])
     checks.check_batch_size(batch_size)
     if isinstance(channels, int | np.integer):
         channels = Deviation(int(channels))
-    arrays, static = split_arrays((model, score or variant.score))
-    explain = functools.partial(
-        _score_cam, static=static, variant=variant, channels=channels, batch_size=batch_size,
-        channel_axis=channel_axis, mesh=mesh, remat=remat,
+    return explain(
+        _score_cam, (model, score or variant.score), inputs, targets, baseline,
+        variant=variant, channels=channels, batch_size=batch_size, channel_axis=channel_axis,
+        mesh=mesh, remat=remat,
     )  # fmt: skip
-    if targets is not None and not checks.is_traced(targets):
-        # The trace that tells the number of classes is the one the call below runs.
-        _, confidence = jax.eval_shape(explain, arrays, inputs, targets, baseline)
-        checks.check_classes(targets, confidence.shape[1])
-    explanation, _ = explain(arrays, inputs, targets, baseline)
-    if not squeeze:
-        return explanation
-    single = {name: getattr(explanation, name)[:, 0] for name in _WITH_TARGETS}
-    return explanation._replace(**single)
-
-
-_WITH_TARGETS = ("heatmap", "weights", "scores", "targets")
 
 
 @functools.partial(
