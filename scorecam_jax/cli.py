@@ -386,7 +386,7 @@ def _explain(
     page = sheet(panels, titles)
     lossy = job.output.suffix.lower() in (".jpg", ".jpeg", ".webp")
     # Pillow's own level of compression takes three times as long for a tenth of the size.
-    how = {"quality": 92} if lossy else {"compress_level": 3}
+    how: dict[str, Any] = {"quality": 92} if lossy else {"compress_level": 3}
     save(job.output, lambda path: page.save(path, **how))
     if job.map:
         save(job.map, lambda path: np.save(path, heatmaps))
