@@ -98,14 +98,19 @@ def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
         size = kernel.shape[0]
         pads = lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
         height, width = (-(-n // stride) for n in x.shape[1:3])
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        # Without the barrier XLA sees through the padding for some of the products, and computes
+        # the activation before it once more for them.
+        padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), *pads, (0, 0))))
+        exact = jnp.promote_types(x.dtype, jnp.float32)
         products = (
-            x[:, i : i + stride * height : stride, j : j + stride * width : stride]
-            * kernel[None, None, i, j]
+            padded[:, i : i + stride * height : stride, j : j + stride * width : stride].astype(
+                exact
+            )
+            * kernel[None, None, i, j].astype(exact)
             for i in range(size)
             for j in range(size)
         )
-        return sum(products, start=jnp.zeros((), x.dtype))
+        return sum(products, start=jnp.zeros((), exact)).astype(x.dtype)
 
     def grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return _convolve(x, kernel, stride, "SAME", groups=x.shape[-1])
