@@ -1,5 +1,8 @@
 """Adapters: a user's model, unmodified, as a `Model` that shows one of its layers."""
 
+from scorecam_jax.adapters.equinox import from_equinox as from_equinox
+from scorecam_jax.adapters.haiku import from_haiku as from_haiku
+from scorecam_jax.adapters.keras import from_keras as from_keras
 from scorecam_jax.adapters.layers import LayerInfo as LayerInfo
 from scorecam_jax.adapters.layers import Model as Model
 from scorecam_jax.adapters.layers import list_layers as list_layers

@@ -1,0 +1,126 @@
+"""Models written in Equinox."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from scorecam_jax.adapters.layers import Layers, require, show
+from scorecam_jax.adapters.marks import Path, marked_class
+from scorecam_jax.adapters.tokens import Grid
+from scorecam_jax.trees import Static, join_arrays, split_arrays
+
+
+def from_equinox(
+    model: Any,
+    layer: Layers | Callable[[Any], Any] = None,
+    *args: Any,
+    state: Any = None,
+    dtype: Any = None,
+    grid: Grid | None = None,
+    channel_axis: int = 1,
+    **kwargs: Any,
+) -> jax.tree_util.Partial:
+    """Show one layer of an Equinox model.
+
+    Equinox's convolutions take one channels-first example, so the model is vmapped over a batch
+    (N, C, *spatial), its activations are (N, K, *grid), and methods take `channel_axis=1`.
+
+    Args:
+        model: called on one example, as `model(x, *args, **kwargs)`, or with `state` as
+            `model(x, state, *args, **kwargs)`, returning `(outputs, state)`. It is copied by
+            `eqx.nn.inference_mode` and is itself left as it is.
+        layer: the path of a submodule, `"layers/3/conv"` or `("layers", 3, "conv")`, or a function
+            that picks it, `lambda model: model.layers[3].conv`. None picks the last one, in
+            execution order, whose output still has a spatial grid. A list shows several layers.
+        *args: passed to the model after the example.
+        state: the `eqx.nn.State` of a model with BatchNorm, from `eqx.nn.make_with_state`.
+        dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
+        grid: for layers of tokens (tokens, K), the `(height, width)` of their grid; see `from_nnx`.
+        channel_axis: where `grid` puts the channels.
+        **kwargs: passed to the model, for example `key=None`.
+
+    Returns:
+        A `Model` whose weights are arguments: it can be passed through `jax.jit`.
+
+    Raises:
+        ImportError: Equinox is not installed.
+        ValueError: `layer` picks no submodule; or, when called, the layer is unknown, runs more
+            than once, or runs in a loop.
+    """
+    eqx = require("equinox", "equinox")
+    paths = {id(node): path for path, node in reversed(list(_modules(model, (), eqx)))}
+
+    def find(layer: Any) -> Any:
+        if isinstance(layer, list):
+            return [find(each) for each in layer]
+        if not callable(layer):
+            return layer
+        picked = layer(model)
+        if id(picked) not in paths:
+            raise ValueError(
+                f"layer picked {type(picked).__name__}, wanted a callable submodule of the model, "
+                "such as lambda model: model.layers[3]"
+            )
+        return paths[id(picked)]
+
+    marked = _marked(eqx.nn.inference_mode(model), (), eqx)
+    arrays, static = split_arrays((marked, state, args, kwargs))
+    run = _Equinox(static, state is not None)
+    return show(run, arrays, find(layer), dtype=dtype, grid=grid, channel_axis=channel_axis)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Equinox:
+    static: Static
+    stateful: bool
+
+    def __call__(self, arrays: list[Any], inputs: jax.Array) -> Any:
+        model, state, args, kwargs = join_arrays(arrays, self.static)
+        first = (state,) if self.stateful else ()
+
+        def single(x: jax.Array) -> Any:
+            outputs = model(x, *first, *args, **kwargs)
+            return outputs[0] if self.stateful else outputs
+
+        return jax.vmap(single)(inputs)
+
+
+def _children(node: Any, eqx: Any) -> dict[str, Any]:
+    if isinstance(node, eqx.Module):
+        fields = [f.name for f in dataclasses.fields(node) if not f.metadata.get("static")]
+        return {name: getattr(node, name) for name in fields if hasattr(node, name)}
+    if isinstance(node, list | tuple):
+        return {str(i): child for i, child in enumerate(node)}
+    if isinstance(node, dict):
+        return {str(key): child for key, child in node.items()}
+    return {}
+
+
+def _modules(node: Any, path: Path, eqx: Any) -> Iterator[tuple[Path, Any]]:
+    if path and isinstance(node, eqx.Module) and callable(node):
+        yield path, node
+    for name, child in _children(node, eqx).items():
+        yield from _modules(child, (*path, name), eqx)
+
+
+def _marked(node: Any, path: Path, eqx: Any) -> Any:
+    children = {
+        name: _marked(child, (*path, name), eqx) for name, child in _children(node, eqx).items()
+    }
+    if isinstance(node, eqx.Module):
+        # A subclass, unlike a wrapper, keeps a layer's attributes and what isinstance says of it.
+        layer = path and callable(node)
+        copy = object.__new__(marked_class(type(node), path) if layer else type(node))
+        for field in dataclasses.fields(node):
+            if hasattr(node, field.name):
+                value = children.get(field.name, getattr(node, field.name))
+                object.__setattr__(copy, field.name, value)
+        return copy
+    if isinstance(node, dict):
+        return type(node)({key: children[str(key)] for key in node})
+    if isinstance(node, list | tuple):
+        values = children.values()
+        return type(node)(*values) if hasattr(node, "_fields") else type(node)(values)
+    return node

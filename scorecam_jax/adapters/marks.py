@@ -1,0 +1,135 @@
+"""Marks in a traced network: where each layer's activations arise, and running on from there.
+
+A framework's adapter calls `mark` on what each layer returns. Once the network is traced, the
+marks are equations of its jaxpr, wherever the layer ran: under `jit`, `vmap` or `checkpoint`.
+`find_marks` lists them and `replay` runs the jaxpr, reading and editing some of them. So one
+mechanism serves every framework, and no framework's own hooks have to.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
+from jax.interpreters import ad, batching, mlir
+
+Path: TypeAlias = tuple[str, ...]
+Edit: TypeAlias = Callable[[jax.Array], jax.Array]
+
+_INLINE = ("jit", "pjit", "closed_call", "core_call")
+_CHECKPOINT = ("checkpoint", "remat", "remat2")
+
+# The identity, with a name; only what passes forward is marked, and vmap's axes go to the front.
+_mark = Primitive("layer")
+_mark.def_impl(lambda x, **_: x)
+_mark.def_abstract_eval(lambda x, **_: x)
+mlir.register_lowering(_mark, lambda ctx, x, **_: [x])
+ad.primitive_jvps[_mark] = lambda primals, tangents, **at: (_mark.bind(*primals, **at), *tangents)
+batching.primitive_batchers[_mark] = lambda args, dims, **at: (
+    _mark.bind(jnp.moveaxis(args[0], dims[0], 0), **at),
+    0,
+)
+
+
+class Mark(NamedTuple):
+    """One run of a layer. `inside` names the loop that keeps its activations in, or is ""."""
+
+    path: Path
+    kind: str
+    shape: tuple[int, ...]
+    inside: str
+
+
+def mark(output: Any, path: Path, kind: str) -> Any:
+    """What a layer returned, its first array marked with the layer's path and class name."""
+    leaves, tree = jax.tree.flatten(output)
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, jax.Array):
+            leaves[i] = _mark.bind(leaf, path=path, kind=kind)
+            return tree.unflatten(leaves)
+    return output
+
+
+@functools.cache
+def marked_class(kind: type, path: Path) -> type:
+    """A subclass of `kind` whose calls are marked; the same one for the same arguments."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return mark(kind.__call__(self, *args, **kwargs), path, kind.__name__)
+
+    body = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    return type(kind)(kind.__name__, (kind,), body)
+
+
+def find_marks(jaxpr: Any, inside: str = "") -> Iterator[Mark]:
+    """The marks in a jaxpr, in the order in which the layers finish."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive is _mark:
+            at = eqn.params
+            yield Mark(at["path"], at["kind"], eqn.outvars[0].aval.shape, inside)
+        entered = eqn.primitive.name in (*_INLINE, *_CHECKPOINT)
+        for body in _bodies(eqn):
+            yield from find_marks(body, inside or ("" if entered else eqn.primitive.name))
+
+
+def replay(
+    jaxpr: Any, consts: Any, args: Any, edits: dict[Path, Edit | None]
+) -> tuple[list[Any], dict[Path, jax.Array]]:
+    """Run a jaxpr with the marked activations at some paths edited.
+
+    Returns:
+        Its outputs, and the edited activations.
+    """
+    seen: dict[Path, jax.Array] = {}
+
+    def rule(eqn: JaxprEqn, values: list[Any]) -> list[Any] | None:
+        if eqn.primitive is _mark:
+            edit = edits.get(eqn.params["path"])
+            activations = values[0] if edit is None else edit(values[0])
+            if eqn.params["path"] in edits:
+                seen[eqn.params["path"]] = activations
+            return [activations]
+        for body in _bodies(eqn):
+            if any(found.path in edits for found in find_marks(body)):
+                run = functools.partial(replay, getattr(body, "jaxpr", body), edits=edits)
+                if eqn.primitive.name in _CHECKPOINT:
+                    keep = {name: eqn.params[name] for name in ("policy", "prevent_cse")}
+                    run = jax.checkpoint(run, **keep)
+                outputs, inner = run(getattr(body, "consts", ()), values)
+                seen.update(inner)
+                return outputs
+        return None
+
+    return evaluate(jaxpr, consts, args, rule), seen
+
+
+def evaluate(
+    jaxpr: Any,
+    consts: Any,
+    args: Any,
+    rule: Callable[[JaxprEqn, list[Any]], list[Any] | None],
+) -> list[Any]:
+    """Run a jaxpr, each equation by `rule` unless that returns None."""
+    values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        operands = [read(atom) for atom in eqn.invars]
+        results = rule(eqn, operands)
+        if results is None:
+            params = eqn.primitive.get_bind_params(eqn.params)
+            results = eqn.primitive.bind(*operands, **params)
+            results = results if eqn.primitive.multiple_results else [results]
+        values.update(zip(eqn.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _bodies(eqn: JaxprEqn) -> Iterator[Any]:
+    for value in eqn.params.values():
+        for body in value if isinstance(value, tuple) else (value,):
+            if isinstance(body, Jaxpr | ClosedJaxpr):
+                yield body
