@@ -66,7 +66,7 @@ cost next to nothing: all are scored in the same passes.
 LAYERS = """\
 List the models that can be loaded and the layers of one of them, in the order
 in which they run, with the shapes of their outputs: height x width x channels.
-Any that has such a grid can be given to `scorecam explain --layer`.
+Any of them can be given to `scorecam explain --layer`.
 """
 
 
@@ -280,23 +280,23 @@ def explain(options: argparse.Namespace) -> int:
         maps = output_paths(photos, options.save_map, "-scorecam.npy")
     jobs = list(map(Job, photos, outputs, maps))
     records = [_check(job, force=options.force) for job in jobs]
-    if all("error" in record for record in records):
+    todo = [pair for pair in zip(jobs, records, strict=True) if "error" not in pair[1]]
+    if not todo:
         return _finish(records, options)
-    with Progress(len(jobs), enabled=not options.quiet) as progress:
+    with Progress(len(todo), enabled=not options.quiet) as progress:
         progress.start("loading the model")
         classifier = load(options)
         targets = [find_class(name, classifier.labels) for name in options.target]
         top = options.top or (0 if targets else 1)
         progress.start("compiling")
         run = _compile(classifier, targets, top, options)
-        for job, record in zip(jobs, records, strict=True):
-            if "error" not in record:
-                progress.start(str(job.photo))
-                with reported(record, progress):
-                    record.update(_explain(job, run, classifier, options))
-                    if not options.json:
-                        progress.hide()
-                        _print(record)
+        for job, record in todo:
+            progress.start(str(job.photo))
+            with reported(record, progress):
+                record.update(_explain(job, run, classifier, options))
+                if not options.json:
+                    progress.hide()
+                    _print(record)
             progress.advance()
     return _finish(records, options)
 
@@ -324,11 +324,11 @@ def _compile(
     @jax.jit
     def run(model: Any, inputs: Any) -> Any:
         outputs, _ = model(inputs)
-        best = jax.lax.top_k(outputs, top)[1]
+        likeliest = jax.lax.top_k(outputs, top)[1]
         explanation = score_cam(
             model,
             inputs,
-            jnp.concatenate([jnp.array([targets], best.dtype), best], axis=1),
+            jnp.append(jnp.array([targets], likeliest.dtype), likeliest, axis=1),
             variant=BY_NAME[options.variant],
             channels=options.channels,
             batch_size=options.batch_size,
@@ -431,7 +431,7 @@ def layers(options: argparse.Namespace) -> int:
     options.layer = None
     classifier = load(options)
     inputs = jax.ShapeDtypeStruct(example_input(classifier).shape, "float32")
-    found = list_layers(classifier.model, inputs)
+    found = [layer for layer in list_layers(classifier.model, inputs) if len(layer.shape) == 4]
     width = max(len(layer.path) for layer in found)
     print(f"models: {', '.join(models.names())}")
     print(f"layers of {options.model} that can be explained:")
@@ -513,7 +513,7 @@ def find_class(name: str, labels: Sequence[str]) -> int:
                 + _listing(found, labels)
             )
     every = [(part, index) for index, parts in enumerate(names) for part in parts]
-    near = difflib.get_close_matches(wanted, [part for part, _ in every], n=8)
+    near = difflib.get_close_matches(wanted, [part for part, _ in every], n=8, cutoff=0.7)
     found = list(dict.fromkeys(dict(every)[part] for part in near))
     raise UserError(
         f"no class is called {name!r}"

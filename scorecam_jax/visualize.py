@@ -170,9 +170,9 @@ def sheet(
     # Below this width titles would be set in type too small to read.
     width = max(180, *(picture.width for picture in pictures))
     gap = max(8, width // 30)
-    size = max(12, width // 18)
+    tallest = max(picture.height for picture in pictures)
+    size = max(12, int(min(width / 18, math.sqrt(width * tallest) / 12)))
     if columns is None:
-        tallest = max(picture.height for picture in pictures)
         columns = _landscape(len(pictures), width, tallest + 2 * size)
     if columns < 1:
         raise ValueError(f"columns must be at least 1, found {columns}")
