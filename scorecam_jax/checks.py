@@ -28,8 +28,10 @@ def check_inputs(inputs: Any, channel_axis: int) -> Array:
             f"inputs have shape {inputs.shape}, wanted (batch, *spatial, channels); for a single "
             "image add a batch axis: inputs[None]"
         )
-    if channel_axis % inputs.ndim == 0:
-        raise ValueError("channel_axis is the batch axis 0, wanted -1 (channels last) or 1")
+    if channel_axis not in (*range(1, inputs.ndim), *range(1 - inputs.ndim, 0)):
+        raise ValueError(
+            f"channel_axis is {channel_axis}, wanted -1 (channels last) or 1 (channels first)"
+        )
     if not is_traced(inputs) and not bool(jnp.isfinite(inputs).all()):
         raise ValueError("inputs contain NaN or infinity: look at how they were loaded or divided")
     return jnp.asarray(inputs)
@@ -98,17 +100,33 @@ def check_edit(model: Any) -> None:
         ) from None
 
 
-def check_activations(activations: Any, inputs: Array) -> None:
-    """ValueError if activations do not have the inputs' rank and batch."""
-    shape = getattr(activations, "shape", None)
-    if shape is None:
-        raise TypeError(
-            f"the model returned {type(activations).__name__} as activations, wanted one array "
-            "(batch, *grid, channels): a model returns (outputs, activations)"
+def check_baseline(baseline: Any, inputs: Array) -> Array:
+    """Return the baseline in the inputs' dtype; ValueError if it does not broadcast to them."""
+    baseline = jnp.asarray(baseline, inputs.dtype)
+    lead = (1,) * (inputs.ndim - baseline.ndim)
+    sizes = zip(lead + baseline.shape, inputs.shape, strict=False)
+    if baseline.ndim > inputs.ndim or not all(mine in (1, size) for mine, size in sizes):
+        raise ValueError(
+            f"baseline has shape {baseline.shape}, wanted one that broadcasts to the inputs' "
+            f"{inputs.shape}: a number, a value for each channel, an image, or one for each input"
         )
+    return baseline.reshape(lead + baseline.shape)
+
+
+def check_shown(shown: Any, inputs: Array) -> tuple[Any, Array]:
+    """Return a model's outputs and activations; errors if they do not fit the inputs."""
+    if not isinstance(shown, tuple | list) or len(shown) != 2 or not hasattr(shown[1], "shape"):
+        raise TypeError(
+            "the model returned something else than (outputs, activations) with one array of "
+            "activations (batch, *grid, channels); from_linen and the other adapters make such a "
+            "model from a network"
+        )
+    outputs, activations = shown
+    shape = activations.shape
     if len(shape) != inputs.ndim or shape[0] != inputs.shape[0]:
         raise ValueError(
             f"the layer's activations have shape {shape}, wanted rank {inputs.ndim} like the "
             f"inputs {inputs.shape}: (batch, *grid, channels). Name a layer before the spatial "
             "axes are pooled away; for tokens pass grid=(height, width) to the adapter"
         )
+    return outputs, activations

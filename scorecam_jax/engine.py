@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from scorecam_jax import checks
 from scorecam_jax import masks as _masks
 from scorecam_jax.trees import join_arrays, split_arrays
 
@@ -52,12 +53,15 @@ def score_masks(
     Returns:
         The targets' scores, (B, T, K), in float32 or wider.
     """
-    batch, channels = masks.shape[0], masks.shape[-1]
+    checks.check_batch_size(batch_size)
+    baseline = checks.check_baseline(baseline, inputs)
+    batch, channels, wanted = masks.shape[0], masks.shape[-1], targets.shape[1]
     spatial = spatial_shape(inputs, channel_axis)
     maps = jnp.moveaxis(masks, -1, 1).reshape(batch * channels, *masks.shape[1:-1])
-    baseline = jnp.asarray(baseline, inputs.dtype)
-    baseline = baseline.reshape((1,) * (inputs.ndim - baseline.ndim) + baseline.shape)
     arrays, static = split_arrays((model, score, render))
+    arrays, inputs, baseline, maps, targets = _lay_out(
+        (arrays, inputs, baseline, maps, targets), mesh, PartitionSpec()
+    )
 
     def score_pairs(arrays, pairs, inputs, baseline, maps, targets):  # type: ignore[no-untyped-def]
         model, score, render = join_arrays(arrays, static)
@@ -72,12 +76,12 @@ def score_masks(
     run = jax.checkpoint(score_pairs) if remat else score_pairs
     total = batch * channels
     devices = 1 if mesh is None else mesh.size
-    size = min(batch_size or default_batch_size(), -(-total // devices))
-    if mesh is None and total <= size:
+    size = max(1, min(batch_size or default_batch_size(), -(-total // devices)))
+    if total == 0 or (mesh is None and total <= size):
         flat = run(arrays, jnp.arange(total), *operands)
-        return jnp.moveaxis(flat.reshape(batch, channels, -1), 1, 2)
+        return jnp.moveaxis(flat.reshape(batch, channels, wanted), 1, 2)
 
-    live = _masks.is_live(masks)
+    live = _lay_out(_masks.is_live(masks), mesh, PartitionSpec())
     needed = live | (jnp.cumsum(~live, 1) == 1)  # the first empty mask speaks for the others
     order = jnp.argsort(~needed.reshape(-1), stable=True)
     chunks = -(-total // (size * devices))
@@ -112,8 +116,10 @@ def score_masks(
             out_specs=split,
             check_vma=False,
         )
-    ordered = loop(arrays, padded, due, *operands).reshape(chunks * size * devices, -1)[:total]
-    scores = ordered[jnp.argsort(order)].reshape(batch, channels, -1)
+        padded = _lay_out(padded, mesh, split)
+    ordered = _lay_out(loop(arrays, padded, due, *operands), mesh, PartitionSpec())
+    ordered = ordered.reshape(chunks * size * devices, wanted)[:total]
+    scores = ordered[jnp.argsort(order)].reshape(batch, channels, wanted)
     spokesman = jnp.take_along_axis(scores, jnp.argmin(live, 1)[:, None, None], 1)
     return jnp.moveaxis(jnp.where(live[..., None], scores, spokesman), 1, 2)
 
@@ -160,6 +166,13 @@ def in_full_precision(values: Any) -> Any:
     if not jnp.issubdtype(values.dtype, jnp.floating):
         return values
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def _lay_out(values: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
+    # Where a mesh's axes are explicit, JAX moves nothing without being told.
+    if mesh is None or AxisType.Explicit not in mesh.axis_types:
+        return values
+    return jax.reshard(values, NamedSharding(mesh, spec))
 
 
 def _rows(values: Array, rows: Int[Array, " n"]) -> Array:

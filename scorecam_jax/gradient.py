@@ -259,8 +259,7 @@ def _compiled(arrays, inputs, targets, *, static, formula, channel_axis, differe
 
     def run(tap):  # type: ignore[no-untyped-def]
         edit = {"edit": lambda a: a + tap.astype(a.dtype)} if differentiate else {}
-        outputs, shown = model(inputs, **edit)
-        checks.check_activations(shown, inputs)
+        outputs, shown = checks.check_shown(model(inputs, **edit), inputs)
         return class_scores(score, outputs, len(inputs)), (outputs, shown)
 
     shown = jax.eval_shape(run, jnp.zeros(()))[1][1]

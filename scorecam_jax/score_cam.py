@@ -71,7 +71,6 @@ def score_cam(
     >>> explanation.heatmap.shape, explanation.weights.shape
     ((1, 3), (1, 3))
     """
-    checks.check_batch_size(batch_size)
     if isinstance(channels, int | np.integer):
         channels = Deviation(int(channels))
     return explain(
@@ -95,8 +94,7 @@ def _score_cam(  # type: ignore[no-untyped-def]
     shape = spatial_shape(inputs, channel_axis)
 
     # Phase 1: the activation maps, and the classes to explain.
-    outputs, shown = model(inputs)
-    checks.check_activations(shown, inputs)
+    outputs, shown = checks.check_shown(model(inputs), inputs)
     activations = in_full_precision(jnp.moveaxis(shown, channel_axis, -1))
     confidence = class_scores(score, outputs, inputs.shape[0])
     if targets is None:
