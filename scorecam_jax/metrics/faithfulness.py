@@ -1,0 +1,474 @@
+"""Faithfulness: whether the score moves as the heatmap says when parts of the input are masked.
+
+Every metric is called `metric(model, inputs, heatmaps, targets, ...)` and returns one value for
+each input, (B,): average them, and bootstrap them, over your images. All can be called under `jit`.
+
+- `model`: inputs -> (outputs, activations), as in `score_cam`.
+- `inputs`: (B, *spatial, C), preprocessed. `heatmaps`: (B, *spatial), in [0, 1].
+- `targets`: None (each input's best class), an int, or (B,).
+- further keywords: `Scoring`.
+
+They raise ValueError if the heatmaps or targets do not fit the inputs.
+
+A masked input is nothing the model was trained on: part of every figure here is how it takes
+that. Compare methods on the same model and images, and beside the uniform map.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from scorecam_jax import checks, masks
+from scorecam_jax.engine import Render, class_scores, score_masks, spatial_shape
+from scorecam_jax.metrics.filters import blur
+from scorecam_jax.metrics.imputation import impute
+from scorecam_jax.metrics.sanity import correlation
+from scorecam_jax.trees import join_arrays, split_arrays
+
+PerInput = Float[Array, " batch"]
+
+
+class Scoring(TypedDict, total=False):
+    """How masked inputs are put to the model: keywords that all metrics here take.
+
+    Attributes:
+        score: outputs -> (N, classes), in [0, 1]; default `jax.nn.softmax`.
+        baseline: what shows where a mask is 0; broadcasts against the inputs; default 0.
+        batch_size: masked inputs per pass; default: chosen for the backend.
+        channel_axis: where the channels are; default -1.
+        mesh: a `jax.sharding.Mesh` over whose devices the masked inputs are split.
+    """
+
+    score: Callable[..., Any]
+    baseline: Any
+    batch_size: int | None
+    channel_axis: int
+    mesh: Mesh | None
+
+
+def average_drop(
+    model: Callable[..., Any],
+    inputs: Any,
+    heatmaps: Any,
+    targets: Any = None,
+    *,
+    mute: float = 0.0,
+    **scoring: Unpack[Scoring],
+) -> PerInput:
+    """How much of the score is lost on the input masked by its heatmap, in percent; less is better.
+
+    100 · max(0, p − o) / p, with p the score of the input and o that of input ∘ heatmap.
+
+    A map of ones loses nothing, and one of ones but for a pixel next to nothing: look at
+    `average_gain`, `deletion` and the uniform map beside it.
+
+    Args:
+        model: see the module.
+        inputs: see the module.
+        heatmaps: see the module.
+        targets: see the module.
+        mute: the share of each heatmap's pixels, its least, that are set to 0 first. Score-CAM's
+            paper mutes 0.5, which is what its tables show; most other work, none.
+        **scoring: see `Scoring`.
+
+    Source: Grad-CAM++ (arXiv 1710.11063), section 4.1; Score-CAM (arXiv 1910.01279), section 4.2.
+
+    >>> model = lambda x: (x.mean(1), x)
+    >>> signal = jnp.array([[[0.5], [0.5]]])
+    >>> average_drop(model, signal, jnp.array([[1.0, 0.5]]), 0, score=lambda outputs: outputs)
+    Array([25.], dtype=float32)
+    """
+    before, after = _before_and_after(model, inputs, heatmaps, targets, mute, scoring)
+    return 100 * masks.divide(jax.nn.relu(before - after), before)
+
+
+def average_increase(
+    model: Callable[..., Any],
+    inputs: Any,
+    heatmaps: Any,
+    targets: Any = None,
+    *,
+    mute: float = 0.0,
+    **scoring: Unpack[Scoring],
+) -> PerInput:
+    """Whether the score rises on the input masked by its heatmap, 0 or 100; more is better.
+
+    100 · [p < o]; the mean over images is their percentage. It counts a rise by 1e-6 in full, and
+    hardly any map makes a score rise that is 0.999 already. Symbols as in `average_drop`.
+
+    Source: Grad-CAM++ (arXiv 1710.11063), section 4.1.
+    """
+    before, after = _before_and_after(model, inputs, heatmaps, targets, mute, scoring)
+    return 100 * (before < after).astype(before.dtype)
+
+
+def average_gain(
+    model: Callable[..., Any],
+    inputs: Any,
+    heatmaps: Any,
+    targets: Any = None,
+    *,
+    mute: float = 0.0,
+    **scoring: Unpack[Scoring],
+) -> PerInput:
+    """How much of the score's distance to 1 is made up, in percent; more is better.
+
+    100 · max(0, o − p) / (1 − p): the counterpart of `average_drop`, symbols as there, 0 for a map
+    of ones. It needs scores in [0, 1].
+
+    Source: Opti-CAM, Zhang et al. 2023 (arXiv 2301.07002), section 4.1.
+    """
+    before, after = _before_and_after(model, inputs, heatmaps, targets, mute, scoring)
+    return 100 * masks.divide(jax.nn.relu(after - before), 1 - before)
+
+
+def adcc(
+    model: Callable[..., Any],
+    inputs: Any,
+    heatmaps: Any,
+    targets: Any = None,
+    *,
+    explain: Callable[[Array, Array], Array],
+    **scoring: Unpack[Scoring],
+) -> PerInput:
+    """The harmonic mean of coherency, simplicity and kept score, in [0, 1]; more is better.
+
+    3 / (1/coherency + 1/(1 − complexity) + 1/(1 − drop)), 0 if one of the three is.
+    coherency = (1 + Pearson(map(x), map(x ∘ map))) / 2, complexity = mean |map|,
+    drop = max(0, p − o) / p.
+
+    A constant map correlates with nothing: its coherency is taken to be 1/2. The map of ones has
+    no simplicity and gets 0; a tiny map has nearly full simplicity whatever it shows.
+
+    Args:
+        model: see the module.
+        inputs: see the module.
+        heatmaps: see the module.
+        targets: see the module.
+        explain: (inputs, targets (B,)) -> heatmaps: the method again, for the masked inputs; for
+            example `lambda x, t: score_cam(model, x, t).heatmap`.
+        **scoring: see `Scoring`.
+
+    Source: Poppi et al. 2021 (arXiv 2104.10252), Eqs. 3 to 6.
+    """
+    channel_axis = scoring.get("channel_axis", -1)
+    inputs, heatmaps = _fitting(inputs, heatmaps, channel_axis)
+    if targets is None:
+        targets = _best_class(model, inputs, scoring.get("score", jax.nn.softmax))
+    drop = average_drop(model, inputs, heatmaps, targets, **scoring) / 100
+    baseline = jnp.asarray(scoring.get("baseline", 0.0), inputs.dtype)
+    baseline = baseline.reshape((1,) * (inputs.ndim - baseline.ndim) + baseline.shape)
+    shown = masks.apply_masks(inputs, heatmaps, baseline, channel_axis)
+    targets, _ = checks.check_targets(targets, len(inputs))
+    again = explain(shown, targets[:, 0])
+    coherency = (1 + jax.vmap(correlation)(heatmaps, again)) / 2
+    simplicity = 1 - jnp.abs(heatmaps).mean(tuple(range(1, heatmaps.ndim)))
+    kept = 1 - drop
+    pairs = coherency * simplicity + coherency * kept + simplicity * kept
+    return masks.divide(3 * coherency * simplicity * kept, pairs)
+
+
+def deletion(
+    model: Callable[..., Any],
+    inputs: Any,
+    heatmaps: Any,
+    targets: Any = None,
+    *,
+    step: int | float = 0.01,
+    key: PRNGKeyArray | None = None,
+    **scoring: Unpack[Scoring],
+) -> PerInput:
+    """The area under `deletion_curve`, in [0, 1] for a score that is; less is better."""
+    fractions, scores = deletion_curve(
+        model, inputs, heatmaps, targets, step=step, key=key, **scoring
+    )
+    return _area(fractions, scores)
+
+
+def insertion(
+    model: Callable[..., Any],
+    inputs: Any,
+    heatmaps: Any,
+    targets: Any = None,
+    *,
+    step: int | float = 0.01,
+    key: PRNGKeyArray | None = None,
+    **scoring: Unpack[Scoring],
+) -> PerInput:
+    """The area under `insertion_curve`, in [0, 1] for a score that is; more is better."""
+    fractions, scores = insertion_curve(
+        model, inputs, heatmaps, targets, step=step, key=key, **scoring
+    )
+    return _area(fractions, scores)
+
+
+def deletion_curve(
+    model: Callable[..., Any],
+    inputs: Any,
+    heatmaps: Any,
+    targets: Any = None,
+    *,
+    step: int | float = 0.01,
+    key: PRNGKeyArray | None = None,
+    **scoring: Unpack[Scoring],
+) -> tuple[Float[np.ndarray, " steps"], Float[Array, "batch steps"]]:
+    """The score while pixels give way to the baseline, the most salient first.
+
+    Only the order of the pixels counts. Sharp edges of what is left are input too: a low area may
+    come from confusing the model rather than from removing what it looked for (see `road`).
+
+    Args:
+        model: see the module.
+        inputs: see the module.
+        heatmaps: see the module.
+        targets: see the module.
+        step: what changes from one score to the next: a share of the pixels (a float below 1; 0.01
+            in Score-CAM's paper) or a number of them (an int; 224 in RISE).
+        key: orders pixels of one value at random. None: as they are read, which makes a heatmap
+            with large flat parts be deleted from its top left.
+        **scoring: see `Scoring`.
+
+    Returns:
+        The share of the pixels that are deleted, (S,), from 0 to 1, and the scores, (B, S).
+
+    Source: RISE, Petsiuk et al. 2018 (arXiv 1806.07421), section 4.2.
+    """
+    inputs, heatmaps = _fitting(inputs, heatmaps, scoring.get("channel_axis", -1))
+    last = heatmaps[0].size - 1
+    deleted, counts = _progress(step, last + 1)
+    ranks = last - _ranks(heatmaps, key)
+    return deleted, _score_revealed(model, inputs, ranks, last + 1 - counts, targets, scoring)
+
+
+def insertion_curve(
+    model: Callable[..., Any],
+    inputs: Any,
+    heatmaps: Any,
+    targets: Any = None,
+    *,
+    step: int | float = 0.01,
+    key: PRNGKeyArray | None = None,
+    **scoring: Unpack[Scoring],
+) -> tuple[Float[np.ndarray, " steps"], Float[Array, "batch steps"]]:
+    """The score while pixels are put on a baseline, the most salient first.
+
+    Arguments, result and source are those of `deletion_curve`, but that the default baseline is
+    the input blurred by a Gaussian of σ = 5 over 11 pixels, as in RISE.
+    """
+    inputs, heatmaps = _fitting(inputs, heatmaps, scoring.get("channel_axis", -1))
+    if "baseline" not in scoring:
+        scoring["baseline"] = blur(inputs, channel_axis=scoring.get("channel_axis", -1))
+    inserted, counts = _progress(step, heatmaps[0].size)
+    ranks = _ranks(heatmaps, key)
+    return inserted, _score_revealed(model, inputs, ranks, counts, targets, scoring)
+
+
+def road(
+    model: Callable[..., Any],
+    inputs: Any,
+    heatmaps: Any,
+    targets: Any = None,
+    *,
+    key: PRNGKeyArray,
+    fractions: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    noise: ArrayLike = 0.01,
+    **scoring: Unpack[Scoring],
+) -> PerInput:
+    """Remove and debias: half of (score least − score most salient removed); more is better.
+
+    The mean over `fractions`, the shares of pixels removed; in [−1/2, 1/2] for scores in [0, 1].
+    What is removed is filled in by `impute`, so that the shape of the hole tells the model nothing.
+    Orders that tie are drawn with `key`: the uniform map gets 0 but for chance. Under `jit` there
+    is a pass of the model to compile for each fraction, twice.
+
+    Source: Rong et al. 2022 (arXiv 2202.00449), section 4; halved and combined as
+    pytorch-grad-cam's `ROADCombined`.
+    """
+    channel_axis = scoring.get("channel_axis", -1)
+    inputs, heatmaps = _fitting(inputs, heatmaps, channel_axis)
+    if targets is None:
+        targets = _best_class(model, inputs, scoring.get("score", jax.nn.softmax))
+    removed = np.rint(np.asarray(fractions) * heatmaps[0].size).astype(int)
+    if not (removed.size and removed.min() > 0 and removed.max() < heatmaps[0].size):
+        raise ValueError(
+            f"fractions are {tuple(fractions)}, wanted shares of the pixels between 0 and 1, such "
+            "as (0.1, 0.5, 0.9), that neither keep nor remove them all"
+        )
+    tie_key, noise_key = jax.random.split(key)
+    ranks = _ranks(heatmaps, tie_key)
+    difference = jnp.zeros(len(inputs))
+    for sign, ordered in ((-1, ranks), (1, heatmaps[0].size - 1 - ranks)):
+        for count, key in zip(removed, jax.random.split(noise_key, len(removed)), strict=True):
+            filled = impute(
+                inputs, ordered >= count, key=key, noise=noise, channel_axis=channel_axis
+            )
+            whole = jnp.ones((len(filled), *(1,) * (heatmaps.ndim - 1), 1), filled.dtype)
+            scores = _masked_scores(model, filled, whole, _show_all, targets, scoring)
+            difference = difference + sign * scores[:, 0]
+    return difference / (2 * len(removed))
+
+
+def _before_and_after(
+    model: Callable[..., Any],
+    inputs: Any,
+    heatmaps: Any,
+    targets: Any,
+    mute: float,
+    scoring: Scoring,
+) -> tuple[PerInput, PerInput]:
+    inputs, heatmaps = _fitting(inputs, heatmaps, scoring.get("channel_axis", -1))
+    if mute:
+        kept = heatmaps[0].size - round(mute * heatmaps[0].size)
+        heatmaps = jnp.where(_ranks(heatmaps) < kept, heatmaps, 0)
+    # The input itself is scored in the same pass, as its masked forms are, so that a mask of ones
+    # changes nothing, not even by rounding.
+    shown = jnp.stack([jnp.ones_like(heatmaps), heatmaps], -1)
+    scores = _masked_scores(model, inputs, shown, _as_they_are, targets, scoring)
+    return scores[:, 0], scores[:, 1]
+
+
+def _score_revealed(
+    model: Callable[..., Any],
+    inputs: Float[Array, "batch ..."],
+    ranks: Int[Array, "batch *spatial"],
+    counts: Int[np.ndarray, " steps"],
+    targets: Any,
+    scoring: Scoring,
+) -> Float[Array, "batch steps"]:
+    """Score each input with its first `counts` pixels shown, in the order of `ranks`."""
+    # What stands for a mask is (1 + the input's index, how many pixels): full-size masks come of
+    # it a chunk at a time. An empty one is all zero, as the engine wants it.
+    index, count = jnp.meshgrid(1 + jnp.arange(len(inputs)), jnp.asarray(counts), indexing="ij")
+    shown = jnp.stack([index * (count > 0), count], 1).astype(jnp.float32)
+    return _masked_scores(
+        model, inputs, shown, jax.tree_util.Partial(_reveal, ranks), targets, scoring
+    )
+
+
+def _area(fractions: Float[np.ndarray, " steps"], scores: Float[Array, "batch steps"]) -> PerInput:
+    """The area under a curve, by the trapezoidal rule."""
+    widths = jnp.asarray(np.diff(fractions), scores.dtype)[None]
+    return (widths * (scores[:, 1:] + scores[:, :-1])).sum(1) / 2
+
+
+def _reveal(
+    ranks: Int[Array, "batch *spatial"], shown: Float[Array, "n 2"], shape: Sequence[int]
+) -> Float[Array, "n *spatial"]:
+    count = shown[:, 1].reshape(-1, *(1,) * len(shape))
+    return (ranks[shown[:, 0].astype(int) - 1] < count).astype(shown.dtype)
+
+
+def _as_they_are(shown: Float[Array, "n *spatial"], shape: Sequence[int]) -> Array:
+    return shown
+
+
+def _show_all(shown: Float[Array, "n *grid"], shape: Sequence[int]) -> Float[Array, "n *spatial"]:
+    return jnp.ones((len(shown), *shape), shown.dtype)
+
+
+def _masked_scores(
+    model: Callable[..., Any],
+    inputs: Float[Array, "batch ..."],
+    shown: Float[Array, "batch *grid masks"],
+    render: Render,
+    targets: Any,
+    scoring: Scoring,
+) -> Float[Array, "batch masks"]:
+    options: dict[str, Any] = {
+        "score": jax.nn.softmax,
+        "baseline": 0.0,
+        "batch_size": None,
+        "mesh": None,
+    }
+    options |= {"channel_axis": -1, **scoring}
+    checks.check_batch_size(options["batch_size"])
+    targets, one_each = checks.check_targets(targets, len(inputs))
+    if not one_each:
+        raise ValueError(
+            f"targets have shape {targets.shape}, wanted one class an input: measure each of an "
+            "explanation's heatmaps with its own target"
+        )
+    arrays, static = split_arrays((model, options.pop("score"), render))
+    scores, classes = _compiled(
+        arrays, inputs, shown, targets, options.pop("baseline"), static=static, **options
+    )
+    if targets is not None:
+        checks.check_classes(targets, classes.shape[1])
+    return scores
+
+
+@functools.partial(
+    jax.jit, static_argnames=("static", "batch_size", "channel_axis", "mesh")
+)  # fmt: skip
+def _compiled(arrays, inputs, shown, targets, baseline, *, static, **options):  # type: ignore[no-untyped-def]
+    model, score, render = join_arrays(arrays, static)
+    confidence = class_scores(score, model(inputs)[0], len(inputs))
+    if targets is None:
+        targets = confidence.argmax(1)[:, None]
+    scores = score_masks(
+        model, inputs, shown, render, score=score, targets=targets, baseline=baseline, **options
+    )
+    return scores[:, 0], confidence[:0]
+
+
+def _best_class(
+    model: Callable[..., Any], inputs: Float[Array, "batch ..."], score: Callable[..., Any]
+) -> Int[Array, " batch"]:
+    arrays, static = split_arrays((model, score))
+    return _compiled_best_class(arrays, inputs, static=static)
+
+
+@functools.partial(jax.jit, static_argnames=("static",))
+def _compiled_best_class(arrays, inputs, *, static):  # type: ignore[no-untyped-def]
+    model, score = join_arrays(arrays, static)
+    return class_scores(score, model(inputs)[0], len(inputs)).argmax(1)
+
+
+def _fitting(inputs: Any, heatmaps: Any, channel_axis: int) -> tuple[Array, Array]:
+    inputs = checks.check_inputs(inputs, channel_axis)
+    heatmaps = jnp.asarray(heatmaps)
+    wanted = (len(inputs), *spatial_shape(inputs, channel_axis))
+    if heatmaps.shape != wanted:
+        raise ValueError(
+            f"heatmaps have shape {heatmaps.shape}, wanted {wanted}, one for each of the inputs "
+            f"{inputs.shape} and of their size"
+        )
+    return inputs, heatmaps
+
+
+def _progress(
+    step: int | float, pixels: int
+) -> tuple[Float[np.ndarray, " steps"], Int[np.ndarray, " steps"]]:
+    """How many pixels have changed at each step, as shares and as counts, from none to all."""
+    if isinstance(step, int | np.integer):
+        valid = 1 <= step <= pixels
+        counts = np.append(np.arange(0, pixels, step) if valid else [], pixels).astype(int)
+    else:
+        valid = 0 < step < 1
+        shares = np.append(np.arange(0, 1 - 1e-9, step) if valid else [], 1.0)
+        counts = np.unique(np.rint(shares * pixels).astype(int))
+    if not valid:
+        raise ValueError(
+            f"step is {step!r}, wanted a share of the pixels (a float between 0 and 1) or a "
+            f"number of them (an int from 1 to {pixels})"
+        )
+    return counts / pixels, counts
+
+
+@jax.jit
+def _ranks(
+    heatmaps: Float[Array, "batch *spatial"], key: PRNGKeyArray | None = None
+) -> Int[Array, "batch *spatial"]:
+    """Each pixel's place in the order from the most salient, 0, to the least."""
+    flat = heatmaps.reshape(len(heatmaps), -1)
+    places = jnp.arange(flat.shape[1])
+    tied = places if key is None else jax.random.permutation(key, places)
+    order = jnp.lexsort((jnp.broadcast_to(tied, flat.shape), -flat), axis=1)
+    return jnp.argsort(order, axis=1).reshape(heatmaps.shape)

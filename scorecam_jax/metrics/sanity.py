@@ -1,0 +1,178 @@
+"""Sanity: whether the heatmap depends on what the model has learnt."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from scorecam_jax.masks import divide
+from scorecam_jax.metrics.filters import gaussian_window, smooth
+
+
+class Randomization(NamedTuple):
+    """How much heatmaps keep of themselves as layer after layer is randomized.
+
+    Attributes:
+        layers: the S layers, from the output down. At each, it and those before it are randomized.
+        spearman: (S, B), rank correlation of the heatmap with the trained model's.
+        ssim: (S, B), structural similarity to it.
+    """
+
+    layers: tuple[str, ...]
+    spearman: Float[Array, "steps batch"]
+    ssim: Float[Array, "steps batch"]
+
+
+def shuffle(key: PRNGKeyArray, parameters: Array) -> Array:
+    """Put an array's values in another order, which keeps their distribution."""
+    return jax.random.permutation(key, parameters.reshape(-1)).reshape(parameters.shape)
+
+
+def parameter_randomization(
+    model: Any,
+    inputs: Any,
+    targets: Any = None,
+    *,
+    method: Callable[..., Any],
+    layers: Sequence[str],
+    key: PRNGKeyArray,
+    randomize: Callable[[PRNGKeyArray, Array], Array] = shuffle,
+) -> Randomization:
+    """Randomize the model from the output down and see what becomes of the heatmaps.
+
+    A heatmap that stays as it is was not about the trained model: it shows edges, or where its
+    layer's activations are strong whatever they mean. Similarity far above 0 in the end is the
+    warning; how fast it falls also depends on how much each layer can break. Maps that are mostly
+    zero agree there, so read the figures beside those of a pair of unrelated images.
+
+    Args:
+        model: a `Model` from an adapter: a pytree whose arrays are the parameters.
+        inputs: (B, *spatial, C), of at least 11 pixels a side, for SSIM's window.
+        targets: None (each input's best class before anything is randomized), an int, or (B,).
+        method: called as `score_cam` is; `functools.partial` sets its options.
+        layers: paths of layers, from the output down, such as
+            `[layer.path for layer in reversed(list_layers(model, inputs))]`. Those in which
+            nothing is left to randomize are passed over.
+        key: what the randomness is drawn from.
+        randomize: (key, array) -> array. The default shuffles, which leaves variances positive;
+            the original check draws anew from the distribution of the initialization.
+
+    Returns:
+        A `Randomization`.
+
+    Raises:
+        ValueError: no parameter belongs to any of `layers`, or the images are too small.
+
+    Source: Adebayo et al. 2018 (arXiv 1810.03292), section 4.1, cascading randomization.
+    """
+    found, tree = jax.tree_util.tree_flatten_with_path(model)
+    names = [_names(path) for path, _ in found]
+    arrays = [array for _, array in found]
+    original = method(model, inputs, targets)
+    left = {
+        index for index, array in enumerate(arrays) if jnp.issubdtype(array.dtype, jnp.floating)
+    }
+    rows = []
+    for layer in layers:
+        chosen = _parameters(tuple(layer.split("/")), names) & left
+        left -= chosen
+        for index in sorted(chosen):
+            key, own = jax.random.split(key)
+            arrays[index] = randomize(own, arrays[index])
+        if chosen:
+            heatmap = method(jax.tree.unflatten(tree, arrays), inputs, original.targets).heatmap
+            pair = original.heatmap, heatmap
+            rows.append((layer, spearman(*pair), ssim(*pair)))
+    if not rows:
+        known = sorted({"/".join(name) for name in names})
+        raise ValueError(
+            f"no parameter belongs to any of the layers {list(layers)[:5]}; the parameters are "
+            f"{known[:10]}{' ...' if len(known) > 10 else ''}. Make the model with an adapter, and "
+            "take the layers' paths from list_layers"
+        )
+    steps, correlations, similarities = zip(*rows, strict=True)
+    return Randomization(steps, jnp.stack(correlations), jnp.stack(similarities))
+
+
+@jax.jit
+def spearman(
+    a: Float[Array, "batch *spatial"], b: Float[Array, "batch *spatial"]
+) -> Float[Array, " batch"]:
+    """The rank correlation of each pair of maps, in [-1, 1]; 0 if one of them is constant.
+
+    Equal values share the mean of their ranks, as in `scipy.stats.spearmanr`.
+
+    >>> spearman(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([[1.0, 8.0, 9.0]]))
+    Array([1.], dtype=float32)
+    """
+    return jax.vmap(lambda a, b: correlation(_mean_ranks(a), _mean_ranks(b)))(a, b)
+
+
+def correlation(a: Float[Array, "*spatial"], b: Float[Array, "*spatial"]) -> Float[Array, ""]:
+    """Pearson's correlation of two maps; 0 if one of them is constant."""
+    a, b = a - a.mean(), b - b.mean()
+    norms = jnp.sqrt((a**2).sum()) * jnp.sqrt((b**2).sum())
+    return jnp.clip(divide((a * b).sum(), norms), -1, 1)
+
+
+@jax.jit
+def ssim(
+    a: Float[Array, "batch *spatial"], b: Float[Array, "batch *spatial"]
+) -> Float[Array, " batch"]:
+    """The mean structural similarity of each pair of maps in [0, 1]; 1 if they are equal.
+
+    With a Gaussian window of σ = 1.5 over 11 pixels, K1 = 0.01, K2 = 0.03 and range 1; the mean is
+    over the places where the window fits. This is scikit-image's `structural_similarity` with
+    `gaussian_weights=True, use_sample_covariance=False, data_range=1`.
+
+    Raises:
+        ValueError: a side is shorter than the window.
+
+    Source: Wang et al. 2004 (IEEE Transactions on Image Processing 13), Eq. 13.
+    """
+    if min(a.shape[1:]) < 11:
+        raise ValueError(f"maps of shape {a.shape[1:]} are smaller than SSIM's window of 11")
+    space = tuple(range(1, a.ndim))
+
+    def local_mean(values: Array) -> Array:
+        return smooth(values, gaussian_window(11, 1.5), space)
+
+    mean_a, mean_b = local_mean(a), local_mean(b)
+    variances = local_mean(a**2) - mean_a**2 + local_mean(b**2) - mean_b**2
+    covariance = local_mean(a * b) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return (similarity / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))).mean(space)
+
+
+def _mean_ranks(values: Float[Array, "*spatial"]) -> Float[Array, "*spatial"]:
+    flat = values.reshape(-1)
+    ordered = jnp.sort(flat)
+    first = jnp.searchsorted(ordered, flat, side="left")
+    after = jnp.searchsorted(ordered, flat, side="right")
+    return ((first + after) / 2).astype(values.dtype).reshape(values.shape)
+
+
+def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """The names on the way to a leaf, without its place among the arguments of a `Partial`."""
+    places = jax.tree_util.FlattenedIndexKey | jax.tree_util.SequenceKey
+    named = itertools.dropwhile(lambda entry: isinstance(entry, places), path)
+    texts = (
+        str(next(getattr(entry, kind) for kind in ("key", "name", "idx") if hasattr(entry, kind)))
+        for entry in named
+    )
+    return tuple("/".join(texts).split("/"))
+
+
+def _parameters(layer: tuple[str, ...], names: list[tuple[str, ...]]) -> set[int]:
+    """Which parameters belong to a layer; a collection's name, as Linen has, may come before."""
+    for start in (0, 1):
+        found = {
+            index for index, name in enumerate(names) if name[start : start + len(layer)] == layer
+        }
+        if found:
+            return found
+    return set()

@@ -1,0 +1,172 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from scorecam_jax import metrics
+from scorecam_jax.metrics.localization import cover
+
+
+def blobs(*shape, seed=0, smoothness=2):
+    """Smooth random maps with several hills of different heights."""
+    noise = np.random.default_rng(seed).random(shape)
+    rank = len(shape) - 1
+    smooth = scipy.ndimage.gaussian_filter(noise, (0, *(smoothness,) * rank))
+    low = smooth.min(tuple(range(1, rank + 1)), keepdims=True)
+    return (smooth - low).astype(np.float32)
+
+
+def test_energy_is_the_share_of_the_sum_inside_rows_and_columns():
+    heatmaps = np.random.default_rng(0).random((3, 20, 30)).astype(np.float32)
+    boxes = np.array([[[2, 3, 10, 5]], [[0, 0, 30, 20]], [[25, 15, 5, 5]]], np.float32)
+    inside = [heatmaps[0, 3:8, 2:12], heatmaps[1], heatmaps[2, 15:20, 25:30]]
+    expected = [part.sum() / whole.sum() for part, whole in zip(inside, heatmaps, strict=True)]
+    np.testing.assert_allclose(metrics.energy_pointing_game(heatmaps, boxes), expected, rtol=1e-5)
+
+
+def test_energy_counts_overlapping_boxes_once_and_empty_ones_never():
+    heatmaps = np.random.default_rng(0).random((1, 9, 9)).astype(np.float32)
+    boxes = np.array([[[1, 1, 4, 4], [3, 3, 4, 4], [0, 0, 0, 0], [8, 8, 0, 1]]], np.float32)
+    inside = np.zeros((9, 9), bool)
+    inside[1:5, 1:5] = inside[3:7, 3:7] = True
+    expected = heatmaps[0][inside].sum() / heatmaps.sum()
+    np.testing.assert_allclose(metrics.energy_pointing_game(heatmaps, boxes), [expected], rtol=1e-5)
+
+
+def test_the_uniform_maps_energy_is_the_boxes_share_of_the_area():
+    boxes = np.array([[[1.3, 2.6, 7.25, 3.5]]], np.float32)
+    energy = metrics.energy_pointing_game(np.ones((1, 12, 16), np.float32), boxes)
+    np.testing.assert_allclose(energy, [7.25 * 3.5 / (12 * 16)], rtol=1e-5)
+
+
+def test_the_energy_of_an_empty_map_is_zero():
+    boxes = np.ones((1, 1, 4), np.float32)
+    np.testing.assert_array_equal(metrics.energy_pointing_game(np.zeros((1, 5, 5), "f"), boxes), 0)
+
+
+def test_boxes_have_as_many_sides_as_the_map_has_axes_last_axis_first():
+    volume = np.random.default_rng(0).random((1, 5, 6, 7)).astype(np.float32)
+    box = np.array([[[1, 2, 3, 4, 3, 2]]], np.float32)  # x, y, z, width, height, depth
+    expected = volume[0, 3:5, 2:5, 1:5].sum() / volume.sum()
+    np.testing.assert_allclose(metrics.energy_pointing_game(volume, box), [expected], rtol=1e-5)
+    signal = np.arange(8, dtype=np.float32)[None]
+    box = np.array([[[6, 2]]], np.float32)
+    np.testing.assert_allclose(metrics.energy_pointing_game(signal, box), [13 / 28], rtol=1e-5)
+    np.testing.assert_array_equal(metrics.pointing_game(signal, box), 1)
+
+
+def test_cover_agrees_with_counting_fine_subpixels():
+    generator = np.random.default_rng(0)
+    boxes = np.concatenate(
+        [generator.uniform(0, 6, (4, 1, 2)), generator.uniform(1, 5, (4, 1, 2))], 2
+    )
+    boxes = np.round(boxes * 20) / 20  # edges at twentieths of a pixel
+    fine = (np.arange(8 * 20) + 0.5) / 20
+    for box, got in zip(boxes[:, 0], cover(jnp.asarray(boxes, jnp.float32), (7, 8)), strict=True):
+        x, y, width, height = box
+        rows = ((y < fine[: 7 * 20]) & (fine[: 7 * 20] < y + height)).reshape(7, 20).mean(1)
+        columns = ((x < fine) & (fine < x + width)).reshape(8, 20).mean(1)
+        np.testing.assert_allclose(got, np.outer(rows, columns), atol=1e-5)
+
+
+@pytest.mark.parametrize(("place", "hit"), [((4, 6), 1), ((6, 4), 0), ((3, 9), 1), ((3, 10), 0)])
+def test_the_maximum_counts_by_row_and_column(place, hit):
+    heatmap = np.full((1, 12, 12), 0.5, np.float32)
+    heatmap[0][place] = 1
+    box = np.array([[[5, 2, 5, 4]]], np.float32)  # rows 2 to 5, columns 5 to 9
+    assert metrics.pointing_game(heatmap, box)[0] == hit
+
+
+def test_tolerance_is_the_distance_to_the_nearest_box():
+    box = np.array([[[10, 10, 4, 4], [0, 0, 0, 0]]], np.float32)
+    for place in np.ndindex(24, 24):
+        heatmap = np.zeros((1, 24, 24), np.float32)
+        heatmap[0][place] = 1
+        centre = np.array(place) + 0.5
+        distance = np.linalg.norm(centre - np.clip(centre, 10, 14))
+        assert metrics.pointing_game(heatmap, box, 5)[0] == (distance <= 5), place
+
+
+def test_a_flat_map_hits_as_often_as_a_blind_guess():
+    box = np.array([[[0, 0, 4, 3]]], np.float32)
+    got = metrics.pointing_game(np.ones((1, 6, 8), np.float32), box)
+    np.testing.assert_allclose(got, [12 / 48])
+
+
+def largest_part(heatmap, threshold):
+    high = heatmap >= threshold * heatmap.max()
+    labels, count = scipy.ndimage.label(high, np.ones((3,) * heatmap.ndim))
+    sizes = [(labels == label + 1).sum() for label in range(count)]
+    slices = scipy.ndimage.find_objects(labels)[int(np.argmax(sizes))][::-1]
+    return [one.start for one in slices] + [one.stop - one.start for one in slices]
+
+
+@pytest.mark.parametrize("shape", [(40,), (23, 31), (9, 10, 11)])
+def test_boxes_enclose_scipys_largest_component(shape):
+    heatmaps = blobs(8, *shape, smoothness=1.5)
+    for threshold in (0.3, 0.5, 0.7, 0.85):
+        got = metrics.boxes_from_heatmap(heatmaps, threshold)
+        expected = [largest_part(heatmap, np.float32(threshold)) for heatmap in heatmaps]
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_winding_component_is_one():
+    spiral = np.zeros((15, 15), np.float32)
+    row, column, steps = 0, -1, [15, 14, 14, 12, 12, 10, 10, 8, 8, 6, 6, 4, 4]
+    for turn, length in enumerate(steps):
+        for _ in range(length):
+            row += (0, 1, 0, -1)[turn % 4]
+            column += (1, 0, -1, 0)[turn % 4]
+            spiral[row, column] = 1
+    assert scipy.ndimage.label(spiral, np.ones((3, 3)))[1] == 1
+    np.testing.assert_array_equal(metrics.boxes_from_heatmap(spiral[None], 0.5), [[0, 0, 15, 15]])
+
+
+def test_an_empty_map_has_an_empty_box():
+    np.testing.assert_array_equal(
+        metrics.boxes_from_heatmap(np.zeros((1, 5, 6), "f"), 0.2), [[0] * 4]
+    )
+
+
+def test_iou_agrees_with_counting_pixels():
+    generator = np.random.default_rng(1)
+    boxes = np.concatenate(
+        [generator.integers(0, 10, (50, 2)), generator.integers(1, 10, (50, 2))], 1
+    )
+    masks = np.zeros((50, 20, 20), bool)
+    for mask, (x, y, width, height) in zip(masks, boxes, strict=True):
+        mask[y : y + height, x : x + width] = True
+    a, b = masks[:25], masks[25:]
+    expected = (a & b).sum((1, 2)) / (a | b).sum((1, 2))
+    got = metrics.box_iou(jnp.asarray(boxes[:25]), jnp.asarray(boxes[25:]))
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    np.testing.assert_array_equal(metrics.box_iou(jnp.zeros((1, 4)), jnp.zeros((1, 4))), 0)
+
+
+def test_box_ious_are_the_best_of_any_box_at_each_threshold():
+    heatmaps = blobs(3, 20, 25)
+    boxes = np.array([[[3, 4, 9, 8], [0, 0, 0, 0]]] * 3, np.float32)
+    boxes[1, 1] = [10, 2, 12, 12]
+    got = metrics.box_ious(heatmaps, boxes, (0.4, 0.6))
+    for row, heatmap in enumerate(heatmaps):
+        for column, threshold in enumerate((0.4, 0.6)):
+            found = jnp.asarray(largest_part(heatmap, np.float32(threshold)), jnp.float32)
+            each = [metrics.box_iou(found, jnp.asarray(box)) for box in boxes[row]]
+            np.testing.assert_allclose(got[row, column], max(each), rtol=1e-6)
+
+
+def test_max_box_acc_leaves_the_image_itself_out_of_the_choice():
+    ious = np.random.default_rng(0).random((12, 5)).astype(np.float32)
+    right, expected = ious >= 0.4, []
+    for image in range(12):
+        accuracy = np.delete(right, image, 0).mean(0)
+        expected.append(right[image][np.isclose(accuracy, accuracy.max())].mean())
+    np.testing.assert_allclose(metrics.max_box_acc(ious, 0.4), expected, rtol=1e-6)
+
+
+def test_all_run_under_jit():
+    heatmaps, boxes = blobs(2, 12, 12), np.array([[[1, 2, 5, 6]]] * 2, np.float32)
+    for metric in (metrics.energy_pointing_game, metrics.pointing_game, metrics.box_ious):
+        inner = jax.jit(lambda h, b, metric=metric: metric(h, b))(heatmaps, boxes)
+        np.testing.assert_allclose(inner, metric(heatmaps, boxes), rtol=1e-6)
