@@ -1,9 +1,18 @@
 """What is published under the name Score-CAM, as data: each variant is a tuple of pure functions.
 
-Compose your own from the steps in `masks` and `weights`:
+Compose your own from the steps in `masks`, `weights` and `combine`. The increase of confidence as
+the weight (Eqs. 6 to 10), on log-probabilities, with masks that are ReLU'd maps:
 
->>> from scorecam_jax import weights
->>> relative = OFFICIAL._replace(weigh=weights.increase_of_confidence)
+>>> from scorecam_jax import score_cam
+>>> relative = OFFICIAL._replace(
+...     prepare=jax.nn.relu, score=jax.nn.log_softmax, weigh=weights.increase_of_confidence
+... )
+>>> def model(x):  # a toy network on signals
+...     activations = jnp.concatenate([x, -x], -1)
+...     return jax.nn.relu(activations).mean(1), activations
+>>> signal = jnp.array([[[0.0], [1.0], [2.0], [-1.0]]])
+>>> score_cam(model, signal, 0, variant=relative).weights.round(2)
+Array([[ 0.26, -0.13]], dtype=float32)
 """
 
 import functools
@@ -12,6 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from scorecam_jax import combine, masks, weights
@@ -64,6 +74,47 @@ def _up_then_normalize(maps: Masks, shape: Sequence[int]) -> Masks:
 
 def _aligned_then_normalize(maps: Masks, shape: Sequence[int], *, eps: float) -> Masks:
     return masks.normalize(masks.resize_aligned(maps, shape), len(shape), eps)
+
+
+def _aligned_as_by_pytorch_then_normalize(maps: Masks, shape: Sequence[int]) -> Masks:
+    low, high = masks.value_range(maps, len(shape))
+    resized = masks.resize_aligned(maps - low, shape)
+    if len(shape) == 2:
+        constant = _resize_constant_as_by_pytorch(low, maps.shape[-2:], shape)
+        resized = jnp.where(low == high, constant, resized)
+    return masks.normalize(resized, len(shape), eps=1e-8)
+
+
+def _resize_constant_as_by_pytorch(
+    value: Float[Array, "n 1 1"], grid: Sequence[int], shape: Sequence[int]
+) -> Float[Array, "n height width"]:
+    """Resize constant maps with the rounding errors of PyTorch's `UpsamplingBilinear2d`.
+
+    That is on CPUs with fused multiply-add: each product is added with one rounding, to float32.
+    """
+
+    def shares(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
+        step = np.float32(old - 1) / np.float32(max(new - 1, 1))
+        position = step * np.arange(new, dtype=np.float32)
+        after = position - np.floor(position)
+        return 1 - after, after
+
+    def mix(value: Array, shares: Sequence[np.ndarray]) -> Array:
+        total = jnp.zeros_like(value)
+        for share in shares:
+            product = value * share[None].astype(np.float64)  # exact in float64
+            total = jax.lax.reduce_precision(total + product, exponent_bits=8, mantissa_bits=23)
+        return total
+
+    (top, bottom), (left, right) = map(shares, grid, shape)
+    with jax.enable_x64(True):
+        wide = jax.lax.stop_gradient(value).astype(np.float64)
+        if sum(shape) > 128:
+            resized = mix(mix(wide, [right[None], left[None]]), [bottom[:, None], top[:, None]])
+        else:  # small images take PyTorch's other path, which joins the four corners at once
+            corners = (bottom, left), (bottom, right), (top, right), (top, left)
+            resized = mix(wide, [np.outer(*corner) for corner in corners])
+        return resized.astype(value.dtype)
 
 
 def _up_then_divide_by_range(maps: Masks, shape: Sequence[int]) -> Masks:
@@ -147,8 +198,8 @@ w_k = softmax(f(X ∘ H_k))_c; R = ReLU(Σ w_k A_k); R / max R, then resized to 
 """
 
 PYTORCH_GRAD_CAM = Variant(
-    prepare=_from_minimum,
-    render=functools.partial(_aligned_then_normalize, eps=1e-8),
+    prepare=_as_they_are,
+    render=_aligned_as_by_pytorch_then_normalize,
     score=_as_they_are,
     weigh=weights.softmax_over_channels,
     combine=combine.sum_activations,
@@ -158,6 +209,12 @@ PYTORCH_GRAD_CAM = Variant(
 
 H_k = s(Up(A_k)) with aligned corners and eps 1e-8; w = softmax over k of f(X ∘ H_k)_c, constant
 maps included; R = ReLU(Σ w_k A_k), scaled to [0, 1] with eps 1e-7, resized, and scaled again.
+
+For a constant map other than zero, the original's H_k is the rounding error of its resizing, scaled
+up to [0, 1]: a pattern that depends on the processor. Images get it here too, as PyTorch 2 computes
+it on a CPU with fused multiply-add for channels in multiples of 16. Unless you are reproducing
+the original's maps, prefer `PYTORCH_GRAD_CAM._replace(prepare=OFFICIAL.prepare)`, which gives
+constant maps an empty mask. The two agree wherever no channel is constant at a value other than 0.
 """
 
 TORCHCAM = Variant(
