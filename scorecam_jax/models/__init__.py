@@ -2,6 +2,15 @@
 
 from scorecam_jax.models.checkpoint import load_checkpoint
 from scorecam_jax.models.preprocess import Preprocess, as_rgb
-from scorecam_jax.models.registry import Classifier, load, names
+from scorecam_jax.models.registry import Classifier, load, names, packaged_weights, random
 
-__all__ = ["Classifier", "Preprocess", "as_rgb", "load", "load_checkpoint", "names"]
+__all__ = [
+    "Classifier",
+    "Preprocess",
+    "as_rgb",
+    "load",
+    "load_checkpoint",
+    "names",
+    "packaged_weights",
+    "random",
+]

@@ -106,26 +106,54 @@ def load(
         ValueError: the name is unknown, there are no weights, or they do not fit the network.
         ImportError: the extra `demo` is not installed.
     """
-    from scorecam_jax.adapters.nnx import from_nnx
+    entry = _entry(name)
+    weights = weights or packaged_weights(name)
+    if weights is None:
+        raise ValueError(
+            f"{name} comes without weights, and nothing is downloaded: pass a file, "
+            f"load({name!r}, weights='{name}.pth'). torchvision publishes them (the URL is "
+            f"in torchvision.models, the weights of {name}), and so does timm on the "
+            "Hugging Face Hub (model.safetensors)"
+        )
+    network = from_checkpoint(entry.make, entry.rename(load_checkpoint(weights)))
+    return _classifier(entry, network, layer)
 
+
+def random(name: str, layer: str | None = None) -> Classifier:
+    """Initialise a bundled architecture at random, for benchmarks: its answers mean nothing.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    entry = _entry(name)
+    return _classifier(entry, entry.make(nnx.Rngs(0)), layer)
+
+
+def packaged_weights(name: str) -> Path | None:
+    """Return the file of the weights that come with a Python package, or None.
+
+    Raises:
+        ValueError: the name is unknown, or the file is not the one that was published.
+        ImportError: the extra `demo` is not installed.
+    """
+    package = _entry(name).package
+    return None if package is None else _checked_file(*package)
+
+
+def _entry(name: str) -> _Entry:
     if name not in _MODELS:
         raise ValueError(f"no model {name!r}; choose one of {', '.join(_MODELS)}")
-    entry = _MODELS[name]
-    if weights is None:
-        if entry.package is None:
-            raise ValueError(
-                f"{name} comes without weights, and nothing is downloaded: pass a file, "
-                f"load({name!r}, weights='{name}.pth'). torchvision publishes them (the URL is "
-                f"in torchvision.models, the weights of {name}), and so does timm on the "
-                "Hugging Face Hub (model.safetensors)"
-            )
-        weights = _packaged(*entry.package)
-    network = from_checkpoint(entry.make, entry.rename(load_checkpoint(weights)))
+    return _MODELS[name]
+
+
+def _classifier(entry: _Entry, network: nnx.Module, layer: str | None) -> Classifier:
+    from scorecam_jax.adapters.nnx import from_nnx
+
     model = from_nnx(network, layer or entry.layer)
     return Classifier(model, entry.preprocess, _labels(), entry.preprocess.size)
 
 
-def _packaged(module: str, file: str, sha256: str) -> Path:
+def _checked_file(module: str, file: str, sha256: str) -> Path:
     path = _resource(module, file)
     with path.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
