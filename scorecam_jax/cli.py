@@ -44,7 +44,7 @@ examples:
   Many photographs, a picture each in maps/ and the figures in results.json:
     scorecam explain photos/*.jpg -o maps/ --json > results.json
 
-  Several times as fast, with nearly the same map:
+  Faster, with nearly the same map:
     scorecam explain cat.jpg --channels 128
 
   What can be explained:
@@ -90,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.print_help(sys.stderr)
         return 2
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
     except UserError as problem:
         complain(problem)
         return 2
@@ -159,7 +161,7 @@ def _add_explain(commands: Any) -> None:
         "--channels",
         type=_count,
         metavar="N",
-        help="use only the N channels that vary most (default: all); 128 is a good and fast N",
+        help="use only the N channels that vary most (default: all); 128 gives nearly the same map",
     )
     how.add_argument(
         "--variant",
@@ -480,7 +482,7 @@ def open_photo(path: Path, *, header_only: bool = False) -> Any:
         ) from None
     except Image.DecompressionBombError as error:
         raise UserError(f"too large: {error}") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (EOFError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"cannot be read: {error}") from error
 
 

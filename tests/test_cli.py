@@ -1,6 +1,7 @@
 import io
 import json
 import re
+import runpy
 import threading
 import time
 from pathlib import Path
@@ -405,6 +406,15 @@ def test_indices_out_of_range_name_the_range(name):
         cli.find_class(name, LABELS)
 
 
+def test_large_memory_gets_advice(photo, traces, capsys, monkeypatch):
+    def run(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(cli, "_compile", lambda *arguments: run)
+    assert scorecam("explain", photo) == 1
+    assert re.search("out of memory\n.*--batch-size", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("name", ["", " ", "zzz"])
 def test_hopeless_names_get_advice(name):
     with pytest.raises(cli.UserError, match="index from 0 to 8"):
@@ -485,6 +495,13 @@ def test_examples_in_the_help_are_valid():
     for example in examples:
         arguments = re.findall(r'"([^"]*)"|(\S+)', example.partition(" > ")[0])
         cli.parser().parse_args([quoted or plain for quoted, plain in arguments])
+
+
+def test_module_is_the_command(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["scorecam", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("scorecam_jax", run_name="__main__")
+    assert "explain" in capsys.readouterr().out
 
 
 def test_no_command_shows_the_help(capsys):
