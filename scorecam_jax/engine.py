@@ -59,9 +59,6 @@ def score_masks(
     spatial = spatial_shape(inputs, channel_axis)
     maps = jnp.moveaxis(masks, -1, 1).reshape(batch * channels, *masks.shape[1:-1])
     arrays, static = split_arrays((model, score, render))
-    arrays, inputs, baseline, maps, targets = _lay_out(
-        (arrays, inputs, baseline, maps, targets), mesh, PartitionSpec()
-    )
 
     def score_pairs(arrays, pairs, inputs, baseline, maps, targets):  # type: ignore[no-untyped-def]
         model, score, render = join_arrays(arrays, static)
@@ -81,7 +78,9 @@ def score_masks(
         flat = run(arrays, jnp.arange(total), *operands)
         return jnp.moveaxis(flat.reshape(batch, channels, wanted), 1, 2)
 
-    live = _lay_out(_masks.is_live(masks), mesh, PartitionSpec())
+    whole = PartitionSpec()
+    arrays, operands, masks = _lay_out((arrays, operands, masks), mesh, whole)
+    live = _masks.is_live(masks)
     needed = live | (jnp.cumsum(~live, 1) == 1)  # the first empty mask speaks for the others
     order = jnp.argsort(~needed.reshape(-1), stable=True)
     chunks = -(-total // (size * devices))
@@ -108,7 +107,7 @@ def score_masks(
         return jax.lax.scan(step, None, (pairs, due))[1][:, :, None]
 
     if mesh is not None:
-        whole, split = PartitionSpec(), PartitionSpec(None, None, mesh.axis_names)
+        split = PartitionSpec(None, None, mesh.axis_names)
         loop = jax.shard_map(
             loop,
             mesh=mesh,
@@ -117,7 +116,7 @@ def score_masks(
             check_vma=False,
         )
         padded = _lay_out(padded, mesh, split)
-    ordered = _lay_out(loop(arrays, padded, due, *operands), mesh, PartitionSpec())
+    ordered = _lay_out(loop(arrays, padded, due, *operands), mesh, whole)
     ordered = ordered.reshape(chunks * size * devices, wanted)[:total]
     scores = ordered[jnp.argsort(order)].reshape(batch, channels, wanted)
     spokesman = jnp.take_along_axis(scores, jnp.argmin(live, 1)[:, None, None], 1)
