@@ -1,12 +1,12 @@
 """Models written in Equinox."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
-from scorecam_jax.adapters.layers import Layers, require, show
+from scorecam_jax.adapters.layers import require, show
 from scorecam_jax.adapters.marks import Path, marked_class
 from scorecam_jax.adapters.tokens import Grid
 from scorecam_jax.trees import Static, join_arrays, split_arrays
@@ -14,7 +14,7 @@ from scorecam_jax.trees import Static, join_arrays, split_arrays
 
 def from_equinox(
     model: Any,
-    layer: Layers | Callable[[Any], Any] = None,
+    layer: Any = None,
     *args: Any,
     state: Any = None,
     dtype: Any = None,
@@ -111,8 +111,8 @@ def _marked(node: Any, path: Path, eqx: Any) -> Any:
     }
     if isinstance(node, eqx.Module):
         # A subclass, unlike a wrapper, keeps a layer's attributes and what isinstance says of it.
-        layer = path and callable(node)
-        copy = object.__new__(marked_class(type(node), path) if layer else type(node))
+        kind: Any = type(node)
+        copy: Any = object.__new__(marked_class(kind, path) if path and callable(node) else kind)
         for field in dataclasses.fields(node):
             if hasattr(node, field.name):
                 value = children.get(field.name, getattr(node, field.name))

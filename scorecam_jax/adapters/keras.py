@@ -71,7 +71,7 @@ class _Keras:
     def _marked(self) -> Iterator[None]:
         # Keras has no hooks: for the time of a trace the layers are of classes that mark.
         layers = dict(_layers(self.model, ()))
-        kinds = {path: type(layer) for path, layer in layers.items()}
+        kinds: dict[Path, Any] = {path: type(layer) for path, layer in layers.items()}
         try:
             for path, layer in layers.items():
                 object.__setattr__(layer, "__class__", _marked_class(kinds[path], path, self.dtype))
@@ -93,7 +93,7 @@ def _layers(parent: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 @functools.cache
-def _marked_class(kind: type, path: Path, dtype: str | None) -> type:
+def _marked_class(kind: Any, path: Path, dtype: str | None) -> type:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         output = kind.__call__(self, *args, **kwargs)
         marked = mark(output, path, kind.__name__)

@@ -6,7 +6,7 @@ import difflib
 import functools
 import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -70,13 +70,12 @@ def list_layers(model: Any, inputs: Any) -> list[LayerInfo]:
     Raises:
         TypeError: `model` was not made by an adapter.
     """
-    shown = getattr(model, "func", None)
-    if not isinstance(shown, _Shown):
+    if not isinstance(getattr(model, "func", None), _Shown):
         raise TypeError(
             f"cannot list the layers of a {type(model).__name__}: only models made by an adapter "
             "(from_linen, from_nnx, from_equinox, from_haiku, from_keras) know their layers"
         )
-    return shown.layers(*model.args, inputs)
+    return model.func.layers(*model.args, inputs)
 
 
 def show(
@@ -133,7 +132,8 @@ class _Shown:
         outputs, seen = replay(traced.jaxpr, traced.consts, arguments, edits)
         view = self.tokens.to_grid if self.tokens else lambda activations: activations
         shown = tuple(view(seen[path]) for path in paths)
-        return jax.tree.structure(shapes).unflatten(outputs), shown if self.several else shown[0]
+        outputs = jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+        return outputs, shown if self.several else shown[0]
 
     def layers(self, weights: Any, inputs: Any) -> list[LayerInfo]:
         return _explainable(find_marks(self._trace(weights, inputs)[0].jaxpr))

@@ -48,12 +48,12 @@ def mark(output: Any, path: Path, kind: str) -> Any:
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, jax.Array):
             leaves[i] = _mark.bind(leaf, path=path, kind=kind)
-            return tree.unflatten(leaves)
+            return jax.tree.unflatten(tree, leaves)
     return output
 
 
 @functools.cache
-def marked_class(kind: type, path: Path) -> type:
+def marked_class(kind: Any, path: Path) -> type:
     """A subclass of `kind` whose calls are marked; the same one for the same arguments."""
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -93,7 +93,9 @@ def replay(
             return [activations]
         for body in _bodies(eqn):
             if any(found.path in edits for found in find_marks(body)):
-                run = functools.partial(replay, getattr(body, "jaxpr", body), edits=edits)
+                run: Callable[..., Any] = functools.partial(
+                    replay, getattr(body, "jaxpr", body), edits=edits
+                )
                 if eqn.primitive.name in _CHECKPOINT:
                     keep = {name: eqn.params[name] for name in ("policy", "prevent_cse")}
                     run = jax.checkpoint(run, **keep)
@@ -112,7 +114,9 @@ def evaluate(
     rule: Callable[[JaxprEqn, list[Any]], list[Any] | None],
 ) -> list[Any]:
     """Run a jaxpr, each equation by `rule` unless that returns None."""
-    values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+    values: dict[Any, Any] = dict(
+        zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True)
+    )
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else values[atom]

@@ -21,13 +21,13 @@ class TokenView(NamedTuple):
         channel_axis: where the grid has its channels.
     """
 
-    grid: Grid
+    grid: tuple[Any, ...]
     channel_axis: int
 
     @property
     def cells(self) -> int | None:
         """How many tokens the grid holds, if sizes were given."""
-        return None if callable(self.grid[0]) else math.prod(self.grid)  # type: ignore[arg-type]
+        return None if callable(self.grid[0]) else math.prod(self.grid)
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether activations of this shape hold such a grid."""
@@ -40,7 +40,7 @@ class TokenView(NamedTuple):
             ValueError: there are fewer tokens than cells.
         """
         if self.cells is None:
-            return self.grid[0](tokens)  # type: ignore[operator]
+            return self.grid[0](tokens)
         if not self.accepts(tokens.shape):
             raise ValueError(
                 f"the layer's activations have shape {tokens.shape}, wanted (N, tokens, K) with at "
@@ -54,7 +54,7 @@ class TokenView(NamedTuple):
     def from_grid(self, grid: jax.Array, tokens: jax.Array) -> jax.Array:
         """The inverse, with the tokens before the grid's taken from `tokens`."""
         if self.cells is None:
-            return self.grid[1](grid)  # type: ignore[operator]
+            return self.grid[1](grid)
         first = tokens.shape[1] - self.cells
         cells = jnp.moveaxis(grid, self.channel_axis, -1).reshape(tokens[:, first:].shape)
         return jnp.concatenate([tokens[:, :first], cells], axis=1)
