@@ -159,7 +159,8 @@ OFFICIAL = Variant(
 """The authors' code, github.com/haofanwang/Score-CAM.
 
 H_k = s(Up(A_k)); w_k = softmax(f(X ∘ H_k))_c, 0 for a constant map; s(ReLU(Σ w_k Up(A_k))).
-Where the original returns None, because the sum is constant, this returns zeros.
+Where the original returns None, because the sum is constant, this returns zeros. The original looks
+for constant maps after resizing them, where rounding may hide them; this looks before.
 """
 
 PAPER = OFFICIAL._replace(score=_as_they_are, weigh=weights.softmax_over_channels)
@@ -178,8 +179,8 @@ YISKW713 = Variant(
 )
 """github.com/yiskw713/ScoreCAM.
 
-U_k = Up(ReLU(A_k)); H_k = U_k / (max U_k − min U_k), U_k itself if it is constant;
-w_k = softmax(f(X ∘ H_k))_c; s(ReLU(Σ w_k H_k)).
+U_k = Up(ReLU(A_k)); H_k = U_k / (max U_k − min U_k), U_k itself if A_k is constant;
+w_k = softmax(f(X ∘ H_k))_c; s(ReLU(Σ w_k H_k)). Masks of maps that are nowhere 0 exceed 1.
 Where the original returns NaN, because the sum is zero everywhere, this returns zeros.
 """
 
@@ -193,8 +194,9 @@ TABAYASHI = Variant(
 )
 """github.com/tabayashi0117/Score-CAM; with `channels=n`, its Faster-Score-CAM with `max_N=n`.
 
-H_k = U_k / (max U_k − min U_k), U_k itself if it is constant, U_k = Up(A_k);
-w_k = softmax(f(X ∘ H_k))_c; R = ReLU(Σ w_k A_k); R / max R, then resized to the input.
+H_k = U_k / (max U_k − min U_k), U_k itself if A_k is constant, U_k = Up(A_k), so that masks of
+signed maps are signed; w_k = softmax(f(X ∘ H_k))_c; R = ReLU(Σ w_k A_k); R / max R, then resized to
+the input. Where the original returns NaN, because R is zero everywhere, this returns zeros.
 """
 
 PYTORCH_GRAD_CAM = Variant(
