@@ -165,7 +165,7 @@ class Evaluation(NamedTuple):
 
     rows: list[dict[str, Any]]
     columns: list[tables.Column]
-    left_out: list[Note] = []  # noqa: RUF012
+    left_out: list[Note]
 
     @property
     def methods(self) -> list[str]:
@@ -308,6 +308,11 @@ class _Bench:
                 values = np.full(len(rows), np.nan)
             else:
                 values = np.asarray(metric.measure(case))
+            if values.shape[:1] != (len(rows),):
+                raise ValueError(
+                    f"metric {name!r} gave shape {values.shape}, wanted one value for each of the "
+                    f"{len(rows)} images: ({len(rows)},)"
+                )
             for row, value, has_boxes in zip(rows, values, boxed, strict=True):
                 usable = np.isfinite(value).all() and (has_boxes or not metric.boxes)
                 row[name] = value.tolist() if usable else None

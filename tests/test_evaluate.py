@@ -163,6 +163,11 @@ def test_unknown_names_are_refused_with_those_there_are():
         evaluate(model(), [Batch(batch(1).inputs, 9)], ["uniform"], [])
 
 
+def test_a_metric_that_gives_no_value_for_each_image_is_refused():
+    with pytest.raises(ValueError, match=r"'mean' gave shape \(\), wanted .* \(2,\)"):
+        evaluate(model(), [batch(2)], ["uniform"], {"mean": lambda case: case.heatmaps.mean()})
+
+
 def test_every_named_method_and_metric_is_there_once():
     assert {"score-cam", "score-cam-128", "grad-cam", "grad-cam++", "uniform"} <= set(METHODS)
     assert len(METRICS) == 10

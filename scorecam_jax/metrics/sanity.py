@@ -49,7 +49,8 @@ def parameter_randomization(
     zero agree there, so read the figures beside those of a pair of unrelated images.
 
     Args:
-        model: a `Model` from an adapter: a pytree whose arrays are the parameters.
+        model: a `Model` from an adapter that keeps its parameters under their names, as those for
+            Linen, NNX and Haiku do.
         inputs: (B, *spatial, C), of at least 11 pixels a side, for SSIM's window.
         targets: None (each input's best class before anything is randomized), an int, or (B,).
         method: called as `score_cam` is; `functools.partial` sets its options.
@@ -90,8 +91,8 @@ def parameter_randomization(
         known = sorted({"/".join(name) for name in names})
         raise ValueError(
             f"no parameter belongs to any of the layers {list(layers)[:5]}; the parameters are "
-            f"{known[:10]}{' ...' if len(known) > 10 else ''}. Make the model with an adapter, and "
-            "take the layers' paths from list_layers"
+            f"{known[:10]}{' ...' if len(known) > 10 else ''}. Make the model with an adapter that "
+            "names its parameters, such as from_nnx, and take the layers' paths from list_layers"
         )
     steps, correlations, similarities = zip(*rows, strict=True)
     return Randomization(steps, jnp.stack(correlations), jnp.stack(similarities))

@@ -37,6 +37,11 @@ def case(request):
     return network(len(shape)), normal(2, *shape, 3), uniform(2, *shape)
 
 
+@pytest.fixture
+def image():
+    return network(2), normal(2, *SHAPES["image"], 3), uniform(2, *SHAPES["image"])
+
+
 def probability(model, inputs, targets):
     logits = np.asarray(model(jnp.asarray(inputs, jnp.float32))[0], np.float64)
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
@@ -77,8 +82,8 @@ def test_drop_increase_and_gain_follow_from_two_passes(case):
     np.testing.assert_allclose(gain, 100 * np.maximum(o - p, 0) / (1 - p), rtol=1e-4, atol=1e-4)
 
 
-def test_the_best_class_is_the_default_target(case):
-    model, inputs, heatmaps = case
+def test_the_best_class_is_the_default_target(image):
+    model, inputs, heatmaps = image
     for metric in (metrics.average_drop, metrics.deletion):
         explicit = metric(model, inputs, heatmaps, best(model, inputs))
         np.testing.assert_allclose(metric(model, inputs, heatmaps), explicit, rtol=1e-6)
@@ -95,15 +100,15 @@ def test_muting_zeroes_the_least_salient_share():
     )
 
 
-def test_a_map_of_ones_changes_no_score_not_even_by_rounding(case):
-    model, inputs, heatmaps = case
+def test_a_map_of_ones_changes_no_score_not_even_by_rounding(image):
+    model, inputs, heatmaps = image
     ones = jnp.ones_like(heatmaps)
     for metric in (metrics.average_drop, metrics.average_increase, metrics.average_gain):
         np.testing.assert_array_equal(metric(model, inputs, ones), 0)
 
 
-def test_an_empty_map_leaves_the_baselines_score(case):
-    model, inputs, heatmaps = case
+def test_an_empty_map_leaves_the_baselines_score(image):
+    model, inputs, heatmaps = image
     targets, baseline = np.array([1, 1]), np.array([0.5, -0.5, 1.0], np.float32)
     p = probability(model, inputs, targets)
     o = probability(model, np.broadcast_to(baseline, inputs.shape), targets)
@@ -172,8 +177,8 @@ def test_equal_pixels_are_read_in_order_or_drawn():
     np.testing.assert_array_equal(a, b)
 
 
-def test_options_do_not_change_the_result(case):
-    model, inputs, heatmaps = case
+def test_options_do_not_change_the_result(image):
+    model, inputs, heatmaps = image
     expected = metrics.deletion(model, inputs, heatmaps, step=0.1)
     by_ones = metrics.deletion(model, inputs, heatmaps, step=0.1, batch_size=1)
     np.testing.assert_allclose(by_ones, expected, rtol=1e-5)
@@ -191,6 +196,16 @@ def test_options_do_not_change_the_result(case):
     np.testing.assert_allclose(jitted, expected, rtol=1e-5)
 
 
+def test_a_mesh_shares_the_steps_of_a_curve():
+    model, inputs, heatmaps = network(1), normal(2, 12, 3), uniform(2, 12)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:3]), ("devices",))
+    np.testing.assert_allclose(
+        metrics.insertion(model, inputs, heatmaps, mesh=mesh),
+        metrics.insertion(model, inputs, heatmaps),
+        rtol=1e-5,
+    )
+
+
 def test_the_masks_of_a_curve_never_exist_all_at_once():
     model = lambda x: (x.mean((1, 2)), x)  # noqa: E731
 
@@ -204,8 +219,8 @@ def test_the_masks_of_a_curve_never_exist_all_at_once():
 
 
 @pytest.mark.parametrize("metric", ["adcc", "constant"])
-def test_adcc_combines_correlation_size_and_drop(case, metric):
-    model, inputs, heatmaps = case
+def test_adcc_combines_correlation_size_and_drop(image, metric):
+    model, inputs, heatmaps = image
     targets = best(model, inputs)
 
     def explain(x, t):
