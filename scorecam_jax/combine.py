@@ -34,17 +34,17 @@ def sum_masks(
     shape: Sequence[int],
 ) -> Float[Array, "batch targets *spatial"]:
     """Sum the masks, at the input's resolution: Σ_k w_k H_k; a few masks exist at a time."""
-    channels = maps.shape[-1]
-    padding = -channels % min(_MASKS_AT_ONCE, max(channels, 1))
+    size = min(_MASKS_AT_ONCE, max(maps.shape[-1], 1))
+    padding = -maps.shape[-1] % size
 
     def chunks(array: Array) -> Array:
         padded = jnp.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, padding)])
         first = jnp.moveaxis(padded, -1, 0)
-        return first.reshape(-1, min(_MASKS_AT_ONCE, len(first)), *first.shape[1:])
+        return first.reshape(len(first) // size, size, *first.shape[1:])
 
     def add(total: Array, chunk: tuple[Array, Array]) -> tuple[Array, None]:
         maps, weights = chunk
-        rendered = render(maps.reshape(-1, *maps.shape[2:]), shape)
+        rendered = render(jax.lax.collapse(maps, 0, 2), shape)
         rendered = rendered.reshape(*maps.shape[:2], *shape)
         return total + jnp.einsum("kb...,kbt->bt...", rendered, weights, precision="highest"), None
 
