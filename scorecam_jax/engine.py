@@ -12,6 +12,9 @@ from scorecam_jax import checks
 from scorecam_jax import masks as _masks
 from scorecam_jax.trees import join_arrays, split_arrays
 
+_CPU_BATCH = 4
+_ACCELERATOR_BATCH = 128
+
 Render = Callable[[Float[Array, "n *grid"], Sequence[int]], Float[Array, "n *spatial"]]
 
 
@@ -45,7 +48,7 @@ def score_masks(
         score: outputs -> (n, classes).
         targets: (B, T), the classes to read from each input's scores.
         baseline: what shows where the mask is 0; broadcasts against `inputs`.
-        batch_size: masked inputs per pass; None: `default_batch_size()`.
+        batch_size: masked inputs per pass; None: `default_batch_size`'s choice.
         channel_axis: where the channels of `inputs` are.
         mesh: the pairs are split over all of its devices.
         remat: recompute the masked passes in the backward pass instead of storing them.
@@ -73,7 +76,7 @@ def score_masks(
     run = jax.checkpoint(score_pairs) if remat else score_pairs
     total = batch * channels
     devices = 1 if mesh is None else mesh.size
-    size = max(1, min(batch_size or default_batch_size(), -(-total // devices)))
+    size = max(1, min(batch_size or default_batch_size(model, inputs), -(-total // devices)))
     if total == 0 or (mesh is None and total <= size):
         flat = run(arrays, jnp.arange(total), *operands)
         return jnp.moveaxis(flat.reshape(batch, channels, wanted), 1, 2)
@@ -123,9 +126,32 @@ def score_masks(
     return jnp.moveaxis(jnp.where(live[..., None], scores, spokesman), 1, 2)
 
 
-def default_batch_size() -> int:
-    """Masked inputs per pass: few where caches are small, many where there are cores to fill."""
-    return 8 if jax.default_backend() == "cpu" else 128
+def default_batch_size(model: Callable[..., Any], inputs: Float[Array, "batch ..."]) -> int:
+    """Choose how many masked inputs make a pass.
+
+    On a CPU few, which stay in its caches. On an accelerator 128, above which throughput no longer
+    grows, or as many as half of the device's free memory holds, by the memory that the model
+    compiled for eight inputs states; devices that do not report their memory are taken to have
+    enough.
+    """
+    if jax.default_backend() == "cpu":
+        return _CPU_BATCH
+    memory = jax.local_devices()[0].memory_stats()
+    if not memory or "bytes_limit" not in memory:
+        return _ACCELERATOR_BATCH
+    free = memory["bytes_limit"] - memory.get("bytes_in_use", 0)
+    return max(1, min(_ACCELERATOR_BATCH, free // 2 // _bytes_per_input(model, inputs)))
+
+
+def _bytes_per_input(model: Callable[..., Any], inputs: Array, trial: int = 8) -> int:
+    arrays, static = split_arrays(model)
+    shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arrays)
+    batch = jax.ShapeDtypeStruct((trial, *inputs.shape[1:]), inputs.dtype)
+    forward = jax.jit(lambda arrays, inputs: join_arrays(arrays, static)(inputs))
+    compiled = forward.lower(shapes, batch).compile().memory_analysis()
+    temporary = 0 if compiled is None else compiled.temp_size_in_bytes
+    # The masked inputs and their masks come on top of what the model needs.
+    return max(1, temporary // trial + 3 * inputs[:1].size * inputs.dtype.itemsize)
 
 
 def spatial_shape(inputs: Any, channel_axis: int) -> tuple[int, ...]:

@@ -173,7 +173,27 @@ def test_devices_share_the_live_masks(devices):
 def test_batch_size_must_be_positive():
     with pytest.raises(ValueError, match="batch_size is -1"):
         scored(network(), random_masks(3), batch_size=-1)
-    assert default_batch_size() > 0
+
+
+def test_the_default_batch_size_fits_the_memory_that_is_free(monkeypatch):
+    class Device:
+        def __init__(self, free):
+            self.free = free
+
+        def memory_stats(self):
+            return self.free and {"bytes_limit": self.free + 1000, "bytes_in_use": 1000}
+
+    def chosen(free):
+        monkeypatch.setattr(jax, "local_devices", lambda: [Device(free)])
+        return default_batch_size(network(), jnp.asarray(images()))
+
+    assert chosen(None) <= 8  # a CPU: as many as its caches hold
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    most = chosen(None)
+    assert most == chosen(2**40)
+    some = chosen(4 * images()[:1].nbytes * most)
+    assert 1 <= some < most
+    assert chosen(10) == 1
 
 
 def test_scores_are_single_precision_for_half_precision_models():
