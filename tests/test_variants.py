@@ -198,3 +198,20 @@ def test_pytorch_grad_cam_can_give_constant_maps_an_empty_mask():
     original = score_cam(toy, inputs, 0, variant=variants.PYTORCH_GRAD_CAM).scores[0]
     np.testing.assert_allclose(scores[:-1], original[:-1], atol=1e-5)
     assert abs(scores[-1] - original[-1]) > 1e-3
+
+
+def test_pytorch_grad_cams_wider_arithmetic_stays_inside():
+    inputs = random_inputs(2, 8, 6, 3)
+
+    def explain(inputs, **options):
+        return score_cam(toy, inputs, [[0], [1]], variant=variants.PYTORCH_GRAD_CAM, **options)
+
+    alone = explain(inputs, batch_size=3)
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(alone)} == {"float32", "int32"}
+    assert jnp.zeros(1).dtype == jnp.float32
+    split = explain(inputs, mesh=jax.make_mesh((2,), ("masks",)))
+    np.testing.assert_allclose(split.heatmap, alone.heatmap, atol=1e-5)
+    gradient = jax.jit(jax.grad(lambda x: (explain(x, batch_size=3).heatmap ** 2).sum()))(inputs)
+    assert gradient.dtype == np.float32
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient).max() > 1e-3
