@@ -73,12 +73,12 @@ def score_masks(
         return select(class_scores(score, outputs, len(pairs)), targets[image])
 
     operands = (inputs, baseline, maps, targets)
-    run = jax.checkpoint(score_pairs) if remat else score_pairs
+    score_once = jax.checkpoint(score_pairs) if remat else score_pairs
     total = batch * channels
     devices = 1 if mesh is None else mesh.size
     size = max(1, min(batch_size or default_batch_size(model, inputs), -(-total // devices)))
     if total == 0 or (mesh is None and total <= size):
-        flat = run(arrays, jnp.arange(total), *operands)
+        flat = score_once(arrays, jnp.arange(total), *operands)
         return jnp.moveaxis(flat.reshape(batch, channels, wanted), 1, 2)
 
     whole = PartitionSpec()
@@ -94,20 +94,22 @@ def score_masks(
     def loop(arrays, pairs, due, *operands):  # type: ignore[no-untyped-def]
         pairs, due = pairs[..., 0], due[..., 0]
         if chunks == 1:
-            return run(arrays, pairs[0], *operands)[None, :, None]
-        result = jax.eval_shape(run, arrays, pairs[0], *operands)
+            return score_once(arrays, pairs[0], *operands)[None, :, None]
+        result = jax.eval_shape(score_pairs, arrays, pairs[0], *operands)
 
         def step(carry, chunk):  # type: ignore[no-untyped-def]
             pairs, due = chunk
             scored = jax.lax.cond(
                 due,
-                lambda pairs: run(arrays, pairs, *operands),
+                lambda pairs: score_pairs(arrays, pairs, *operands),
                 lambda pairs: jnp.zeros(result.shape, result.dtype),
                 pairs,
             )
             return carry, scored
 
-        return jax.lax.scan(step, None, (pairs, due))[1][:, :, None]
+        # Around the cond: within it, operands common to all chunks would be stored for each.
+        body = jax.checkpoint(step, prevent_cse=False) if remat else step
+        return jax.lax.scan(body, None, (pairs, due))[1][:, :, None]
 
     if mesh is not None:
         split = PartitionSpec(None, None, mesh.axis_names)

@@ -142,7 +142,7 @@ def test_memory_grows_with_the_batch_and_not_with_the_channels():
 
 
 def test_remat_stores_less_for_the_backward_pass():
-    maps, model = random_masks(64), network()
+    maps, model = random_masks(512), network()
 
     def bytes_for(remat):
         def loss(x):
@@ -154,7 +154,7 @@ def test_remat_stores_less_for_the_backward_pass():
         compiled = jax.jit(jax.grad(loss)).lower(jnp.asarray(images())).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    assert bytes_for(True) < bytes_for(False) / 2
+    assert bytes_for(True) < bytes_for(False) / 10
 
 
 @pytest.mark.parametrize("devices", [3, 8])
