@@ -123,7 +123,7 @@ class _Shown:
 
     def replay(self, weights: Any, inputs: Any, edit: Any) -> tuple[Any, Any]:
         traced, shapes = self._trace(weights, inputs)
-        marks = list(find_marks(traced.jaxpr))
+        marks = find_marks(traced.jaxpr)
         paths = [path or self._default(marks, inputs) for path in self.paths]
         for path in paths:
             _check_layer(path, marks)
@@ -200,7 +200,7 @@ def _has_grid(shape: tuple[int, ...], rank: int) -> bool:
     return len(shape) == rank and math.prod(shape[1:]) > max(shape[1], shape[-1])
 
 
-def _explainable(marks: Any) -> list[LayerInfo]:
+def _explainable(marks: list[Mark]) -> list[LayerInfo]:
     outside = [mark for mark in marks if not mark.inside]
     runs = collections.Counter(mark.path for mark in outside)
     return [

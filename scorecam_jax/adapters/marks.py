@@ -15,11 +15,13 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
 from jax.interpreters import ad, batching, mlir
 
+from scorecam_jax.adapters.layout import convolve, is_channels_first
+
 Path: TypeAlias = tuple[str, ...]
 Edit: TypeAlias = Callable[[jax.Array], jax.Array]
 
-_INLINE = ("jit", "pjit", "closed_call", "core_call")
-_CHECKPOINT = ("checkpoint", "remat", "remat2")
+# What `replay` runs into: jit and checkpoint, under the names that versions of JAX give them.
+_ENTERED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2")
 
 # The identity, with a name; only what passes forward is marked, and vmap's axes go to the front.
 _mark = Primitive("layer")
@@ -63,15 +65,13 @@ def marked_class(kind: Any, path: Path) -> type:
     return type(kind)(kind.__name__, (kind,), body)
 
 
-def find_marks(jaxpr: Any, inside: str = "") -> Iterator[Mark]:
+def find_marks(jaxpr: Any) -> list[Mark]:
     """The marks in a jaxpr, in the order in which the layers finish."""
-    for eqn in jaxpr.eqns:
-        if eqn.primitive is _mark:
-            at = eqn.params
-            yield Mark(at["path"], at["kind"], eqn.outvars[0].aval.shape, inside)
-        entered = eqn.primitive.name in (*_INLINE, *_CHECKPOINT)
-        for body in _bodies(eqn):
-            yield from find_marks(body, inside or ("" if entered else eqn.primitive.name))
+    return [
+        Mark(eqn.params["path"], eqn.params["kind"], eqn.outvars[0].aval.shape, inside)
+        for eqn, inside in _equations(jaxpr)
+        if eqn.primitive is _mark
+    ]
 
 
 def replay(
@@ -84,6 +84,9 @@ def replay(
     """
     seen: dict[Path, jax.Array] = {}
 
+    def concerns(eqn: JaxprEqn) -> bool:
+        return is_channels_first(eqn) or (eqn.primitive is _mark and eqn.params["path"] in edits)
+
     def rule(eqn: JaxprEqn, values: list[Any]) -> list[Any] | None:
         if eqn.primitive is _mark:
             edit = edits.get(eqn.params["path"])
@@ -91,18 +94,22 @@ def replay(
             if eqn.params["path"] in edits:
                 seen[eqn.params["path"]] = activations
             return [activations]
-        for body in _bodies(eqn):
-            if any(found.path in edits for found in find_marks(body)):
-                run: Callable[..., Any] = functools.partial(
-                    replay, getattr(body, "jaxpr", body), edits=edits
-                )
-                if eqn.primitive.name in _CHECKPOINT:
-                    keep = {name: eqn.params[name] for name in ("policy", "prevent_cse")}
-                    run = jax.checkpoint(run, **keep)
-                outputs, inner = run(getattr(body, "consts", ()), values)
-                seen.update(inner)
-                return outputs
-        return None
+        if is_channels_first(eqn):
+            return convolve(eqn, values)
+        if eqn.primitive.name not in _ENTERED:
+            return None
+        (body,) = _bodies(eqn)
+        if not any(concerns(inner) and not inside for inner, inside in _equations(body)):
+            return None
+        run: Callable[..., Any] = functools.partial(
+            replay, getattr(body, "jaxpr", body), edits=edits
+        )
+        if "policy" in eqn.params:
+            keep = {name: eqn.params[name] for name in ("policy", "prevent_cse")}
+            run = jax.checkpoint(run, **keep)
+        outputs, inner = run(getattr(body, "consts", ()), values)
+        seen.update(inner)
+        return outputs
 
     return evaluate(jaxpr, consts, args, rule), seen
 
@@ -130,6 +137,14 @@ def evaluate(
             results = results if eqn.primitive.multiple_results else [results]
         values.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _equations(jaxpr: Any, inside: str = "") -> Iterator[tuple[Any, str]]:
+    for eqn in jaxpr.eqns:
+        yield eqn, inside
+        entered = eqn.primitive.name in _ENTERED
+        for body in _bodies(eqn):
+            yield from _equations(body, inside or ("" if entered else eqn.primitive.name))
 
 
 def _bodies(eqn: JaxprEqn) -> Iterator[Any]:
