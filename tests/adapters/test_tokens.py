@@ -56,7 +56,7 @@ class VisionTransformer(nnx.Module):
 
 @functools.cache
 def transformer(extra):
-    return VisionTransformer(extra, nnx.Rngs(0))
+    return nnx.jit(lambda: VisionTransformer(extra, nnx.Rngs(0)))()
 
 
 @pytest.mark.parametrize("extra", [1, 3])
