@@ -1,17 +1,22 @@
 """Score-CAM for JAX: see what a vision model looked at."""
 
 from scorecam_jax import masks as masks
+from scorecam_jax import scores as scores
 from scorecam_jax import variants as variants
 from scorecam_jax import weights as weights
 from scorecam_jax.adapters import LayerInfo as LayerInfo
 from scorecam_jax.adapters import Model as Model
+from scorecam_jax.adapters import from_equinox as from_equinox
+from scorecam_jax.adapters import from_haiku as from_haiku
+from scorecam_jax.adapters import from_keras as from_keras
 from scorecam_jax.adapters import from_linen as from_linen
 from scorecam_jax.adapters import from_nnx as from_nnx
 from scorecam_jax.adapters import list_layers as list_layers
 from scorecam_jax.channels import Deviation as Deviation
 from scorecam_jax.channels import Gradient as Gradient
 from scorecam_jax.engine import score_masks as score_masks
-from scorecam_jax.score_cam import Explanation as Explanation
+from scorecam_jax.fusion import fuse_layers as fuse_layers
+from scorecam_jax.method import Explanation as Explanation
 from scorecam_jax.score_cam import score_cam as score_cam
 from scorecam_jax.variants import OFFICIAL as OFFICIAL
 from scorecam_jax.variants import Variant as Variant
