@@ -74,8 +74,8 @@ def average_drop(
         inputs: see the module.
         heatmaps: see the module.
         targets: see the module.
-        mute: the share of each heatmap's pixels, its least, that are set to 0 first. Score-CAM's
-            paper mutes 0.5, which is what its tables show; most other work, none.
+        mute: pixels below this quantile of their heatmap are set to 0 first; a map of ones stays
+            as it is. Score-CAM's paper mutes the lower half, 0.5; most other work, nothing.
         **scoring: see `Scoring`.
 
     Source: Grad-CAM++ (arXiv 1710.11063), section 4.1; Score-CAM (arXiv 1910.01279), section 4.2.
@@ -325,8 +325,10 @@ def _before_and_after(
 ) -> tuple[PerInput, PerInput]:
     inputs, heatmaps = _fitting(inputs, heatmaps, scoring.get("channel_axis", -1))
     if mute:
-        kept = heatmaps[0].size - round(mute * heatmaps[0].size)
-        heatmaps = jnp.where(_ranks(heatmaps) < kept, heatmaps, 0)
+        space = tuple(range(1, heatmaps.ndim))
+        heatmaps = jnp.where(
+            heatmaps >= jnp.quantile(heatmaps, mute, space, keepdims=True), heatmaps, 0
+        )
     # The input itself is scored in the same pass, as its masked forms are, so that a mask of ones
     # changes nothing, not even by rounding.
     shown = jnp.stack([jnp.ones_like(heatmaps), heatmaps], -1)

@@ -105,6 +105,7 @@ def test_a_map_of_ones_changes_no_score_not_even_by_rounding(image):
     ones = jnp.ones_like(heatmaps)
     for metric in (metrics.average_drop, metrics.average_increase, metrics.average_gain):
         np.testing.assert_array_equal(metric(model, inputs, ones), 0)
+        np.testing.assert_array_equal(metric(model, inputs, ones, mute=0.5), 0)
 
 
 def test_an_empty_map_leaves_the_baselines_score(image):
