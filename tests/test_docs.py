@@ -6,6 +6,7 @@ import pkgutil
 import re
 from pathlib import Path
 
+import jax
 import pytest
 
 import scorecam_jax
@@ -26,7 +27,8 @@ def test_every_python_block_of_the_readme_runs(monkeypatch):
     assert len(blocks) >= 5
     namespace = {"__name__": "readme"}
     for number, block in enumerate(blocks, 1):
-        exec(compile(block, f"README.md, Python block {number}", "exec"), namespace)
+        with jax.numpy_rank_promotion("allow"):  # what a user has
+            exec(compile(block, f"README.md, Python block {number}", "exec"), namespace)
 
 
 @pytest.mark.parametrize("command", ["explain", "tests", "notebooks"])
@@ -59,5 +61,12 @@ def test_every_public_name_is_documented(name, value):
 
 
 def test_what_the_package_exports_is_what_design_promises():
-    for name in ("score_cam", "score_masks", "from_linen", "from_nnx", "list_layers", "Explanation"):
+    for name in (
+        "score_cam",
+        "score_masks",
+        "from_linen",
+        "from_nnx",
+        "list_layers",
+        "Explanation",
+    ):
         assert hasattr(scorecam_jax, name)
