@@ -1,5 +1,7 @@
 """Score-CAM for JAX: see what a vision model looked at."""
 
+from scorecam_jax import family as family
+from scorecam_jax import gradient as gradient
 from scorecam_jax import masks as masks
 from scorecam_jax import scores as scores
 from scorecam_jax import variants as variants

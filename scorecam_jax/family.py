@@ -331,7 +331,9 @@ def _score_edits(
         outputs, _ = case.model(case.inputs, edit=lambda a: replacement.astype(a.dtype))
         return select(class_scores(case.score, outputs, len(case.inputs)), case.targets)
 
-    size = max(1, (batch_size or default_batch_size(case.model, case.inputs)) // max(1, len(case.inputs)))
+    size = max(
+        1, (batch_size or default_batch_size(case.model, case.inputs)) // max(1, len(case.inputs))
+    )
     chunks = -(-count // size)
     indices = (jnp.arange(chunks * size) % count).reshape(chunks, size)
     scores = jax.lax.collapse(jax.lax.map(jax.vmap(score), indices), 0, 2)

@@ -1,7 +1,6 @@
 """A file of results that an interrupted run leaves whole and a later one carries on."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ class Journal:
     the file is opened again.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         """Open a journal, or begin one.
 
         Raises:

@@ -24,7 +24,7 @@ class Figure(NamedTuple):
     mean: float
     low: float
     high: float
-    count: int
+    count: int  # type: ignore[assignment]
 
 
 class Column(NamedTuple):
