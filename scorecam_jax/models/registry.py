@@ -31,12 +31,14 @@ class Classifier(NamedTuple):
         preprocess: a Pillow image to an input, and the way back for heatmaps and boxes.
         labels: the name of each class.
         input_size: height and width of an input.
+        layer: the path of the layer that the model shows.
     """
 
     model: jax.tree_util.Partial
     preprocess: Preprocess
     labels: tuple[str, ...]
     input_size: tuple[int, int]
+    layer: str
 
 
 class _Entry(NamedTuple):
@@ -149,8 +151,9 @@ def _entry(name: str) -> _Entry:
 def _classifier(entry: _Entry, network: nnx.Module, layer: str | None) -> Classifier:
     from scorecam_jax.adapters.nnx import from_nnx
 
-    model = from_nnx(network, layer or entry.layer)
-    return Classifier(model, entry.preprocess, _labels(), entry.preprocess.size)
+    layer = layer or entry.layer
+    model = from_nnx(network, layer)
+    return Classifier(model, entry.preprocess, _labels(), entry.preprocess.size, layer)
 
 
 def _checked_file(module: str, file: str, sha256: str) -> Path:

@@ -47,7 +47,7 @@ def test_a_checkpoint_that_was_altered_is_refused(tmp_path, monkeypatch):
     (tmp_path / "weights.pth").write_bytes(b"something else")
     monkeypatch.setattr(registry, "_resource", lambda module, file: tmp_path / file)
     with pytest.raises(ValueError, match="sha256"):
-        registry._packaged("package", "weights.pth", "0" * 64)
+        registry._checked_file("package", "weights.pth", "0" * 64)
 
 
 def test_a_missing_package_names_the_extra():

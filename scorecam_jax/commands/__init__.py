@@ -1,0 +1,1 @@
+"""The commands of `scorecam`: each module's `run` takes the options and returns an exit status."""

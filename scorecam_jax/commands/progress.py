@@ -1,0 +1,88 @@
+"""How far a command has got."""
+
+import shutil
+import sys
+import threading
+import time
+
+
+class Progress:
+    """A bar on standard error, on a terminal only, once two seconds have gone by.
+
+    How long one step takes is known from those before it; until then the bar swings.
+    """
+
+    def __init__(self, total: int, *, enabled: bool, delay: int | float = 2) -> None:
+        self._stream = sys.stderr
+        self._enabled = enabled and self._stream.isatty()
+        self._delay = delay
+        self._total = total
+        self._done = 0
+        self._task = ""
+        self._began = self._task_began = time.monotonic()
+        self._pace: float | None = None
+        self._width = 0
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Progress":
+        """Begin to count the time."""
+        if self._enabled:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Take the bar away."""
+        self._over.set()
+        if self._enabled:
+            self._thread.join()
+            self.hide()
+
+    def start(self, task: str) -> None:
+        """Say what is being done now."""
+        with self._lock:
+            self._task, self._task_began = task, time.monotonic()
+
+    def advance(self) -> None:
+        """One step is done."""
+        with self._lock:
+            self._done += 1
+            self._pace = time.monotonic() - self._task_began
+
+    def follow(self, done: int, total: int, task: str) -> None:
+        """Someone else counts: so many are done, of so many, and this is next."""
+        if done == self._done + 1:
+            self.advance()
+        self._done, self._total = done, total
+        self.start(task)
+
+    def hide(self) -> None:
+        """Clear the line for something else; the bar comes back below it."""
+        with self._lock:
+            self._draw("")
+
+    def _run(self) -> None:
+        while not self._over.wait(0.1):
+            with self._lock:
+                if time.monotonic() - self._began >= self._delay:
+                    self._draw(self._line())
+
+    def _line(self) -> str:
+        now, cells = time.monotonic(), 24
+        if self._pace is None:
+            place = int(abs((now - self._began) / 2 % 2 - 1) * (cells - 4))
+            bar = f"{'':{place}}<==>".ljust(cells)
+        else:
+            current = min((now - self._task_began) / max(self._pace, 1e-9), 0.95)
+            bar = ("=" * round(cells * (self._done + current) / self._total)).ljust(cells)
+        count = f" {min(self._done + 1, self._total)} of {self._total}" if self._total > 1 else ""
+        line = f"[{bar}]{count} {now - self._began:.0f} s  {self._task}"
+        return line[: shutil.get_terminal_size().columns - 1]
+
+    def _draw(self, line: str) -> None:
+        if line or self._width:
+            # Blanks rather than escape codes, which not every terminal knows.
+            self._stream.write(f"\r{line:<{self._width}}" + ("" if line else "\r"))
+            self._stream.flush()
+        self._width = len(line)
