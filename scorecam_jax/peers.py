@@ -9,11 +9,13 @@ import functools
 import io
 import multiprocessing
 import os
+import re
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -104,10 +106,15 @@ def _map() -> tuple[float, int]:
 
 
 def _peak_memory() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage's figure would include what the parent process once held
+        peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        if peak:
+            return int(peak[1]) * 1024
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    peak_of_process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_of_process if sys.platform == "darwin" else peak_of_process * 1024
 
 
 def _scorecam_jax(name: str, weights: Any, inputs: Inputs) -> Callable[[], Any]:

@@ -1,5 +1,11 @@
 """Settings every test runs under: shapes checked, ambiguous broadcasting refused."""
 
+import os
+
+# Tests compile far more than they compute.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+os.environ["KERAS_BACKEND"] = "jax"
+
 import jax
 from jaxtyping import install_import_hook
 
