@@ -66,7 +66,7 @@ def test_sequential_with_batch_norm_and_options():
     kinds = [layer.kind for layer in list_layers(adapted, IMAGES)]
     assert kinds == ["Conv2d", "BatchNorm", "Lambda", "Dropout", "AdaptiveAvgPool2d"]
     assert activations.shape == (2, 4, 6, 5)
-    np.testing.assert_allclose(outputs[..., 0, 0], activations.mean((2, 3)), atol=1e-6)
+    np.testing.assert_allclose(outputs[..., 0, 0], activations.mean((2, 3)), rtol=1e-6)
     assert not model.layers[3].inference
 
 
