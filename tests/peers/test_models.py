@@ -105,20 +105,6 @@ def trunk(peer, x):
     return x
 
 
-@pytest.fixture(scope="module")
-def torchvision():
-    """Also where its compiled operators do not load; its networks use none of them."""
-    try:
-        return pytest.importorskip("torchvision")
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        module = importlib.import_module("torchvision")
-        module.operators = library  # they vanish with it
-        return module
-
-
 def peer_with_random_statistics(torchvision, name):
     torch.manual_seed(0)
     peer = getattr(torchvision.models, name)(weights=None).eval()
