@@ -50,7 +50,8 @@ def score_masks(
         baseline: what shows where the mask is 0; broadcasts against `inputs`.
         batch_size: masked inputs per pass; None: `default_batch_size`'s choice.
         channel_axis: where the channels of `inputs` are.
-        mesh: the pairs are split over all of its devices.
+        mesh: the pairs are split over all of its devices. None takes the one over whose explicit
+            axes `inputs` are sharded, if there is one.
         remat: recompute the masked passes in the backward pass instead of storing them.
 
     Returns:
@@ -72,6 +73,7 @@ def score_masks(
         outputs, _ = model(shown)
         return select(class_scores(score, outputs, len(pairs)), targets[image])
 
+    mesh = mesh or explicit_mesh(inputs)
     operands = (inputs, baseline, maps, targets)
     score_once = jax.checkpoint(score_pairs) if remat else score_pairs
     total = batch * channels
@@ -82,7 +84,7 @@ def score_masks(
         return jnp.moveaxis(flat.reshape(batch, channels, wanted), 1, 2)
 
     whole = PartitionSpec()
-    arrays, operands, masks = _lay_out((arrays, operands, masks), mesh, whole)
+    arrays, operands, masks = lay_out((arrays, operands, masks), mesh, whole)
     live = _masks.is_live(masks)
     needed = live | (jnp.cumsum(~live, 1) == 1)  # the first empty mask speaks for the others
     order = jnp.argsort(~needed.reshape(-1), stable=True)
@@ -95,14 +97,14 @@ def score_masks(
         pairs, due = pairs[..., 0], due[..., 0]
         if chunks == 1:
             return score_once(arrays, pairs[0], *operands)[None, :, None]
-        result = jax.eval_shape(score_pairs, arrays, pairs[0], *operands)
+        no_scores = jnp.zeros_like(jax.eval_shape(score_pairs, arrays, pairs[0], *operands))
 
         def step(carry, chunk):  # type: ignore[no-untyped-def]
             pairs, due = chunk
             scored = jax.lax.cond(
                 due,
                 lambda pairs: score_pairs(arrays, pairs, *operands),
-                lambda pairs: jnp.zeros(result.shape, result.dtype),
+                lambda pairs: no_scores,
                 pairs,
             )
             return carry, scored
@@ -120,8 +122,8 @@ def score_masks(
             out_specs=split,
             check_vma=False,
         )
-        padded = _lay_out(padded, mesh, split)
-    ordered = _lay_out(loop(arrays, padded, due, *operands), mesh, whole)
+        padded = lay_out(padded, mesh, split)
+    ordered = lay_out(loop(arrays, padded, due, *operands), mesh, whole)
     ordered = ordered.reshape(chunks * size * devices, wanted)[:total]
     scores = ordered[jnp.argsort(order)].reshape(batch, channels, wanted)
     spokesman = jnp.take_along_axis(scores, jnp.argmin(live, 1)[:, None, None], 1)
@@ -195,8 +197,14 @@ def in_full_precision(values: Any) -> Any:
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
-def _lay_out(values: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
-    # Where a mesh's axes are explicit, JAX moves nothing without being told.
+def explicit_mesh(values: Array) -> Any:
+    """Return the mesh over whose explicit axes an array is sharded, or None."""
+    sharding = jax.typeof(values).sharding
+    return None if all(axis is None for axis in sharding.spec) else sharding.mesh
+
+
+def lay_out(values: Any, mesh: Any, spec: PartitionSpec = PartitionSpec()) -> Any:  # noqa: B008
+    """Shard a pytree of arrays as `spec` says; without a mesh of explicit axes it need not be."""
     if mesh is None or AxisType.Explicit not in mesh.axis_types:
         return values
     return jax.reshard(values, NamedSharding(mesh, spec))

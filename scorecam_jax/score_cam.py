@@ -12,7 +12,14 @@ from jaxtyping import Array
 
 from scorecam_jax import checks
 from scorecam_jax.channels import Deviation, Gradient
-from scorecam_jax.engine import class_scores, in_full_precision, score_masks, spatial_shape
+from scorecam_jax.engine import (
+    class_scores,
+    explicit_mesh,
+    in_full_precision,
+    lay_out,
+    score_masks,
+    spatial_shape,
+)
 from scorecam_jax.masks import is_live
 from scorecam_jax.method import Explanation, explain
 from scorecam_jax.trees import join_arrays
@@ -53,7 +60,8 @@ def score_cam(
         channels: None (all), n (the n channels of largest spatial deviation), or `Gradient(n)`.
         batch_size: masked inputs per pass; None chooses for the backend. Memory grows with it.
         channel_axis: of inputs and activations alike; 1 for channels-first models.
-        mesh: split the masked inputs over all devices of this `jax.sharding.Mesh`.
+        mesh: split the masked inputs over all devices of this `jax.sharding.Mesh`. None takes the
+            one over whose explicit axes `inputs` are sharded, if there is one.
         remat: recompute masked passes in the backward pass, to save memory.
 
     Returns:
@@ -90,6 +98,8 @@ def _score_cam(  # type: ignore[no-untyped-def]
     arrays, inputs, targets, baseline, *,
     static, variant, channels, batch_size, channel_axis, mesh, remat,
 ):  # fmt: skip
+    # With weights sharded over explicit axes, JAX would ask the model how to shard its results.
+    arrays = lay_out(arrays, mesh or explicit_mesh(inputs))
     model, score = join_arrays(arrays, static)
     shape = spatial_shape(inputs, channel_axis)
 
