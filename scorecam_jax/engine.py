@@ -48,7 +48,8 @@ def score_masks(
         score: outputs -> (n, classes).
         targets: (B, T), the classes to read from each input's scores.
         baseline: what shows where the mask is 0; broadcasts against `inputs`.
-        batch_size: masked inputs per pass; None: `default_batch_size`'s choice.
+        batch_size: masked inputs at a time, which a CPU puts to the model in two independent
+            halves; None: `default_batch_size`'s choice.
         channel_axis: where the channels of `inputs` are.
         mesh: the pairs are split over all of its devices. None takes the one over whose explicit
             axes `inputs` are sharded, if there is one.
@@ -64,7 +65,11 @@ def score_masks(
     maps = jnp.moveaxis(masks, -1, 1).reshape(batch * channels, *masks.shape[1:-1])
     arrays, static = split_arrays((model, score, render))
 
-    def score_pairs(arrays, pairs, inputs, baseline, maps, targets):  # type: ignore[no-untyped-def]
+    def score_pairs(arrays, pairs, *operands):  # type: ignore[no-untyped-def]
+        parts = jnp.array_split(pairs, max(1, min(len(pairs), _streams())))
+        return jnp.concatenate([score_part(arrays, part, *operands) for part in parts])
+
+    def score_part(arrays, pairs, inputs, baseline, maps, targets):  # type: ignore[no-untyped-def]
         model, score, render = join_arrays(arrays, static)
         image = pairs // channels
         shown = _masks.apply_masks(
@@ -145,6 +150,12 @@ def default_batch_size(model: Callable[..., Any], inputs: Float[Array, "batch ..
         return _ACCELERATOR_BATCH
     free = memory["bytes_limit"] - memory.get("bytes_in_use", 0)
     return max(1, min(_ACCELERATOR_BATCH, free // 2 // _bytes_per_input(model, inputs)))
+
+
+def _streams() -> int:
+    # A CPU's cores wait for one another at the end of each operation, unless there is another pass
+    # to go on with. More than two make a program that takes long to compile, and is no faster.
+    return 2 if jax.default_backend() == "cpu" else 1
 
 
 def _bytes_per_input(model: Callable[..., Any], inputs: Array, trial: int = 8) -> int:

@@ -99,7 +99,8 @@ def _score_cam(  # type: ignore[no-untyped-def]
     static, variant, channels, batch_size, channel_axis, mesh, remat,
 ):  # fmt: skip
     # With weights sharded over explicit axes, JAX would ask the model how to shard its results.
-    arrays = lay_out(arrays, mesh or explicit_mesh(inputs))
+    if len(inputs):
+        arrays = lay_out(arrays, mesh or explicit_mesh(inputs))
     model, score = join_arrays(arrays, static)
     shape = spatial_shape(inputs, channel_axis)
 
