@@ -1,6 +1,6 @@
 """The two layers the bundled networks are made of, and how a checkpoint fills them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -50,10 +50,12 @@ class Conv(nnx.Module):
         dtype = jnp.result_type(x, kernel)
         x, kernel = x.astype(dtype), kernel.astype(dtype)
         if self.depthwise:
-            x = _depthwise(x, kernel, self.stride)
+            x = _depthwise(x, kernel, self.stride, self.padding)
         elif kernel.shape[:2] == (1, 1):
             # On a CPU faster than the convolution it equals.
             x = x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+        elif kernel[..., 0].size <= 27:
+            x = _of_few_inputs(x, kernel, self.stride, self.padding)
         else:
             x = _convolve(x, kernel, self.stride, self.padding)
         x = x + self.bias[...].astype(dtype)[None, None, None]
@@ -80,42 +82,65 @@ def _convolve(
         x,
         kernel,
         (stride, stride),
-        padding if isinstance(padding, str) else [(padding, padding)] * 2,
+        _pads(x, kernel, stride, padding),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
 
 
-def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Each channel's own convolution, padded as TensorFlow's SAME.
+def _of_few_inputs(x: jax.Array, kernel: jax.Array, stride: int, padding: str | int) -> jax.Array:
+    """A convolution in which few numbers make an output: on a CPU faster as a matrix product."""
+
+    def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        windows = jnp.concatenate(list(_shifts(x, kernel, stride, padding)), -1)
+        return windows @ kernel.reshape(-1, kernel.shape[-1])
+
+    def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return _convolve(x, kernel, stride, padding)
+
+    return lax.platform_dependent(x, kernel, cpu=product, default=convolution)
+
+
+def _depthwise(x: jax.Array, kernel: jax.Array, stride: int, padding: str | int) -> jax.Array:
+    """Each channel's own convolution.
 
     XLA's grouped convolution is about ten times slower on a CPU than the sum of shifted products
     that defines it; accelerators have kernels for it. The choice is made where the program is
     compiled, not where it is traced, so that it follows the arrays' device.
     """
 
-    def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        size = kernel.shape[0]
-        pads = lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
-        height, width = (-(-n // stride) for n in x.shape[1:3])
-        # Without the barrier XLA sees through the padding for some of the products, and computes
-        # the activation before it once more for them.
-        padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), *pads, (0, 0))))
+    def products(x: jax.Array, kernel: jax.Array) -> jax.Array:
         exact = jnp.promote_types(x.dtype, jnp.float32)
-        products = (
-            padded[:, i : i + stride * height : stride, j : j + stride * width : stride].astype(
-                exact
-            )
-            * kernel[None, None, i, j].astype(exact)
-            for i in range(size)
-            for j in range(size)
-        )
-        return sum(products, start=jnp.zeros((), exact)).astype(x.dtype)
+        taps = kernel.reshape(-1, 1, 1, 1, kernel.shape[-1]).astype(exact)
+        shifts = _shifts(x, kernel, stride, padding)
+        sums = (shift.astype(exact) * tap for shift, tap in zip(shifts, taps, strict=True))
+        return sum(sums, start=jnp.zeros((), exact)).astype(x.dtype)
 
     def grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return _convolve(x, kernel, stride, "SAME", groups=x.shape[-1])
+        return _convolve(x, kernel, stride, padding, groups=x.shape[-1])
 
-    return lax.platform_dependent(x, kernel, cpu=shifted, default=grouped)
+    return lax.platform_dependent(x, kernel, cpu=products, default=grouped)
+
+
+def _pads(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: str | int
+) -> Sequence[tuple[int, int]]:
+    if isinstance(padding, int):
+        return [(padding, padding)] * 2
+    return lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), padding)
+
+
+def _shifts(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: str | int
+) -> Iterator[jax.Array]:
+    """What each number of a kernel is multiplied with, in the kernel's order."""
+    pads = _pads(x, kernel, stride, padding)
+    # Without the barrier XLA sees through the padding for some of the shifts, and computes the
+    # activation before it once more for them.
+    padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), *pads, (0, 0))))
+    ends = [padded.shape[axis + 1] - kernel.shape[axis] + 1 for axis in (0, 1)]
+    for i, j in np.ndindex(*kernel.shape[:2]):
+        yield padded[:, i : i + ends[0] : stride, j : j + ends[1] : stride]
 
 
 def from_checkpoint(

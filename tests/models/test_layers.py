@@ -51,16 +51,22 @@ def test_a_folded_batch_norm_equals_one_that_follows(epsilon):
 
 @pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("shape", [(2, 7, 10, 6), (1, 8, 4, 6)])
-def test_depthwise_equals_the_grouped_convolution(size, stride, shape):
-    layer = Conv(6, 6, size, stride=stride, depthwise=True, source=("conv",), rngs=nnx.Rngs(0))
-    x = jnp.asarray(normal(*shape))
+@pytest.mark.parametrize("padding", ["SAME", 1])
+@pytest.mark.parametrize(
+    ("channels", "depthwise"), [(6, True), (3, False), (8, False)], ids=["depthwise", "few", "many"]
+)
+def test_a_convolution_however_it_is_computed(size, stride, padding, channels, depthwise):
+    layer = Conv(
+        channels, 6, size, stride=stride, padding=padding, depthwise=depthwise,
+        source=("conv",), rngs=nnx.Rngs(0),
+    )  # fmt: skip
+    x = jnp.asarray(normal(2, 7, 10, channels))
     expected = functools.partial(
         lax.conv_general_dilated,
         window_strides=(stride, stride),
-        padding="SAME",
+        padding=padding if padding == "SAME" else [(1, 1), (1, 1)],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=6,
+        feature_group_count=channels if depthwise else 1,
     )
     np.testing.assert_allclose(layer(x), expected(x, layer.kernel[...]), rtol=1e-4, atol=1e-5)
     ours = jax.grad(lambda x: jnp.sum(layer(x) ** 2))(x)
