@@ -291,6 +291,20 @@ def _bench(command: argparse.ArgumentParser) -> None:
         help="runs of each, of which the median counts (default: 5)",
     )
     command.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        help="run the network in this type (default: float32)",
+    )
+    command.add_argument(
+        "--shortcuts",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PHOTO",
+        help="also tell how near fewer channels and bfloat16 come to the exact maps of these "
+        "photographs, and how fast they are",
+    )
+    command.add_argument(
         "--peers",
         action="store_true",
         help="also time whole maps of the packages grad-cam and torchcam, if they are installed, "

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from scorecam_jax import models
-from scorecam_jax.bench import bench, blobs, take_turns
+from scorecam_jax.bench import bench, blobs, compare_with_exact, take_turns
+from scorecam_jax.method import Explanation
 
 WIDTH = 64
 
@@ -45,6 +46,7 @@ def test_figures_agree_with_one_another(classifier):
     )
     assert 0 < found["seconds"] < 5
     assert found["compile_seconds"] > 0
+    assert 0 < found["five_targets"] < 100
 
 
 def test_operations_are_those_of_the_network(classifier):
@@ -83,6 +85,39 @@ def test_runs_take_turns_and_the_first_does_not_count():
     assert 0.01 <= seconds["a"] < seconds[2] < 0.3
     assert told[1] == "batches of 2, warming up"
     assert told[-2:] == ["a, run 3 of 3", "batches of 2, run 3 of 3"]
+
+
+def test_maps_are_compared_with_the_first():
+    ramp = jnp.linspace(0, 1, 9).reshape(1, 3, 3)
+    asked = []
+
+    def explainer(seconds, change):
+        def explain(image, targets):
+            asked.append(targets)
+            time.sleep(seconds)
+            return Explanation(change(ramp, image), None, None, None, None, jnp.array([7]))
+
+        return explain
+
+    found = compare_with_exact(
+        {
+            "exact": explainer(0.01, lambda ramp, image: ramp),
+            "other way round": explainer(0.05, lambda ramp, image: 1 - ramp),
+            "dark on one image": explainer(0, lambda ramp, image: ramp * image[0, 0, 0, 0]),
+        },
+        [jnp.full((1, 2, 2, 3), value) for value in (0.25, 1.0)],
+    )
+    exact, inverse, dark = found.values()
+    assert exact["correlation"] == exact["least_correlation"] == pytest.approx(1)
+    assert exact["largest_difference"] == 0
+    assert inverse["correlation"] == pytest.approx(-1)
+    assert inverse["largest_difference"] == 1
+    assert dark["correlation"] == pytest.approx(1)
+    assert dark["largest_difference"] == pytest.approx(0.75)
+    assert dark["seconds"] < exact["seconds"] < inverse["seconds"] < 0.2
+    # All but the call that chooses the targets are told them.
+    assert [targets is None for targets in asked] == ([True] + [False] * 3) * 3
+    assert asked[1].tolist() == [7]
 
 
 def test_blobs_are_smooth_and_the_same_each_time():

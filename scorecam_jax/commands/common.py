@@ -44,11 +44,11 @@ def load(options: argparse.Namespace, *, or_random: bool = False) -> models.Clas
 
     With `or_random`, one that comes without weights is initialised at random.
     """
-    name = options.model
+    name, dtype = options.model, getattr(options, "dtype", None)
     try:
         if or_random and not (options.weights or models.packaged_weights(name)):
-            return models.random(name, options.layer)
-        return models.load(name, weights=options.weights, layer=options.layer)
+            return models.random(name, options.layer, dtype)
+        return models.load(name, weights=options.weights, layer=options.layer, dtype=dtype)
     except (ImportError, LookupError, OSError, ValueError) as error:
         raise translated(error) from error
 

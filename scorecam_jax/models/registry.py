@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -91,6 +91,7 @@ def load(
     name: str,
     weights: str | os.PathLike[str] | None = None,
     layer: str | None = None,
+    dtype: Any = None,
 ) -> Classifier:
     """Load a pretrained ImageNet classifier, ready to be explained.
 
@@ -103,6 +104,7 @@ def load(
             network. None takes those that are installed.
         layer: the layer to show, as a path. None takes the last with a spatial grid, after its
             nonlinearity.
+        dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
 
     Raises:
         ValueError: the name is unknown, there are no weights, or they do not fit the network.
@@ -118,17 +120,17 @@ def load(
             "Hugging Face Hub (model.safetensors)"
         )
     network = from_checkpoint(entry.make, entry.rename(load_checkpoint(weights)))
-    return _classifier(entry, network, layer)
+    return _classifier(entry, network, layer, dtype)
 
 
-def random(name: str, layer: str | None = None) -> Classifier:
+def random(name: str, layer: str | None = None, dtype: Any = None) -> Classifier:
     """Initialise a bundled architecture at random, for benchmarks: its answers mean nothing.
 
     Raises:
         ValueError: the name is unknown.
     """
     entry = _entry(name)
-    return _classifier(entry, entry.make(nnx.Rngs(0)), layer)
+    return _classifier(entry, entry.make(nnx.Rngs(0)), layer, dtype)
 
 
 def packaged_weights(name: str) -> Path | None:
@@ -148,11 +150,11 @@ def _entry(name: str) -> _Entry:
     return _MODELS[name]
 
 
-def _classifier(entry: _Entry, network: nnx.Module, layer: str | None) -> Classifier:
+def _classifier(entry: _Entry, network: nnx.Module, layer: str | None, dtype: Any) -> Classifier:
     from scorecam_jax.adapters.nnx import from_nnx
 
     layer = layer or entry.layer
-    model = from_nnx(network, layer)
+    model = from_nnx(network, layer, dtype=dtype)
     return Classifier(model, entry.preprocess, _labels(), entry.preprocess.size, layer)
 
 

@@ -12,7 +12,7 @@ def traces(monkeypatch):
     traces = []
     preprocess = models.Preprocess((16, 16), mean=(0.0,) * 3, std=(255.0,) * 3, fit="crop")
 
-    def load(name, weights=None, layer=None):
+    def load(name, weights=None, layer=None, dtype=None):
         return models.Classifier(colour_network(traces), preprocess, LABELS, (16, 16), "grid")
 
     monkeypatch.setattr(models, "load", load)

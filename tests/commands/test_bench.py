@@ -44,9 +44,25 @@ def test_peers_are_told_beside_those_that_could_not_run(capsys, monkeypatch):
     assert re.search(r"^ +absent +did not run: ImportError: there is no such package$", text, re.M)
 
 
+def test_shortcuts_are_compared_with_the_exact_map(photo, capsys, monkeypatch):
+    loaded = []
+    load = models.load
+    monkeypatch.setattr(
+        models, "load", lambda *a, **named: loaded.append(named) or load(*a, **named)
+    )
+    assert scorecam("bench", *QUICK, "--shortcuts", photo, photo) == 0
+    text = capsys.readouterr().out
+    # This network has too few channels to leave out any, and takes no notice of the type.
+    assert re.search(r"^  all channels +[\d.]+ +1.000 +1.000 +0.000$", text, re.M)
+    assert re.search(r"^  bfloat16 +[\d.]+ +1.000 +1.000 +0.000$", text, re.M)
+    assert " by gradient" not in text
+    assert [named["dtype"] for named in loaded] == [None, "bfloat16"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--shortcuts", "gone.jpg"], "gone.jpg: no such file"),
         (["--photo", "gone.jpg"], "gone.jpg: no such file"),
         (["--channels", 4], "--channels 4, but the layer has 3"),
     ],
