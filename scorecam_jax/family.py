@@ -132,7 +132,7 @@ def opti_cam(
     `weights` are softmax(u); `scores` are None. All inputs and targets are optimised together, in
     `steps` forward and backward passes of B·T masked inputs.
 
-    Source: Opti-CAM, Zhang et al. 2023 (arXiv 2301.07002), Eqs. 7 to 12.
+    Source: Opti-CAM, Zhang et al. 2023 (arXiv 2301.07002).
     """
     return _explain(
         _opti_cam, model, score, inputs, targets, learning_rate, baseline,
@@ -154,7 +154,7 @@ def ablation_cam(
     y_k is the score with channel k set to 0, by default a logit. Only the network after the layer
     runs again; `model` must take `edit`. `scores` are the y_k.
 
-    Source: Ablation-CAM, Desai and Ramaswamy 2020 (WACV), Eq. 3.
+    Source: Ablation-CAM, Desai and Ramaswamy 2020 (WACV).
     """
     checks.check_edit(model)
     return _explain(

@@ -72,7 +72,7 @@ def grad_cam_plus_plus(
     second and third derivatives are exp(y) g² and exp(y) g³. The factor exp(y), common to all
     weights of a map that is scaled to [0, 1] in the end, is left out.
 
-    Source: Grad-CAM++, Chattopadhyay et al. 2018 (arXiv 1710.11063), Eqs. 7 and 19.
+    Source: Grad-CAM++, Chattopadhyay et al. 2018 (arXiv 1710.11063).
     """
     return _explain(_grad_cam_plus_plus, model, inputs, targets, score, channel_axis)
 
@@ -89,7 +89,7 @@ def xgrad_cam(
 
     A map whose activations sum to 0 has weight 0.
 
-    Source: XGrad-CAM, Fu et al. 2020 (arXiv 2008.02312), Eq. 8.
+    Source: XGrad-CAM, Fu et al. 2020 (arXiv 2008.02312).
     """
     return _explain(_xgrad_cam, model, inputs, targets, score, channel_axis)
 
@@ -104,7 +104,7 @@ def hires_cam(
 ) -> Explanation:
     """Multiply maps and gradients place by place: Σ_k g_k ∘ A_k. `weights` are None.
 
-    Source: HiResCAM, Draelos and Carin 2020 (arXiv 2011.08891), Eq. 5.
+    Source: HiResCAM, Draelos and Carin 2020 (arXiv 2011.08891).
     """
     return _explain(_hires_cam, model, inputs, targets, score, channel_axis)
 
@@ -139,7 +139,7 @@ def eigen_cam(
     With A as a (places, K) matrix U Σ V', the map is A v_1. Its sign, which the decomposition
     leaves open, is that of a positive sum. The maps are not centred, as in the paper.
 
-    Source: Eigen-CAM, Muhammad and Yeasin 2020 (arXiv 2008.00299), Eqs. 3 and 4.
+    Source: Eigen-CAM, Muhammad and Yeasin 2020 (arXiv 2008.00299).
     """
     return _explain(_eigen_cam, model, inputs, targets, score, channel_axis, differentiate=False)
 

@@ -131,8 +131,8 @@ def detection(box: Any) -> Partial:
     Raises:
         ValueError: the box is not (4,) or has no area.
 
-    Source: D-RISE's similarity of a detection (Petsiuk et al., CVPR 2021, arXiv 2006.03204,
-    Eq. 3), with the class's score in place of the cosine of all classes' scores.
+    Source: D-RISE's similarity of a detection (Petsiuk et al., CVPR 2021, arXiv 2006.03204),
+    with the class's score in place of the cosine of all classes' scores.
 
     >>> boxes = jnp.array([[[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 1.0]]])
     >>> scores = jnp.array([[[0.25, 0.0], [0.75, 0.5]]])

@@ -156,7 +156,7 @@ def adcc(
             example `lambda x, t: score_cam(model, x, t).heatmap`.
         **scoring: see `Scoring`.
 
-    Source: Poppi et al. 2021 (arXiv 2104.10252), Eqs. 3 to 6.
+    Source: Poppi et al. 2021 (arXiv 2104.10252).
     """
     channel_axis = scoring.get("channel_axis", -1)
     inputs, heatmaps = _fitting(inputs, heatmaps, channel_axis)

@@ -162,8 +162,8 @@ def max_box_acc(
     As published, the best threshold is chosen on the images it is then measured on:
     `(ious >= iou).mean(0).max()`, which is higher, the more so the fewer images there are.
 
-    Source: Choe et al. 2020 (arXiv 2001.07437), Eq. 4, whose second version averages over `iou` of
-    0.3, 0.5 and 0.7.
+    Source: Choe et al. 2020 (arXiv 2001.07437), whose second version averages over `iou` of 0.3,
+    0.5 and 0.7.
 
     >>> max_box_acc(jnp.array([[0.6, 0.1], [0.7, 0.2], [0.1, 0.8]]))
     Array([0.5, 0.5, 0. ], dtype=float32)
