@@ -130,7 +130,7 @@ def compare_with_exact(
     likeness: dict[str, list[float]] = {name: [] for name in explainers}
     difference = dict.fromkeys(explainers, 0.0)
     for number, image in enumerate([images[0], *images]):
-        expected = exact(image, None)
+        expected = jax.block_until_ready(exact(image, None))
         for name, explain in explainers.items():
             progress(f"{name}, image {number} of {len(images)}" if number else f"compiling {name}")
             began = time.perf_counter()
