@@ -214,7 +214,7 @@ def explicit_mesh(values: Array) -> Any:
     return None if all(axis is None for axis in sharding.spec) else sharding.mesh
 
 
-def lay_out(values: Any, mesh: Any, spec: PartitionSpec = PartitionSpec()) -> Any:  # noqa: B008
+def lay_out(values: Any, mesh: Any, spec: PartitionSpec) -> Any:
     """Shard a pytree of arrays as `spec` says; without a mesh of explicit axes it need not be."""
     if mesh is None or AxisType.Explicit not in mesh.axis_types:
         return values

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
 from scorecam_jax import checks
@@ -58,7 +58,7 @@ def score_cam(
         score: outputs -> (B, classes). None: the variant's own, `jax.nn.softmax` for OFFICIAL.
         baseline: what shows where a mask is 0; broadcasts against `inputs`.
         channels: None (all), n (the n channels of largest spatial deviation), or `Gradient(n)`.
-        batch_size: masked inputs per pass; None chooses for the backend. Memory grows with it.
+        batch_size: masked inputs at a time; None chooses for the backend. Memory grows with it.
         channel_axis: of inputs and activations alike; 1 for channels-first models.
         mesh: split the masked inputs over all devices of this `jax.sharding.Mesh`. None takes the
             one over whose explicit axes `inputs` are sharded, if there is one.
@@ -100,7 +100,7 @@ def _score_cam(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     # With weights sharded over explicit axes, JAX would ask the model how to shard its results.
     if len(inputs):
-        arrays = lay_out(arrays, mesh or explicit_mesh(inputs))
+        arrays = lay_out(arrays, mesh or explicit_mesh(inputs), PartitionSpec())
     model, score = join_arrays(arrays, static)
     shape = spatial_shape(inputs, channel_axis)
 
