@@ -36,11 +36,11 @@ class Deviation:
 
 @dataclasses.dataclass(frozen=True)
 class Gradient:
-    """The `count` channels through which the targets' scores change most.
+    """The `count` channels that raise the targets' scores most.
 
-    A channel's importance is |Σ gradient · activation| over space, added up over the targets: the
-    first-order change of the score when the channel is removed. It takes one backward pass for
-    each target, and a model that takes `edit`.
+    A channel's importance is Σ gradient · activation over space, to first order what the score
+    loses when the channel is removed; with several targets, of the one that loses most. It takes
+    one backward pass for each target, and a model that takes `edit`.
     """
 
     count: int
@@ -66,4 +66,4 @@ class Gradient:
         (gradients,) = jax.vmap(pull)(jnp.eye(targets.shape[1], dtype=tap.dtype))
         gradients = jnp.moveaxis(gradients, channel_axis % tap.ndim + 1, -1)
         space = tuple(range(2, gradients.ndim - 1))
-        return jnp.abs((gradients * activations[None]).sum(space)).sum(0)
+        return (gradients * activations[None]).sum(space).max(0)
