@@ -62,8 +62,9 @@ def bench(
     explain = jax.jit(functools.partial(score_cam, channels=channels))
     compiled = explain.lower(model, inputs).compile()
     compile_seconds = time.perf_counter() - began
-    outputs = forward(model, inputs)
-    five = jax.lax.top_k(outputs, min(5, outputs.shape[1]))[1]
+    explanation = compiled(model, inputs)
+    classes = explanation.outputs.shape[1]
+    five = jax.lax.top_k(explanation.outputs, min(5, classes))[1]
 
     matrix = jnp.ones((2048, 2048) if on_cpu else (8192, 8192))
     runs: dict[Any, Callable[[], Any]] = {}
@@ -78,8 +79,7 @@ def bench(
     runs["matrices"] = functools.partial(jax.jit(jnp.matmul), matrix, matrix)
     seconds = take_turns(runs, repeats, progress)
 
-    activations = compiled(model, inputs).activations
-    live = int(is_live(OFFICIAL.prepare(activations)).sum())
+    live = int(is_live(OFFICIAL.prepare(explanation.activations)).sum())
     passes = min(live, channels or live) + 1
     images_a_second = {size: size / seconds[size] for size in sizes}
     rate = passes / seconds["Score-CAM"]
@@ -90,7 +90,7 @@ def bench(
         "jax": jax.__version__,
         "python": platform.python_version(),
         "forward_images_per_second": images_a_second,
-        "channels": activations.shape[-1],
+        "channels": explanation.activations.shape[-1],
         "live_channels": live,
         "batch_size": default_batch_size(classifier.model, inputs),
         "passes": passes,

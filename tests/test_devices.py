@@ -1,6 +1,5 @@
 """Inputs and weights that already live on several devices, and on those of several processes."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -73,7 +72,7 @@ def test_each_device_explains_its_own_images_in_a_shard_map(kind):
     is_one_devices(heatmap)
 
 
-def test_two_processes_give_what_one_does(tmp_path):
+def test_two_processes_give_what_one_does():
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -81,7 +80,6 @@ def test_two_processes_give_what_one_does(tmp_path):
         subprocess.Popen(
             [sys.executable, "-m", "tests.devices_of_two_processes", str(port), str(rank)],
             cwd=Path(__file__).parents[1],
-            env=os.environ | {"PYTHONWARNINGS": "default"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

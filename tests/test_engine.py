@@ -74,7 +74,8 @@ def test_only_live_masks_are_scored_and_one_empty_for_each_input(live, batch_siz
     scores = scored(model, maps, batch_size=batch_size)
     jax.effects_barrier()
     needed = channels + live + bool(empty)
-    assert sum(passes) == batch_size * math.ceil(needed / batch_size)
+    halves = [size for size in (batch_size - batch_size // 2, batch_size // 2) if size]
+    assert sorted(passes) == sorted(halves * math.ceil(needed / batch_size))
     np.testing.assert_allclose(scores, one_by_one(network(), maps), atol=1e-6)
 
 

@@ -52,15 +52,16 @@ def test_a_folded_batch_norm_equals_one_that_follows(epsilon):
 @pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", ["SAME", 1])
+@pytest.mark.parametrize("shape", [(2, 7, 10), (1, 8, 4)])
 @pytest.mark.parametrize(
     ("channels", "depthwise"), [(6, True), (3, False), (8, False)], ids=["depthwise", "few", "many"]
 )
-def test_a_convolution_however_it_is_computed(size, stride, padding, channels, depthwise):
+def test_a_convolution_however_it_is_computed(size, stride, padding, shape, channels, depthwise):
     layer = Conv(
         channels, 6, size, stride=stride, padding=padding, depthwise=depthwise,
         source=("conv",), rngs=nnx.Rngs(0),
     )  # fmt: skip
-    x = jnp.asarray(normal(2, 7, 10, channels))
+    x = jnp.asarray(normal(*shape, channels))
     expected = functools.partial(
         lax.conv_general_dilated,
         window_strides=(stride, stride),
