@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from scorecam_jax import checks
 from scorecam_jax import masks as _masks
+from scorecam_jax.jaxprs import hoist
 from scorecam_jax.trees import join_arrays, split_arrays
 
 _CPU_BATCH = 4
@@ -102,13 +103,14 @@ def score_masks(
         pairs, due = pairs[..., 0], due[..., 0]
         if chunks == 1:
             return score_once(arrays, pairs[0], *operands)[None, :, None]
-        no_scores = jnp.zeros_like(jax.eval_shape(score_pairs, arrays, pairs[0], *operands))
+        run = hoist(score_pairs, arrays, pairs[0], *operands)
+        no_scores = jnp.zeros_like(jax.eval_shape(run, pairs[0], *operands))
 
         def step(carry, chunk):  # type: ignore[no-untyped-def]
             pairs, due = chunk
             scored = jax.lax.cond(
                 due,
-                lambda pairs: score_pairs(arrays, pairs, *operands),
+                lambda pairs: run(pairs, *operands),
                 lambda pairs: no_scores,
                 pairs,
             )

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
+from jax.extend.core import JaxprEqn, Primitive
 from jax.interpreters import ad, batching, mlir
 
 from scorecam_jax.adapters.layout import convolve, is_channels_first
+from scorecam_jax.jaxprs import CALLS, bodies, evaluate
 
 Path: TypeAlias = tuple[str, ...]
 Edit: TypeAlias = Callable[[jax.Array], jax.Array]
 
 # What `replay` runs into: jit and checkpoint, under the names that versions of JAX give them.
-_ENTERED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2")
+_ENTERED = (*CALLS, "checkpoint", "remat", "remat2")
 
 # The identity, with a name; only what passes forward is marked, and vmap's axes go to the front.
 _mark = Primitive("layer")
@@ -98,7 +99,7 @@ def replay(
             return convolve(eqn, values)
         if eqn.primitive.name not in _ENTERED:
             return None
-        (body,) = _bodies(eqn)
+        (body,) = bodies(eqn)
         if not any(concerns(inner) and not inside for inner, inside in _equations(body)):
             return None
         run: Callable[..., Any] = functools.partial(
@@ -114,41 +115,9 @@ def replay(
     return evaluate(jaxpr, consts, args, rule), seen
 
 
-def evaluate(
-    jaxpr: Any,
-    consts: Any,
-    args: Any,
-    rule: Callable[[JaxprEqn, list[Any]], list[Any] | None],
-) -> list[Any]:
-    """Run a jaxpr, each equation by `rule` unless that returns None."""
-    values: dict[Any, Any] = dict(
-        zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True)
-    )
-
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
-    for eqn in jaxpr.eqns:
-        operands = [read(atom) for atom in eqn.invars]
-        results = rule(eqn, operands)
-        if results is None:
-            params = eqn.primitive.get_bind_params(eqn.params)
-            results = eqn.primitive.bind(*operands, **params)
-            results = results if eqn.primitive.multiple_results else [results]
-        values.update(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
 def _equations(jaxpr: Any, inside: str = "") -> Iterator[tuple[Any, str]]:
     for eqn in jaxpr.eqns:
         yield eqn, inside
         entered = eqn.primitive.name in _ENTERED
-        for body in _bodies(eqn):
+        for body in bodies(eqn):
             yield from _equations(body, inside or ("" if entered else eqn.primitive.name))
-
-
-def _bodies(eqn: JaxprEqn) -> Iterator[Any]:
-    for value in eqn.params.values():
-        for body in value if isinstance(value, tuple) else (value,):
-            if isinstance(body, Jaxpr | ClosedJaxpr):
-                yield body

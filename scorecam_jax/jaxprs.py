@@ -1,0 +1,103 @@
+"""Traced programs, run equation by equation."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+Rule = Callable[[JaxprEqn, list[Any]], list[Any] | None]
+
+# The names that versions of JAX give to a call of a jitted function.
+CALLS = ("jit", "pjit", "closed_call", "core_call")
+
+_LATER: Any = object()
+
+
+def evaluate(jaxpr: Any, consts: Any, args: Any, rule: Rule) -> list[Any]:
+    """Run a jaxpr, each equation by `rule` unless that returns None."""
+    values: dict[Any, Any] = dict(
+        zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True)
+    )
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        operands = [read(atom) for atom in eqn.invars]
+        results = rule(eqn, operands)
+        if results is None:
+            results = bind(eqn, operands)
+        values.update(zip(eqn.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def bind(eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
+    """What an equation makes of its operands."""
+    results = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
+    return list(results) if eqn.primitive.multiple_results else [results]
+
+
+def bodies(eqn: JaxprEqn) -> Iterator[Any]:
+    """The jaxprs among an equation's parameters."""
+    for value in eqn.params.values():
+        for body in value if isinstance(value, tuple) else (value,):
+            if isinstance(body, Jaxpr | ClosedJaxpr):
+                yield body
+
+
+def hoist(function: Callable[..., Any], weights: Any, *operands: Any) -> Callable[..., Any]:
+    """Do now what `function(weights, *operands)` does with its weights alone.
+
+    A loop around the function that is returned does not repeat it: XLA moves nothing out of the
+    conditional within such a loop. What would grow more than fourfold, such as a bias spread over
+    an image, is left for later, when it is part of a larger operation and takes no memory.
+
+    Args:
+        function: called as `function(weights, *operands)`.
+        weights: a pytree of arrays.
+        *operands: pytrees of arrays of which only shapes and types are used.
+
+    Returns:
+        `run` such that `run(*operands)` equals `function(weights, *operands)`.
+    """
+    traced, shapes = jax.make_jaxpr(function, return_shape=True)(weights, *operands)
+    arrays = jax.tree.leaves(weights)
+    done: list[list[Any] | None] = []
+
+    def now(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
+        if eqn.primitive.name in CALLS:
+            return _call(eqn, values, now)
+        known = not eqn.effects and not any(value is _LATER for value in values)
+        done.append(bind(eqn, values) if known and not _grows(eqn) else None)
+        return done[-1] or [_LATER] * len(eqn.outvars)
+
+    later = [_LATER] * (len(traced.jaxpr.invars) - len(arrays))
+    evaluate(traced.jaxpr, traced.consts, [*arrays, *later], now)
+
+    def run(*operands: Any) -> Any:
+        results = iter(done)
+
+        def rest(eqn: JaxprEqn, values: list[Any]) -> list[Any] | None:
+            if eqn.primitive.name in CALLS:
+                return _call(eqn, values, rest)
+            return next(results)
+
+        arguments = [*arrays, *jax.tree.leaves(operands)]
+        outputs = evaluate(traced.jaxpr, traced.consts, arguments, rest)
+        return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+
+    return run
+
+
+def _grows(eqn: Any) -> bool:
+    sizes = [
+        sum(math.prod(atom.aval.shape) for atom in atoms) for atoms in (eqn.invars, eqn.outvars)
+    ]
+    return sizes[1] > 4 * sizes[0]
+
+
+def _call(eqn: JaxprEqn, values: list[Any], rule: Rule) -> list[Any]:
+    (body,) = bodies(eqn)
+    return evaluate(getattr(body, "jaxpr", body), getattr(body, "consts", ()), values, rule)
