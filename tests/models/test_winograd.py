@@ -74,3 +74,18 @@ def test_a_loop_around_a_layer_transforms_its_kernel_once():
     consts = [const.shape for const in jax.make_jaxpr(run)(x).consts]
     assert (16, 5, 6) in consts
     np.testing.assert_allclose(run(x), layer(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("platform", "convolutions"), [("cpu", 0), ("cuda", 1), ("tpu", 1)])
+def test_accelerators_keep_their_own_convolutions(platform, convolutions):
+    layer = Conv(5, 6, 3, source=("conv",), rngs=nnx.Rngs(0))
+    traced = jax.jit(lambda x: layer(x)).trace(jnp.zeros((2, 8, 8, 5)))
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert program.count("stablehlo.convolution") == convolutions
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28, 5), (6, 28, 28, 1000)])
+def test_one_image_or_too_many_for_the_caches_are_summed_directly(shape):
+    layer = Conv(shape[-1], 6, 3, source=("conv",), rngs=nnx.Rngs(0))
+    program = jax.jit(lambda x: layer(x)).lower(jnp.zeros(shape)).as_text()
+    assert "stablehlo.convolution" in program
