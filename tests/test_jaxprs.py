@@ -35,8 +35,34 @@ def with_a_relu(weights, x, scale):
     return {"y": jax.nn.relu(x @ jax.nn.relu(weights["kernel"] - 0.5)) * scale}
 
 
+@jax.custom_vjp
+def product(x, kernel):
+    return x @ kernel
+
+
+product.defvjp(lambda x, kernel: (x @ kernel, kernel), lambda kernel, g: (g @ kernel.T, None))
+
+
+def with_a_derivative_of_its_own(weights, x, scale):
+    return {"y": jax.checkpoint(product)(x, product(jnp.eye(3), weights["kernel"])) * scale}
+
+
+def with_a_loop(weights, x, scale):
+    return {"y": jax.lax.fori_loop(0, 3, lambda i, y: y * scale, x @ weights["kernel"])}
+
+
 @pytest.mark.parametrize(
-    "function", [plain, jitted, jitted_twice, with_consts, with_a_branch, with_a_relu]
+    "function",
+    [
+        plain,
+        jitted,
+        jitted_twice,
+        with_consts,
+        with_a_branch,
+        with_a_relu,
+        with_a_derivative_of_its_own,
+        with_a_loop,
+    ],
 )
 def test_nothing_changes_but_the_order(function):
     shapes = jax.ShapeDtypeStruct((5, 3), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
