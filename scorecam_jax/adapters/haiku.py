@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
-from scorecam_jax.adapters.layers import Layers, parse_path, require, show
+from scorecam_jax._internal.trees import Static, join_arrays, split_arrays
 from scorecam_jax.adapters.marks import Path, mark
+from scorecam_jax.adapters.model import Layers, parse_path, require, show
 from scorecam_jax.adapters.tokens import Grid
-from scorecam_jax.trees import Static, join_arrays, split_arrays
 
 
 def from_haiku(

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scorecam_jax.adapters.layers import Layers, require, show
 from scorecam_jax.adapters.marks import Path, mark
+from scorecam_jax.adapters.model import Layers, require, show
 from scorecam_jax.adapters.tokens import Grid
 
 # Held while a model is traced, so that two threads do not mark its layers at once.

@@ -16,7 +16,7 @@ from jax.extend.core import JaxprEqn, Primitive
 from jax.interpreters import ad, batching, mlir
 
 from scorecam_jax.adapters.layout import convolve, is_channels_first
-from scorecam_jax.jaxprs import CALLS, bodies, evaluate
+from scorecam_jax.engine.jaxprs import CALLS, bodies, evaluate
 
 Path: TypeAlias = tuple[str, ...]
 Edit: TypeAlias = Callable[[jax.Array], jax.Array]

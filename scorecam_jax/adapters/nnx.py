@@ -6,8 +6,8 @@ from typing import Any
 import jax
 from flax import nnx
 
-from scorecam_jax.adapters.layers import Layers, show
 from scorecam_jax.adapters.marks import marked_class
+from scorecam_jax.adapters.model import Layers, show
 from scorecam_jax.adapters.tokens import Grid
 
 

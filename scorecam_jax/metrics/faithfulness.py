@@ -25,12 +25,15 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from scorecam_jax import checks, masks
-from scorecam_jax.engine import Render, class_scores, score_masks, spatial_shape
+from scorecam_jax._internal import checks
+from scorecam_jax._internal.trees import join_arrays, split_arrays
+from scorecam_jax.engine.score_masks import score_masks
 from scorecam_jax.metrics.filters import blur
 from scorecam_jax.metrics.imputation import impute
 from scorecam_jax.metrics.sanity import correlation
-from scorecam_jax.trees import join_arrays, split_arrays
+from scorecam_jax.steps import masks
+from scorecam_jax.steps.masks import Render, spatial_shape
+from scorecam_jax.steps.outputs import class_scores
 
 PerInput = Float[Array, " batch"]
 

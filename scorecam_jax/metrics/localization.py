@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Real
 
-from scorecam_jax.masks import divide
+from scorecam_jax.steps.masks import divide
 
 Heatmaps = Float[Array, "batch *spatial"]
 Boxes = Real[Array, "batch boxes sides"]

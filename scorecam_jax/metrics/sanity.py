@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from scorecam_jax.masks import divide
 from scorecam_jax.metrics.filters import gaussian_window, smooth
+from scorecam_jax.steps.masks import divide
 
 
 class Randomization(NamedTuple):

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from scorecam_jax.jaxprs import hoist
+from scorecam_jax.engine.jaxprs import hoist
 from scorecam_jax.models import winograd
 from scorecam_jax.models.layers import Conv
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax import models, score_cam, variants
-from scorecam_jax.masks import resize
+from scorecam_jax import models, score_cam
+from scorecam_jax.methods import variants
+from scorecam_jax.steps.masks import resize
 from tests.agreement import note
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")

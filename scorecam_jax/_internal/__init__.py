@@ -1,0 +1,1 @@
+"""What the rooms share: taking pytrees apart, and checking arguments."""

@@ -1,0 +1,189 @@
+"""How fast Score-CAM is on this machine, beside the bare network."""
+
+import functools
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from PIL import Image
+
+from scorecam_jax.engine.tuning import default_batch_size
+from scorecam_jax.methods.base import Explanation
+from scorecam_jax.methods.score_cam import score_cam
+from scorecam_jax.methods.variants import OFFICIAL
+from scorecam_jax.metrics.sanity import correlation
+from scorecam_jax.models import Classifier
+from scorecam_jax.steps.masks import is_live
+
+Inputs = Float[Array, "1 height width 3"]
+
+
+def bench(
+    classifier: Classifier,
+    photo: Image.Image,
+    *,
+    batch_sizes: Sequence[int] = (),
+    channels: int | None = None,
+    repeats: int = 5,
+    progress: Callable[[str], None] = lambda task: None,
+) -> dict[str, Any]:
+    """Time a network bare and inside Score-CAM, by turns.
+
+    Args:
+        classifier: as from `models.load`, or `models.random`.
+        photo: what to explain; how many channels it leaves dead decides how much there is to do.
+        batch_sizes: to run the bare network at; none: 1, 2, 4, ... to 32, on an accelerator 512.
+        channels: explain through this many channels only.
+        repeats: runs of each, of which the median counts.
+        progress: told what is done next.
+
+    Returns:
+        A dictionary of figures, ready for JSON, in seconds, bytes and operations. `passes` are the
+        masked inputs that Score-CAM puts to the network: the live channels' and an empty one.
+        `five_targets` is how many times as long as one target's map those of the five likeliest
+        classes take together.
+        `peak_flops` is what a large product of float32 matrices reaches on this device, and
+        `share_of_peak_flops` how much of it the masked passes do, in the operations that XLA
+        counts for an image alone (None if it counts none); more than all of it where a network
+        knows a way that takes fewer.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    sizes = list(batch_sizes or [2**n for n in range(6 if on_cpu else 10)])
+    model, inputs = classifier.model, jnp.asarray(classifier.preprocess(photo))[None]
+    forward = jax.jit(lambda model, inputs: model(inputs)[0])
+    progress("compiling Score-CAM")
+    began = time.perf_counter()
+    explain = jax.jit(functools.partial(score_cam, channels=channels))
+    compiled = explain.lower(model, inputs).compile()
+    compile_seconds = time.perf_counter() - began
+    explanation = compiled(model, inputs)
+    classes = explanation.outputs.shape[1]
+    five = jax.lax.top_k(explanation.outputs, min(5, classes))[1]
+
+    matrix = jnp.ones((2048, 2048) if on_cpu else (8192, 8192))
+    batches = {size: jnp.repeat(inputs, size, 0) for size in dict.fromkeys([*sizes, 1])}
+    networks = {}
+    for size, batch in batches.items():
+        progress(f"compiling the network for batches of {size}")
+        networks[size] = forward.lower(model, batch).compile()
+    runs: dict[Any, Callable[[], Any]] = {
+        size: functools.partial(networks[size], model, batches[size]) for size in sizes
+    }
+    runs["Score-CAM"] = functools.partial(compiled, model, inputs)
+    runs["five targets"] = functools.partial(explain, model, inputs, five)
+    runs["matrices"] = functools.partial(jax.jit(jnp.matmul), matrix, matrix)
+    seconds = take_turns(runs, repeats, progress)
+
+    # Alone, an image goes through none of the shortcuts that pay for several.
+    flops = (networks[1].cost_analysis() or {}).get("flops", 0)
+    live = int(is_live(OFFICIAL.prepare(explanation.activations)).sum())
+    passes = min(live, channels or live) + 1
+    images_a_second = {size: size / seconds[size] for size in sizes}
+    rate = passes / seconds["Score-CAM"]
+    peak = 2 * len(matrix) ** 3 / seconds["matrices"]
+    return {
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "forward_images_per_second": images_a_second,
+        "channels": explanation.activations.shape[-1],
+        "live_channels": live,
+        "batch_size": default_batch_size(classifier.model, inputs),
+        "passes": passes,
+        "seconds": seconds["Score-CAM"],
+        "five_targets": seconds["five targets"] / seconds["Score-CAM"],
+        "passes_per_second": rate,
+        "share_of_forward": rate / max(images_a_second.values()),
+        "compile_seconds": compile_seconds,
+        "temporary_bytes": getattr(compiled.memory_analysis(), "temp_size_in_bytes", None),
+        "flops_per_pass": flops,
+        "peak_flops": peak,
+        "share_of_peak_flops": flops * rate / peak if flops else None,
+    }
+
+
+def compare_with_exact(
+    explainers: Mapping[str, Callable[[Inputs, Any], Explanation]],
+    images: Sequence[Inputs],
+    progress: Callable[[str], None] = lambda task: None,
+) -> dict[str, dict[str, float]]:
+    """Tell how near maps come to the exact ones, and how fast they are.
+
+    Args:
+        explainers: by name, functions (inputs, targets) -> Explanation. The first is the exact one,
+            and chooses the targets.
+        images: inputs of one image each. Each is explained by all, by turns; a first run, which
+            compiles, does not count.
+        progress: told what is done next.
+
+    Returns:
+        For each explainer the median `seconds` of a map, the mean and the least `correlation`
+        (Pearson's) with the exact map, and the `largest_difference` from it of any pixel of any
+        image.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in explainers}
+    likeness: dict[str, list[float]] = {name: [] for name in explainers}
+    difference = dict.fromkeys(explainers, 0.0)
+    for number, image in enumerate([images[0], *images]):
+        expected = None
+        for name, explain in explainers.items():
+            progress(f"{name}, image {number} of {len(images)}" if number else f"compiling {name}")
+            began = time.perf_counter()
+            found = jax.block_until_ready(explain(image, expected and expected.targets))
+            expected = expected or found
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+                heatmaps = found.heatmap[0], expected.heatmap[0]
+                likeness[name].append(float(correlation(*heatmaps)))
+                gap = float(jnp.abs(heatmaps[0] - heatmaps[1]).max())
+                difference[name] = max(difference[name], gap)
+    return {
+        name: {
+            "seconds": statistics.median(seconds[name]),
+            "correlation": statistics.fmean(likeness[name]),
+            "least_correlation": min(likeness[name]),
+            "largest_difference": difference[name],
+        }
+        for name in explainers
+    }
+
+
+def take_turns(
+    runs: Mapping[Any, Callable[[], Any]],
+    repeats: int,
+    progress: Callable[[str], None] = lambda task: None,
+) -> dict[Any, float]:
+    """The median seconds of each, run one after the other so that all see the machine's moods.
+
+    A first round, which compiles, does not count.
+    """
+    seconds: dict[Any, list[float]] = {name: [] for name in runs}
+    for turn in range(repeats + 1):
+        for name, run in runs.items():
+            what = f"batches of {name}" if isinstance(name, int) else name
+            progress(f"{what}, run {turn} of {repeats}" if turn else f"{what}, warming up")
+            began = time.perf_counter()
+            jax.block_until_ready(run())
+            if turn:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def blobs(seed: int = 0) -> Image.Image:
+    """A picture to time things on where no photograph is at hand: smooth coloured blobs.
+
+    It leaves other channels dead than a photograph does.
+
+    >>> blobs().size
+    (512, 384)
+    """
+    colours = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    return Image.fromarray(colours).resize((512, 384), Image.Resampling.BICUBIC)

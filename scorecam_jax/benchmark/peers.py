@@ -1,0 +1,216 @@
+"""Other packages' Score-CAM, timed on the same network, weights, layer and input as ours.
+
+PyTorch and the packages are imported in processes of their own, and only there.
+"""
+
+import concurrent.futures
+import contextlib
+import functools
+import io
+import multiprocessing
+import os
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from scorecam_jax import models
+from scorecam_jax.methods.score_cam import score_cam
+
+Inputs = Float[np.ndarray, "1 height width 3"]
+Contender = Callable[[str, Any, Inputs], Callable[[], Any]]
+
+
+def race(
+    name: str,
+    inputs: Inputs,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    contenders: Mapping[str, Contender] | None = None,
+    repeats: int = 3,
+    progress: Callable[[str], None] = lambda task: None,
+) -> dict[str, dict[str, Any]]:
+    """Time whole maps of several packages, by turns.
+
+    Each has a process of its own, all cores (or the GPU, where JAX has one) and the same weights.
+    A first map, which compiles, does not count.
+
+    Args:
+        name: one of `models.names()`.
+        inputs: (1, height, width, 3), preprocessed.
+        weights: a checkpoint. None takes those that are installed, or random ones.
+        contenders: functions (name, weights, inputs) -> (a function that makes a map), by name;
+            they must pickle. None: `CONTENDERS`. The first is what the others are compared with.
+        repeats: maps of each, of which the median counts.
+        progress: told what is done next.
+
+    Returns:
+        For each contender the median `seconds` of a map, `all_seconds`, how many times as long as
+        the first's that is (`times`), and by how many `bytes` its maps, compilation included,
+        raised its process's peak memory above that of loading; or why it did not run, `error`.
+    """
+    contenders = CONTENDERS if contenders is None else contenders
+    rows: dict[str, dict[str, Any]] = {who: {"all_seconds": []} for who in contenders}
+    with contextlib.ExitStack() as stack:
+        weights = weights or models.packaged_weights(name) or stack.enter_context(_random(name))
+        processes = {}
+        for who in contenders:
+            spawn = multiprocessing.get_context("spawn")
+            executor = concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn)
+            processes[who] = stack.enter_context(executor)
+        for turn in range(-1, repeats + 1):
+            for who, process in processes.items():
+                if "error" in rows[who]:
+                    continue
+                progress(f"{who}, run {turn} of {repeats}" if turn > 0 else f"{who}, warming up")
+                try:
+                    if turn < 0:
+                        process.submit(_prepare, contenders[who], name, weights, inputs).result()
+                        continue
+                    seconds, rows[who]["bytes"] = process.submit(_map).result()
+                    rows[who]["all_seconds"] += [seconds] if turn else []
+                except Exception as error:  # whatever ails one of them, the others run
+                    rows[who] = {"error": f"{type(error).__name__}: {error}"}
+    for row in rows.values():
+        if "error" not in row:
+            row["seconds"] = statistics.median(row["all_seconds"])
+    first = next(iter(rows.values())).get("seconds")
+    for row in rows.values():
+        if first and "seconds" in row:
+            row["times"] = row["seconds"] / first
+    return rows
+
+
+_explain: Callable[[], Any]  # in a contender's process, its map
+_held: int
+
+
+def _prepare(contender: Contender, name: str, weights: Any, inputs: Inputs) -> None:
+    global _explain, _held
+    _explain = contender(name, weights, inputs)
+    _held = _peak_memory()
+
+
+def _map() -> tuple[float, int]:
+    began = time.perf_counter()
+    _explain()
+    return time.perf_counter() - began, _peak_memory() - _held
+
+
+def _peak_memory() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage's figure would include what the parent process once held
+        peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        if peak:
+            return int(peak[1]) * 1024
+    import resource
+
+    peak_of_process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_of_process if sys.platform == "darwin" else peak_of_process * 1024
+
+
+def _scorecam_jax(name: str, weights: Any, inputs: Inputs) -> Callable[[], Any]:
+    model = (models.load(name, weights) if weights else models.random(name)).model
+    return lambda: jax.block_until_ready(score_cam(model, inputs))
+
+
+def _pytorch_grad_cam(name: str, weights: Any, inputs: Inputs) -> Callable[[], Any]:
+    network, layer, images = _torch_network(name, weights, inputs)
+    from pytorch_grad_cam import ScoreCAM  # needs the torchvision that was imported above
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    target = ClassifierOutputTarget(int(network(images).argmax()))
+
+    def explain() -> Any:
+        with ScoreCAM(network, [layer]) as cam, contextlib.redirect_stderr(io.StringIO()):
+            return cam(images, [target])
+
+    return explain
+
+
+def _torchcam(name: str, weights: Any, inputs: Inputs) -> Callable[[], Any]:
+    import torch
+    from torchcam.methods import ScoreCAM
+
+    network, layer, images = _torch_network(name, weights, inputs)
+    target = int(network(images).argmax())
+
+    def explain() -> Any:
+        with ScoreCAM(network, layer) as cam, torch.no_grad():
+            network(images)
+            return [heatmap.cpu() for heatmap in cam(target)]
+
+    return explain
+
+
+CONTENDERS: dict[str, Contender] = {
+    "scorecam_jax": _scorecam_jax,
+    "pytorch-grad-cam": _pytorch_grad_cam,
+    "torchcam": _torchcam,
+}
+
+
+def _torch_network(name: str, weights: Any, inputs: Inputs) -> tuple[Any, Any, Any]:
+    """The network in PyTorch, its layer that is explained, and the input, in the fastest layout."""
+    import torch
+
+    torchvision = _import_torchvision()
+    torch.set_num_threads(os.cpu_count() or 1)
+    if name == "efficientnet_lite0":
+        from efficientnet_lite_pytorch import EfficientNet
+
+        network = EfficientNet.from_name("efficientnet-lite0")
+    else:
+        network = getattr(torchvision.models, name)()
+    tensors = {key: value.copy() for key, value in models.load_checkpoint(weights).items()}
+    network.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()})
+    if name == "efficientnet_lite0":
+        # Its ReLU6 is one module for the whole network: give the last layer one of its own.
+        network._bn1 = layer = torch.nn.Sequential(network._bn1, torch.nn.ReLU6())
+    else:
+        layer = network.features[29] if name == "vgg16" else network.layer4
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images = torch.from_numpy(inputs.transpose(0, 3, 1, 2).copy()).to(device)
+    layout = torch.channels_last
+    return network.eval().to(device, memory_format=layout), layer, images.to(memory_format=layout)
+
+
+@contextlib.contextmanager
+def _random(name: str) -> Iterator[str | None]:
+    """A checkpoint of a network with random weights, for as long as it is needed."""
+    try:
+        import torch
+
+        torchvision = _import_torchvision()
+    except ImportError:  # then no contender needs one
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, f"{name}.pth")
+        torch.save(getattr(torchvision.models, name)().state_dict(), path)
+        yield path
+
+
+@functools.cache
+def _import_torchvision() -> Any:
+    import torch
+
+    try:
+        import torchvision
+    except RuntimeError:
+        # Built for other devices than torch is: it refuses names that have no schema.
+        operators = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision
+
+        torchvision.operators = operators  # the schemas vanish with it
+    return torchvision

@@ -1,0 +1,1 @@
+"""The command `scorecam`: one file a command."""

@@ -1,0 +1,1 @@
+"""The engine: many masked inputs, a chunk at a time."""

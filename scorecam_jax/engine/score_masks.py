@@ -1,0 +1,140 @@
+"""Scoring masked inputs, a chunk at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from scorecam_jax._internal import checks
+from scorecam_jax._internal.trees import join_arrays, split_arrays
+from scorecam_jax.engine.jaxprs import hoist
+from scorecam_jax.engine.sharding import explicit_mesh, lay_out
+from scorecam_jax.engine.tuning import default_batch_size, streams
+from scorecam_jax.steps import masks as _masks
+from scorecam_jax.steps.masks import Render, spatial_shape
+from scorecam_jax.steps.outputs import class_scores, select
+
+
+def score_masks(
+    model: Callable[..., Any],
+    inputs: Float[Array, "batch ..."],
+    masks: Float[Array, "batch *grid channels"],
+    render: Render,
+    *,
+    score: Callable[..., Any],
+    targets: Int[Array, "batch targets"],
+    baseline: Any = 0.0,
+    batch_size: int | None = None,
+    channel_axis: int = -1,
+    mesh: Mesh | None = None,
+    remat: bool = False,
+) -> Float[Array, "batch targets channels"]:
+    """Score each input under each of its masks.
+
+    Full-size masks and masked inputs exist for `batch_size` pairs of (input, mask) at a time. A
+    mask that is zero everywhere shows only the baseline, so all of an input's empty masks share
+    one score, computed once, and the loop over chunks stops after the last pair that needs a pass
+    of its own. Under `vmap` the shapes leave no choice and every pair is scored.
+
+    Args:
+        model: `inputs -> (outputs, activations)`.
+        inputs: (B, *spatial, C), floating point.
+        masks: (B, *grid, K), at any resolution.
+        render: turns a chunk of masks (n, *grid) into full-size masks (n, *spatial) in [0, 1];
+            a zero mask must stay zero.
+        score: outputs -> (n, classes).
+        targets: (B, T), the classes to read from each input's scores.
+        baseline: what shows where the mask is 0; broadcasts against `inputs`.
+        batch_size: masked inputs at a time, which a CPU puts to the model in two independent
+            halves; None: `default_batch_size`'s choice.
+        channel_axis: where the channels of `inputs` are.
+        mesh: the pairs are split over all of its devices. None takes the one over whose explicit
+            axes `inputs` are sharded, if there is one.
+        remat: recompute the masked passes in the backward pass instead of storing them.
+
+    Returns:
+        The targets' scores, (B, T, K), in float32 or wider.
+    """
+    checks.check_batch_size(batch_size)
+    baseline = checks.check_baseline(baseline, inputs)
+    batch, channels, wanted = masks.shape[0], masks.shape[-1], targets.shape[1]
+    spatial = spatial_shape(inputs, channel_axis)
+    maps = jnp.moveaxis(masks, -1, 1).reshape(batch * channels, *masks.shape[1:-1])
+    arrays, static = split_arrays((model, score, render))
+
+    def score_pairs(arrays, pairs, *operands):  # type: ignore[no-untyped-def]
+        parts = jnp.array_split(pairs, max(1, min(len(pairs), streams())))
+        return jnp.concatenate([score_part(arrays, part, *operands) for part in parts])
+
+    def score_part(arrays, pairs, inputs, baseline, maps, targets):  # type: ignore[no-untyped-def]
+        model, score, render = join_arrays(arrays, static)
+        image = pairs // channels
+        shown = _masks.apply_masks(
+            _rows(inputs, image), render(maps[pairs], spatial), _rows(baseline, image), channel_axis
+        )
+        outputs, _ = model(shown)
+        return select(class_scores(score, outputs, len(pairs)), targets[image])
+
+    mesh = mesh or explicit_mesh(inputs)
+    operands = (inputs, baseline, maps, targets)
+    score_once = jax.checkpoint(score_pairs) if remat else score_pairs
+    total = batch * channels
+    devices = 1 if mesh is None else mesh.size
+    size = max(1, min(batch_size or default_batch_size(model, inputs), -(-total // devices)))
+    if total == 0 or (mesh is None and total <= size):
+        flat = score_once(arrays, jnp.arange(total), *operands)
+        return jnp.moveaxis(flat.reshape(batch, channels, wanted), 1, 2)
+
+    whole = PartitionSpec()
+    arrays, operands, masks = lay_out((arrays, operands, masks), mesh, whole)
+    live = _masks.is_live(masks)
+    needed = live | (jnp.cumsum(~live, 1) == 1)  # the first empty mask speaks for the others
+    order = jnp.argsort(~needed.reshape(-1), stable=True)
+    chunks = -(-total // (size * devices))
+    padded = jnp.resize(order, (chunks, size, devices))
+    # Pairs go round the devices like cards, so that each gets its share of the live ones.
+    due = (jnp.arange(chunks) * size * devices < needed.sum())[:, None]
+
+    def loop(arrays, pairs, due, *operands):  # type: ignore[no-untyped-def]
+        pairs, due = pairs[..., 0], due[..., 0]
+        if chunks == 1:
+            return score_once(arrays, pairs[0], *operands)[None, :, None]
+        run = hoist(score_pairs, arrays, pairs[0], *operands)
+        no_scores = jnp.zeros_like(jax.eval_shape(run, pairs[0], *operands))
+
+        def step(carry, chunk):  # type: ignore[no-untyped-def]
+            pairs, due = chunk
+            scored = jax.lax.cond(
+                due,
+                lambda pairs: run(pairs, *operands),
+                lambda pairs: no_scores,
+                pairs,
+            )
+            return carry, scored
+
+        # Around the cond: within it, operands common to all chunks would be stored for each.
+        body = jax.checkpoint(step, prevent_cse=False) if remat else step
+        return jax.lax.scan(body, None, (pairs, due))[1][:, :, None]
+
+    if mesh is not None:
+        split = PartitionSpec(None, None, mesh.axis_names)
+        loop = jax.shard_map(
+            loop,
+            mesh=mesh,
+            in_specs=(whole, split, PartitionSpec(None, None), *[whole] * len(operands)),
+            out_specs=split,
+            check_vma=False,
+        )
+        padded = lay_out(padded, mesh, split)
+    ordered = lay_out(loop(arrays, padded, due, *operands), mesh, whole)
+    ordered = ordered.reshape(chunks * size * devices, wanted)[:total]
+    scores = ordered[jnp.argsort(order)].reshape(batch, channels, wanted)
+    spokesman = jnp.take_along_axis(scores, jnp.argmin(live, 1)[:, None, None], 1)
+    return jnp.moveaxis(jnp.where(live[..., None], scores, spokesman), 1, 2)
+
+
+def _rows(values: Array, rows: Int[Array, " n"]) -> Array:
+    return values if values.shape[0] == 1 else values[rows]

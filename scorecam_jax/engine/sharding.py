@@ -1,0 +1,20 @@
+"""Arrays over the devices of a mesh."""
+
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+
+def explicit_mesh(values: Array) -> Any:
+    """Return the mesh over whose explicit axes an array is sharded, or None."""
+    sharding = jax.typeof(values).sharding
+    return None if all(axis is None for axis in sharding.spec) else sharding.mesh
+
+
+def lay_out(values: Any, mesh: Any, spec: PartitionSpec) -> Any:
+    """Shard a pytree of arrays as `spec` says; without a mesh of explicit axes it need not be."""
+    if mesh is None or AxisType.Explicit not in mesh.axis_types:
+        return values
+    return jax.reshard(values, NamedSharding(mesh, spec))

@@ -1,0 +1,1 @@
+"""Methods: one idea a file, each called as `score_cam` is."""

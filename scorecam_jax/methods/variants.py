@@ -1,0 +1,259 @@
+"""What is published under the name Score-CAM, as data: each variant is a tuple of pure functions.
+
+Compose your own from the steps in `masks`, `weights` and `combine`. The increase of confidence as
+the weight (Eqs. 6 to 10), on log-probabilities, with masks that are ReLU'd maps:
+
+>>> from scorecam_jax import score_cam
+>>> relative = OFFICIAL._replace(
+...     prepare=jax.nn.relu, score=jax.nn.log_softmax, weigh=weights.increase_of_confidence
+... )
+>>> def model(x):  # a toy network on signals
+...     activations = jnp.concatenate([x, -x], -1)
+...     return jax.nn.relu(activations).mean(1), activations
+>>> signal = jnp.array([[[0.0], [1.0], [2.0], [-1.0]]])
+>>> score_cam(model, signal, 0, variant=relative).weights.round(2)
+Array([[ 0.26, -0.13]], dtype=float32)
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from scorecam_jax.steps import combine, masks, weights
+from scorecam_jax.steps.masks import Render
+
+Masks = Float[Array, "..."]
+Maps = Float[Array, "batch *grid channels"]
+Sums = Float[Array, "batch targets *grid"]
+Heatmap = Float[Array, "batch targets *spatial"]
+
+
+class Variant(NamedTuple):
+    """The steps of a Score-CAM. Hashable as long as its functions are, so `jit` can key on it.
+
+    Attributes:
+        prepare: activations (B, *grid, K) -> maps (B, *grid, K). A map that this makes zero
+            everywhere is an empty mask: what a constant channel gets is decided here.
+        render: (maps (n, *grid), shape) -> masks (n, *shape). Zero maps must stay zero.
+        score: outputs -> (N, classes), unless the caller names another.
+        weigh: (scores, live, empty) -> weights; see `scorecam_jax.weights`.
+        combine: (activations, maps, weights, render, shape) -> sums (B, T, *grid or *shape).
+        finish: (sums, shape) -> heatmap (B, T, *shape) in [0, 1].
+    """
+
+    prepare: Callable[[Maps], Maps]
+    render: Render
+    score: Callable[[Any], Any]
+    weigh: Callable[..., Float[Array, "b t k"]]
+    combine: Callable[..., Sums]
+    finish: Callable[[Sums, Sequence[int]], Heatmap]
+
+
+def _as_they_are(values: Any) -> Any:
+    return values
+
+
+def _from_minimum(activations: Maps) -> Maps:
+    # Min-max normalisation does not see the shift, and a constant map becomes exactly zero.
+    return activations - activations.min(tuple(range(1, activations.ndim - 1)), keepdims=True)
+
+
+def _normalized(activations: Maps) -> Maps:
+    last = jnp.moveaxis(activations, -1, 1)
+    return jnp.moveaxis(masks.normalize(last, last.ndim - 2, eps=1e-8), 1, -1)
+
+
+def _up_then_normalize(maps: Masks, shape: Sequence[int]) -> Masks:
+    return masks.normalize(masks.resize(maps, shape), len(shape))
+
+
+def _aligned_then_normalize(maps: Masks, shape: Sequence[int], *, eps: float) -> Masks:
+    return masks.normalize(masks.resize_aligned(maps, shape), len(shape), eps)
+
+
+def _aligned_as_by_pytorch_then_normalize(maps: Masks, shape: Sequence[int]) -> Masks:
+    low, high = masks.value_range(maps, len(shape))
+    resized = masks.resize_aligned(maps - low, shape)
+    if len(shape) == 2:
+        constant = _resize_constant_as_by_pytorch(low, maps.shape[-2:], shape)
+        resized = jnp.where(low == high, constant, resized)
+    return masks.normalize(resized, len(shape), eps=1e-8)
+
+
+def _resize_constant_as_by_pytorch(
+    value: Float[Array, "n 1 1"], grid: Sequence[int], shape: Sequence[int]
+) -> Float[Array, "n height width"]:
+    """Resize constant maps with the rounding errors of PyTorch's `UpsamplingBilinear2d`.
+
+    That is on CPUs with fused multiply-add: each product is added with one rounding, to float32.
+    """
+
+    def shares(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
+        step = np.float32(old - 1) / np.float32(max(new - 1, 1))
+        position = step * np.arange(new, dtype=np.float32)
+        after = position - np.floor(position)
+        return 1 - after, after
+
+    def mix(value: Array, shares: Sequence[np.ndarray]) -> Array:
+        total = jnp.zeros_like(value)
+        for share in shares:
+            product = value * share[None].astype(np.float64)  # exact in float64
+            total = jax.lax.reduce_precision(total + product, exponent_bits=8, mantissa_bits=23)
+        return total
+
+    (top, bottom), (left, right) = map(shares, grid, shape)
+    with jax.enable_x64(True):
+        wide = jax.lax.stop_gradient(value).astype(np.float64)
+        if sum(shape) > 128:
+            resized = mix(mix(wide, [right[None], left[None]]), [bottom[:, None], top[:, None]])
+        else:  # small images take PyTorch's other path, which joins the four corners at once
+            corners = (bottom, left), (bottom, right), (top, right), (top, left)
+            resized = mix(wide, [np.outer(*corner) for corner in corners])
+        return resized.astype(value.dtype)
+
+
+def _up_then_divide_by_range(maps: Masks, shape: Sequence[int]) -> Masks:
+    # Whether a map is constant shows before resizing: afterwards rounding may hide it.
+    low, high = masks.value_range(maps, len(shape))
+    resized = masks.resize(maps, shape)
+    bottom, top = masks.value_range(resized, len(shape))
+    return resized / jnp.where(low == high, 1, top - bottom)
+
+
+def _rectify_divide_by_maximum_resize(sums: Sums, shape: Sequence[int]) -> Heatmap:
+    sums = jax.nn.relu(sums)
+    rank = len(shape)
+    return masks.resize(masks.divide(sums, masks.value_range(sums, rank)[1]), shape)
+
+
+def _rectify_normalize_resize(sums: Sums, shape: Sequence[int]) -> Heatmap:
+    return masks.resize(masks.normalize(jax.nn.relu(sums), len(shape), eps=1e-8), shape)
+
+
+def _rectify_scale_resize_scale(sums: Sums, shape: Sequence[int]) -> Heatmap:
+    def scale(maps: Array) -> Array:
+        low, high = masks.value_range(maps, len(shape))
+        return (maps - low) / (1e-7 + high - low)
+
+    return scale(masks.resize(scale(jax.nn.relu(sums)), shape))
+
+
+def _rectify_resize_aligned_normalize(sums: Sums, shape: Sequence[int]) -> Heatmap:
+    resized = masks.resize_aligned(jax.nn.relu(sums), shape)
+    return masks.normalize(resized, len(shape), eps=1e-7)
+
+
+OFFICIAL = Variant(
+    prepare=_from_minimum,
+    render=_up_then_normalize,
+    score=jax.nn.softmax,
+    weigh=weights.score_of_live,
+    combine=combine.sum_activations,
+    finish=combine.resize_rectify_normalize,
+)
+"""The authors' code, github.com/haofanwang/Score-CAM.
+
+H_k = s(Up(A_k)); w_k = softmax(f(X ∘ H_k))_c, 0 for a constant map; s(ReLU(Σ w_k Up(A_k))).
+Where the original returns None, because the sum is constant, this returns zeros. The original looks
+for constant maps after resizing them, where rounding may hide them; this looks before.
+"""
+
+PAPER = OFFICIAL._replace(score=_as_they_are, weigh=weights.softmax_over_channels)
+"""Algorithm 1 of the paper (arXiv 1910.01279v2), whose scores are logits.
+
+w = softmax over k of (f(X ∘ H_k)_c - f(X_b)_c), an empty mask's included; finished as OFFICIAL.
+"""
+
+YISKW713 = Variant(
+    prepare=jax.nn.relu,
+    render=_up_then_divide_by_range,
+    score=jax.nn.softmax,
+    weigh=weights.score_itself,
+    combine=combine.sum_masks,
+    finish=combine.resize_rectify_normalize,
+)
+"""github.com/yiskw713/ScoreCAM.
+
+U_k = Up(ReLU(A_k)); H_k = U_k / (max U_k − min U_k), U_k itself if A_k is constant;
+w_k = softmax(f(X ∘ H_k))_c; s(ReLU(Σ w_k H_k)). Masks of maps that are nowhere 0 exceed 1.
+Where the original returns NaN, because the sum is zero everywhere, this returns zeros.
+"""
+
+TABAYASHI = Variant(
+    prepare=_as_they_are,
+    render=_up_then_divide_by_range,
+    score=jax.nn.softmax,
+    weigh=weights.score_itself,
+    combine=combine.sum_activations,
+    finish=_rectify_divide_by_maximum_resize,
+)
+"""github.com/tabayashi0117/Score-CAM; with `channels=n`, its Faster-Score-CAM with `max_N=n`.
+
+H_k = U_k / (max U_k − min U_k), U_k itself if A_k is constant, U_k = Up(A_k), so that masks of
+signed maps are signed; w_k = softmax(f(X ∘ H_k))_c; R = ReLU(Σ w_k A_k); R / max R, then resized to
+the input. Where the original returns NaN, because R is zero everywhere, this returns zeros.
+"""
+
+PYTORCH_GRAD_CAM = Variant(
+    prepare=_as_they_are,
+    render=_aligned_as_by_pytorch_then_normalize,
+    score=_as_they_are,
+    weigh=weights.softmax_over_channels,
+    combine=combine.sum_activations,
+    finish=_rectify_scale_resize_scale,
+)
+"""`ScoreCAM` of the package grad-cam 1.5 (github.com/jacobgil/pytorch-grad-cam), on logits.
+
+H_k = s(Up(A_k)) with aligned corners and eps 1e-8; w = softmax over k of f(X ∘ H_k)_c, constant
+maps included; R = ReLU(Σ w_k A_k), scaled to [0, 1] with eps 1e-7, resized, and scaled again.
+
+For a constant map other than zero, the original's H_k is the rounding error of its resizing, scaled
+up to [0, 1]: a pattern that depends on the processor. Images get it here too, as PyTorch 2 computes
+it on a CPU with fused multiply-add for channels in multiples of 16. Unless you are reproducing
+the original's maps, prefer `PYTORCH_GRAD_CAM._replace(prepare=OFFICIAL.prepare)`, which gives
+constant maps an empty mask. The two agree wherever no channel is constant at a value other than 0.
+"""
+
+TORCHCAM = Variant(
+    prepare=_normalized,
+    render=masks.resize,
+    score=_as_they_are,
+    weigh=weights.softmax_over_channels,
+    combine=combine.sum_activations,
+    finish=_rectify_normalize_resize,
+)
+"""`ScoreCAM` of the package torchcam 0.4 and 0.5 (github.com/frgfm/torch-cam), on logits.
+
+H_k = Up(s(A_k)), normalised *before* resizing, eps 1e-8; w = softmax over k of f(X ∘ H_k)_c,
+constant maps included; s(ReLU(Σ w_k A_k)) with eps 1e-8, then resized to the input.
+"""
+
+TF_KERAS_VIS = Variant(
+    prepare=_from_minimum,
+    render=functools.partial(_aligned_then_normalize, eps=1e-7),
+    score=jax.nn.softmax,
+    weigh=weights.score_itself,
+    combine=combine.sum_activations,
+    finish=_rectify_resize_aligned_normalize,
+)
+"""`Scorecam` of the package tf-keras-vis 0.8 (github.com/keisen/tf-keras-vis).
+
+H_k = s(Up(A_k)) with aligned corners and eps 1e-7; w_k = softmax(f(X ∘ H_k))_c, constant maps
+included; s(Up(ReLU(Σ w_k A_k))) with aligned corners and eps 1e-7. `channels=n` is its `max_N=n`.
+"""
+
+BY_NAME = {
+    "official": OFFICIAL,
+    "paper": PAPER,
+    "yiskw713": YISKW713,
+    "tabayashi": TABAYASHI,
+    "pytorch-grad-cam": PYTORCH_GRAD_CAM,
+    "torchcam": TORCHCAM,
+    "tf-keras-vis": TF_KERAS_VIS,
+}
+"""The variants under the names that the command line takes."""

@@ -1,0 +1,1 @@
+"""Steps: masks, weights, sums, channels and scores. Pure functions of arrays."""

@@ -1,0 +1,60 @@
+"""From weights to a heatmap: what is summed, and what is done to the sum."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from scorecam_jax.steps import masks as _masks
+from scorecam_jax.steps.masks import Render
+
+_MASKS_AT_ONCE = 32
+
+
+def sum_activations(
+    activations: Float[Array, "batch *grid channels"],
+    maps: Float[Array, "batch *grid channels"],
+    weights: Float[Array, "batch targets channels"],
+    render: Render,
+    shape: Sequence[int],
+) -> Float[Array, "batch targets *grid"]:
+    """Sum the activations themselves, at the layer's resolution: Σ_k w_k A_k (Eq. 9).
+
+    Linear resizing of this sum equals summing the resized activations.
+    """
+    return jnp.einsum("b...k,btk->bt...", activations, weights, precision="highest")
+
+
+def sum_masks(
+    activations: Float[Array, "batch *grid channels"],
+    maps: Float[Array, "batch *grid channels"],
+    weights: Float[Array, "batch targets channels"],
+    render: Render,
+    shape: Sequence[int],
+) -> Float[Array, "batch targets *spatial"]:
+    """Sum the masks, at the input's resolution: Σ_k w_k H_k; a few masks exist at a time."""
+    size = min(_MASKS_AT_ONCE, max(maps.shape[-1], 1))
+    padding = -maps.shape[-1] % size
+
+    def chunks(array: Array) -> Array:
+        padded = jnp.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, padding)])
+        first = jnp.moveaxis(padded, -1, 0)
+        return first.reshape(len(first) // size, size, *first.shape[1:])
+
+    def add(total: Array, chunk: tuple[Array, Array]) -> tuple[Array, None]:
+        maps, weights = chunk
+        rendered = render(jax.lax.collapse(maps, 0, 2), shape)
+        rendered = rendered.reshape(*maps.shape[:2], *shape)
+        return total + jnp.einsum("kb...,kbt->bt...", rendered, weights, precision="highest"), None
+
+    total = jnp.zeros((*weights.shape[:2], *shape), weights.dtype)
+    return jax.lax.scan(add, total, (chunks(maps), chunks(weights)))[0]
+
+
+def resize_rectify_normalize(
+    sums: Float[Array, "batch targets *grid"], shape: Sequence[int]
+) -> Float[Array, "batch targets *spatial"]:
+    """Resize to the input's size, ReLU, then to [0, 1]; a sum that is nowhere positive gives 0."""
+    sums = _masks.resize(sums, shape) if sums.shape[2:] != tuple(shape) else sums
+    return _masks.normalize(jax.nn.relu(sums), len(shape))

@@ -1,0 +1,103 @@
+"""From activation maps to masks: resize, normalise, apply. Pure functions of arrays.
+
+Maps are (..., *grid) with `rank` spatial axes last; masks have the input's size there.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+Render: TypeAlias = Callable[[Float[Array, "n *grid"], Sequence[int]], Float[Array, "n *spatial"]]
+
+
+def resize(maps: Float[Array, "..."], shape: Sequence[int]) -> Float[Array, "..."]:
+    """Resize the last `len(shape)` axes linearly, sampling at half-pixel centres.
+
+    Equals PyTorch's `interpolate(align_corners=False)`, OpenCV's `INTER_LINEAR` and TensorFlow's
+    `resize`, none of which smooths before shrinking, to 3e-6 of the maps' range.
+
+    >>> resize(jnp.array([0.0, 1.0]), (4,))
+    Array([0.  , 0.25, 0.75, 1.  ], dtype=float32)
+    """
+    lead = maps.shape[: maps.ndim - len(shape)]
+    return jax.image.resize(maps, (*lead, *shape), "linear", antialias=False)
+
+
+def resize_aligned(maps: Float[Array, "..."], shape: Sequence[int]) -> Float[Array, "..."]:
+    """Resize the last `len(shape)` axes linearly, first and last samples staying where they are.
+
+    Equals PyTorch's `interpolate(align_corners=True)` and `scipy.ndimage.zoom(order=1)`.
+
+    >>> resize_aligned(jnp.array([0.0, 1.0]), (5,))
+    Array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)
+    """
+    for axis, new in zip(range(-len(shape), 0), shape, strict=True):
+        old = maps.shape[axis]
+        position = np.linspace(0, old - 1, new)[:, None]
+        mixing = np.maximum(0, 1 - np.abs(position - np.arange(old)))
+        mixed = jnp.tensordot(
+            maps, jnp.asarray(mixing, maps.dtype), (axis, 1), precision=jax.lax.Precision.HIGHEST
+        )
+        maps = jnp.moveaxis(mixed, -1, axis)
+    return maps
+
+
+def value_range(
+    maps: Float[Array, "..."], rank: int
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Return each map's minimum and maximum over its last `rank` axes, which are kept as 1."""
+    axes = tuple(range(-rank, 0))
+    return maps.min(axes, keepdims=True), maps.max(axes, keepdims=True)
+
+
+def normalize(maps: Float[Array, "..."], rank: int, eps: float = 0.0) -> Float[Array, "..."]:
+    """Map each map's range to [0, 1]: (A - min) / (max - min + eps); constant maps become 0.
+
+    Source: Score-CAM, Eq. 8 (arXiv 1910.01279v2).
+
+    >>> normalize(jnp.array([[2.0, 4.0, 3.0], [7.0, 7.0, 7.0]]), rank=1)
+    Array([[0. , 1. , 0.5],
+           [0. , 0. , 0. ]], dtype=float32)
+    """
+    low, high = value_range(maps, rank)
+    return divide(maps - low, high - low + eps)
+
+
+def divide(numerator: Float[Array, "..."], denominator: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Divide, giving 0 where the denominator is 0, in the derivative too."""
+    zero = denominator == 0
+    return jnp.where(zero, 0, numerator / jnp.where(zero, 1, denominator))
+
+
+def is_live(maps: Float[Array, "batch *grid channels"]) -> Bool[Array, "batch channels"]:
+    """Tell which maps are other than zero somewhere. The rest mask everything away."""
+    return jnp.any(maps != 0, axis=tuple(range(1, maps.ndim - 1)))
+
+
+def apply_masks(
+    inputs: Float[Array, "_ ..."],
+    masks: Float[Array, "n *spatial"],
+    baseline: Any,
+    channel_axis: int,
+) -> Float[Array, "n ..."]:
+    """Show the input where the mask is 1 and the baseline where it is 0.
+
+    Args:
+        inputs: (n, *spatial, C), or with the channels at `channel_axis`.
+        masks: (n, *spatial), in [0, 1].
+        baseline: an array of the inputs' rank that broadcasts against them.
+        channel_axis: where the channels of `inputs` are.
+    """
+    masks = jnp.expand_dims(masks, channel_axis)
+    return (inputs * masks + baseline * (1 - masks)).astype(inputs.dtype)
+
+
+def spatial_shape(inputs: Any, channel_axis: int) -> tuple[int, ...]:
+    """Return the sizes of the spatial axes: all but the first and the channels'."""
+    shape = list(inputs.shape)
+    del shape[channel_axis]
+    return tuple(shape[1:])

@@ -1,0 +1,78 @@
+import json
+import re
+
+import pytest
+
+from scorecam_jax import models
+from scorecam_jax.cli import bench
+from tests.cli.toy import scorecam
+
+pytestmark = pytest.mark.usefixtures("traces")
+
+QUICK = ["--model", "resnet18", "--weights", "unread.pth", "--repeats", 1, "--batch-size", "1,3"]
+
+
+def test_prints_a_table(photo, capsys):
+    assert scorecam("bench", *QUICK, "--photo", photo) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"batches of 3 +[\d.]+", text)
+    assert re.search(r"live channels +2  of 3$", text, re.M)  # no pixel is green
+    assert re.search(r"masked passes +3  ", text)
+    assert str(photo) in text
+
+
+def test_json_is_the_only_output(capsys):
+    assert scorecam("bench", *QUICK, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["photo"] is None
+    assert document["layer"] == "grid"
+    assert list(document["forward_images_per_second"]) == ["1", "3"]
+    assert "peers" not in document
+
+
+def test_peers_are_told_beside_those_that_could_not_run(capsys, monkeypatch):
+    rows = {
+        "scorecam_jax": {"all_seconds": [2.0], "seconds": 2.0, "bytes": 10**8, "times": 1.0},
+        "slow": {"all_seconds": [9.0], "seconds": 9.0, "bytes": 3 * 10**8, "times": 4.5},
+        "absent": {"error": "ImportError: there is no such package"},
+    }
+    monkeypatch.setattr(bench, "race", lambda *asked, **named: rows)
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    assert scorecam("bench", *QUICK, "--peers") == 1
+    text = capsys.readouterr().out
+    assert re.search(r"^ +slow +9.00 +4.5 +300 MB$", text, re.M)
+    assert re.search(r"^ +absent +did not run: ImportError: there is no such package$", text, re.M)
+
+
+def test_shortcuts_are_compared_with_the_exact_map(photo, capsys, monkeypatch):
+    loaded = []
+    load = models.load
+    monkeypatch.setattr(
+        models, "load", lambda *a, **named: loaded.append(named) or load(*a, **named)
+    )
+    assert scorecam("bench", *QUICK, "--shortcuts", photo, photo) == 0
+    text = capsys.readouterr().out
+    # This network has too few channels to leave out any, and takes no notice of the type.
+    assert re.search(r"^  all channels +[\d.]+ +1.000 +1.000 +0.000$", text, re.M)
+    assert re.search(r"^  bfloat16 +[\d.]+ +1.000 +1.000 +0.000$", text, re.M)
+    assert " by gradient" not in text
+    assert [named["dtype"] for named in loaded] == [None, "bfloat16"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shortcuts", "gone.jpg"], "gone.jpg: no such file"),
+        (["--photo", "gone.jpg"], "gone.jpg: no such file"),
+        (["--channels", 4], "--channels 4, but the layer has 3"),
+    ],
+)
+def test_questions_at_fault_are_refused(here, capsys, arguments, message):
+    assert scorecam("bench", *QUICK, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unknown_models_list_the_known(capsys):
+    assert scorecam("bench", "--model", "resnet") == 2
+    message = capsys.readouterr().err
+    assert all(name in message for name in models.names())

@@ -1,0 +1,108 @@
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from scorecam_jax import models, score_cam
+from scorecam_jax.cli import main as cli
+from scorecam_jax.evaluate.measure import METHODS
+from scorecam_jax.methods import gradient, variants
+from tests.cli.toy import BLUE, LABELS, RED, panels, read, scorecam
+
+pytestmark = pytest.mark.usefixtures("traces")
+
+
+def own_maps(photo, method, targets):
+    """Heatmaps of the photograph, without the command line."""
+    classifier = models.load("")
+    inputs = classifier.preprocess(read(photo))[None]
+    heatmap = method(classifier.model, inputs, np.array([targets])).heatmap[0]
+    return inputs, np.asarray(heatmap), classifier.preprocess.restore(heatmap, (48, 32))
+
+
+def test_methods_and_variants_stand_in_columns_and_targets_in_rows(photo, here, capsys):
+    options = ["--methods", "grad-cam,eigen-cam", "--variants", "official,paper"]
+    options += ["--target", RED, "--target", "blue", "--save-map", "maps.npy", "--json"]
+    assert scorecam("compare", photo, *options) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["methods"] == ["official", "paper", "grad-cam", "eigen-cam"]
+    assert document["layer"] == "grid"
+    saved = np.load("maps.npy")
+    assert saved.shape == (4, 2, 32, 48)
+    by_hand = [
+        score_cam,
+        lambda *asked: score_cam(*asked, variant=variants.PAPER),
+        gradient.grad_cam,
+        gradient.eigen_cam,
+    ]
+    raw = []
+    for maps, method in zip(saved, by_hand, strict=True):
+        _, before, restored = own_maps(photo, method, [RED, BLUE])
+        np.testing.assert_allclose(maps, restored, atol=1e-5)
+        raw.append(before)
+    (record,) = document["photos"]
+    for row, target in enumerate(record["targets"]):
+        assert target["index"] == (RED, BLUE)[row]
+        assert [one["method"] for one in target["maps"]] == document["methods"]
+        for heatmaps, one in zip(raw, target["maps"], strict=True):
+            expected = np.corrcoef(heatmaps[row].ravel(), raw[0][row].ravel())[0, 1]
+            assert one["correlation"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_sheet_has_a_row_for_each_target(photo, here):
+    assert scorecam("compare", photo, "--methods", "score-cam,uniform", "--top", 1) == 0
+    one = read("photo-compared.png")
+    options = ["--methods", "score-cam,uniform", "--top", 2, "--force"]
+    assert scorecam("compare", photo, *options) == 0
+    two = read("photo-compared.png")
+    assert two.height > 2 * one.height - 16
+    assert two.width > one.width  # by the rows' labels
+
+
+def test_a_single_target_heads_the_photograph(photo, here):
+    assert scorecam("compare", photo, "--methods", "score-cam,uniform", "--alpha", "1") == 0
+    plain, score, uniform = panels("photo-compared.png", 3)
+    np.testing.assert_array_equal(plain, np.asarray(read(photo)))
+    seen = np.s_[:, 8:40]
+    assert np.ptp(uniform[seen].reshape(-1, 3), axis=0).max() == 0
+    assert score[12, 12].sum() > 300 > score[28, 28].sum()
+
+
+def test_many_columns_are_wrapped(photo, here):
+    assert scorecam("compare", photo, "--variants", "all") == 0
+    assert read("photo-compared.png").width < 6 * 188
+
+
+def test_usual_methods_are_those_of_the_paper(photo, capsys):
+    assert scorecam("compare", photo) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^ +-?[\d.]+  (\S+)$", printed, re.M) == ["grad-cam", "grad-cam++"]
+    assert f"{LABELS[RED]} ({RED})" in printed
+
+
+def test_an_empty_map_is_told(photo, here, capsys):
+    assert scorecam("compare", photo, "--target", "tiger", "--methods", "uniform,grad-cam") == 0
+    assert re.search(r"^ +empty  grad-cam$", capsys.readouterr().out, re.M)
+
+
+def test_methods_of_more_channels_than_there_are_are_refused(photo, capsys):
+    assert scorecam("compare", photo, "--methods", "score-cam-128") == 2
+    assert "128, but the layer has 3" in capsys.readouterr().err
+
+
+def test_every_method_and_variant_can_be_asked_for():
+    options = cli.parser().parse_args(["compare", "x", "--methods", "all", "--variants", "all"])
+    assert options.methods == list(METHODS)
+    assert options.variants == list(variants.BY_NAME)
+
+
+def test_channels_are_score_cams_alone(photo, here, capsys):
+    options = ["--methods", "score-cam,grad-cam", "--channels", 1, "--save-map", "maps.npy"]
+    assert scorecam("compare", photo, *options, "--target", "blue") == 0
+    few, gradients = np.load("maps.npy")
+    _, _, expected = own_maps(photo, lambda *asked: score_cam(*asked, channels=1), [BLUE])
+    np.testing.assert_allclose(few, expected, atol=1e-6)
+    _, _, expected = own_maps(photo, jax.jit(gradient.grad_cam), [BLUE])
+    np.testing.assert_allclose(gradients, expected, atol=1e-6)

@@ -1,0 +1,285 @@
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from scorecam_jax import models
+from scorecam_jax.cli import photographs
+from tests.cli.toy import BLUE, LABELS, RED, panels, read, scorecam
+
+ANIMALS = Path(__file__).parents[1] / "data" / "animals"
+
+
+@pytest.mark.usefixtures("traces")
+class TestExplain:
+    def test_prints_the_five_likeliest_and_writes_a_sheet(self, photo, capsys):
+        assert scorecam("explain", photo) == 0
+        seen = read(photo).resize((16, 16), Image.Resampling.BICUBIC, box=(8, 0, 40, 32))
+        logits = [*(60 * (np.asarray(seen) / 255).mean((0, 1))), *range(-1, -7, -1)]
+        expected = np.exp(logits) / np.exp(logits).sum()
+        order = np.argsort(-expected)[:5]
+        printed = capsys.readouterr()
+        found = re.findall(r"([\d.]+)%  (.*) \((\d+)\)$", printed.out, re.M)
+        assert [int(index) for _, _, index in found] == order.tolist()
+        assert [name for _, name, _ in found] == [LABELS[index] for index in order]
+        np.testing.assert_allclose(
+            [float(p) for p, _, _ in found], 100 * expected[order], atol=0.06
+        )
+        assert printed.err == ""
+        assert read("photo-scorecam.png").height > 32
+
+    def test_sheet_shows_the_photograph_and_then_each_target(self, photo, here):
+        assert scorecam("explain", photo, "--target", "blue jay", "--target", RED) == 0
+        plain, blue, red = panels("photo-scorecam.png", 3)
+        np.testing.assert_array_equal(plain, np.asarray(read(photo)))
+        squares = np.s_[8:16, 8:16], np.s_[16:24, 32:36]
+        in_blue, in_red = (
+            [np.ptp(panel[square], axis=-1).mean() for square in squares] for panel in (blue, red)
+        )
+        assert in_red[0] > 2 * in_red[1]
+        assert in_blue[1] > 2 * in_blue[0]
+
+    def test_top_explains_the_likeliest(self, photo, capsys):
+        assert scorecam("explain", photo, "--top", 2, "--json") == 0
+        (record,) = json.loads(capsys.readouterr().out)["photos"]
+        assert [target["index"] for target in record["targets"]] == [RED, BLUE]
+
+    def test_a_class_both_named_and_likely_is_drawn_once(self, photo, capsys):
+        arguments = ["--top", 2, "--target", "blue", "--target", BLUE, "--json"]
+        assert scorecam("explain", photo, *arguments) == 0
+        (record,) = json.loads(capsys.readouterr().out)["photos"]
+        assert [target["index"] for target in record["targets"]] == [BLUE, RED]
+
+    def test_map_lies_where_it_belongs_on_the_photograph(self, photo, here):
+        assert scorecam("explain", photo, "--save-map", "map.npy") == 0
+        heatmap = np.load(here / "map.npy")
+        assert heatmap.shape == (1, 32, 48)
+        assert heatmap.dtype == np.float32
+        y, x = np.unravel_index(heatmap[0].argmax(), (32, 48))
+        assert 8 <= x < 16
+        assert 8 <= y < 16
+        assert not heatmap[0, :, :8].any()
+        assert not heatmap[0, :, 40:].any()
+
+    def test_what_the_network_did_not_see_is_bleached(self, photo, here):
+        assert scorecam("explain", photo, "--target", "blue") == 0
+        plain, drawn = panels("photo-scorecam.png", 2)
+        assert (plain[:, :7] == 0).all()
+        assert (drawn[:, :7] > 100).all()
+        assert (drawn[:, 41:] > 100).all()
+        assert (drawn[24:, 8:24] < 20).all()
+
+    def test_nothing_found_is_said(self, here, capsys):
+        Image.new("RGB", (20, 20)).save("black.png")
+        assert scorecam("explain", "black.png", "--target", "tiger") == 0
+        assert "tiger: that heatmap is empty" in capsys.readouterr().out
+
+    def test_colours_and_opacity_are_as_asked(self, photo, here):
+        look = ["--colormap", "jet", "--alpha", "1", "--no-fade"]
+        assert scorecam("explain", photo, *look) == 0
+        drawn = panels("photo-scorecam.png", 2)[1]
+        np.testing.assert_allclose(drawn[30, 20], (0, 0, 127.5), atol=1)
+
+    @pytest.mark.parametrize("variant", ["paper", "pytorch-grad-cam"])
+    def test_every_variant_runs(self, photo, variant):
+        options = ["--variant", variant, "--channels", 2, "--batch-size", 1]
+        assert scorecam("explain", photo, *options) == 0
+
+    def test_json_is_the_only_output(self, photo, capsys):
+        assert scorecam("explain", photo, "gone.png", "--json", "-o", "maps/") == 1
+        printed = capsys.readouterr()
+        document = json.loads(printed.out)
+        layer, (done, failed) = document["layer"], document["photos"]
+        assert done["photo"] == str(photo)
+        assert layer == "grid"
+        assert done["size"] == [48, 32]
+        assert done["seen"] == [8, 0, 40, 32]
+        assert done["output"] == "maps/photo-scorecam.png"
+        assert done["map"] is None
+        assert done["targets"][0]["name"] == LABELS[RED]
+        assert 0 < done["targets"][0]["probability"] == done["top"][0]["probability"] < 1
+        assert failed == {"photo": "gone.png", "error": "no such file"}
+        assert "gone.png: no such file" in printed.err
+
+    def test_bad_files_are_reported_and_the_others_done(self, photo, here, capsys):
+        (here / "notes.jpg").write_text("not a picture")
+        read(photo).resize((480, 320)).save("whole.jpg")
+        (here / "cut.jpg").write_bytes((here / "whole.jpg").read_bytes()[:1500])
+        (here / "folder").mkdir()
+        files = ["gone.jpg", "notes.jpg", "cut.jpg", "folder", "whole.jpg", photo]
+        assert scorecam("explain", *files, "-o", "maps") == 1
+        printed = capsys.readouterr()
+        assert re.findall(r"^scorecam: (\S+): ", printed.err, re.M) == [
+            "gone.jpg", "notes.jpg", "folder", "cut.jpg"
+        ]  # fmt: skip
+        assert "truncated" in printed.err
+        assert sorted(path.name for path in (here / "maps").iterdir()) == [
+            "photo-scorecam.png",
+            "whole-scorecam.png",
+        ]
+
+    def test_several_photographs_are_compiled_once(self, photo, here, traces):
+        assert scorecam("explain", photo) == 0
+        once = len(traces)
+        del traces[:]
+        for index in range(4):
+            read(photo).resize((30 + index, 40)).save(f"{index}.png")
+        assert scorecam("explain", *(f"{index}.png" for index in range(4))) == 0
+        assert len(traces) == once > 0
+
+    def test_nothing_is_overwritten_without_force(self, photo, here, capsys):
+        assert scorecam("explain", photo, "--save-map", "map.npy") == 0
+        (here / "photo-scorecam.png").write_text("precious")
+        assert scorecam("explain", photo) == 1
+        assert "photo-scorecam.png exists already; overwrite it with --force" in (
+            capsys.readouterr().err
+        )
+        assert scorecam("explain", photo, "-o", "new.png", "--save-map", "map.npy") == 1
+        assert "map.npy exists already" in capsys.readouterr().err
+        assert not (here / "new.png").exists()
+        assert (here / "photo-scorecam.png").read_text() == "precious"
+        assert scorecam("explain", photo, "--save-map", "map.npy", "--force") == 0
+        assert read("photo-scorecam.png").width > 2 * 48
+
+    def test_the_photograph_itself_is_never_overwritten(self, photo, capsys):
+        before = photo.read_bytes()
+        assert scorecam("explain", photo, "-o", "photo.png", "--force") == 1
+        assert "the photograph itself" in capsys.readouterr().err
+        assert photo.read_bytes() == before
+
+    @pytest.mark.parametrize("out", ["new/deep/why.JPG", "why.webp", "why.tif"])
+    def test_pictures_are_written_as_their_suffix_says(self, photo, here, out):
+        assert scorecam("explain", photo, "-o", out) == 0
+        with Image.open(here / out) as page:
+            assert page.format == Image.registered_extensions()[Path(out).suffix.lower()]
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["-o", "a.png"], "one file for 2 photographs; name a folder, such as a/"),
+            (["-o", "a.xyz"], "one file for 2 photographs"),
+            (["--save-map", "a.npy"], "one file for 2 photographs"),
+        ],
+    )
+    def test_several_photographs_do_not_go_into_one_file(self, photo, capsys, arguments, message):
+        assert scorecam("explain", photo, "other.png", *arguments) == 2
+        assert message in capsys.readouterr().err
+
+    def test_photographs_of_one_name_are_told_apart(self, photo, here, capsys):
+        (here / "more").mkdir()
+        read(photo).save("more/photo.jpg")
+        assert scorecam("explain", photo, "more/photo.jpg") == 2
+        assert "would both be written to photo-scorecam.png" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["-o", "a.xyz"], "a.png, or .jpg"),
+            (["--save-map", "a.npz"], "a.npy"),
+            (["--channels", "9"], "--channels 9, but the layer has 3: wanted 1 to 3\n"),
+            (["--top", "10"], "only 9 classes"),
+            (["--target", "panda bear"], "no class is called 'panda bear'"),
+        ],
+    )
+    def test_questions_at_fault_are_refused(self, photo, here, capsys, arguments, message):
+        assert scorecam("explain", photo, *arguments) == 2
+        assert message in capsys.readouterr().err
+        assert [path.name for path in here.iterdir()] == ["photo.png"]
+
+    def test_a_file_in_place_of_a_folder_is_reported(self, photo, capsys):
+        assert scorecam("explain", photo, "-o", "photo.png/why.png") == 1
+        assert "is a file, not a folder" in capsys.readouterr().err
+
+    def test_model_errors_are_told_without_a_traceback(self, photo, capsys, monkeypatch):
+        def load(*args, **kwargs):
+            raise ImportError("pip install 'scorecam_jax[demo]'")
+
+        monkeypatch.setattr(models, "load", load)
+        assert scorecam("explain", photo) == 2
+        assert capsys.readouterr().err == "scorecam: pip install 'scorecam_jax[demo]'\n"
+
+    def test_interruption_has_its_own_status(self, photo, monkeypatch):
+        def load(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(models, "load", load)
+        assert scorecam("explain", photo) == 130
+
+
+def save_all_kinds(image, folder):
+    """The same picture in every kind of file."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # as a camera held upright writes: to be turned clockwise when shown
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    turned.save(folder / "turned.jpg", exif=exif, quality=100)
+    image.convert("CMYK").save(folder / "cmyk.jpg", quality=100)
+    image.quantize(8).save(folder / "palette.png")
+    image.convert("RGBA").save(folder / "rgba.png")
+    image.save(folder / "web.webp", lossless=True)
+    image.save(folder / "moving.gif", save_all=True, append_images=[image.rotate(180)])
+    image.save(folder / "a.b.bmp")
+    grey = np.asarray(image.convert("RGB"))[..., 0]
+    for mode in ("L", "LA", "1"):
+        Image.fromarray(grey).convert(mode).save(folder / f"grey-{mode}.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "grey-16.png")
+
+
+@pytest.mark.usefixtures("traces")
+def test_photographs_of_every_kind_are_explained(photo, here):
+    (here / "in").mkdir()
+    image = read(photo)
+    save_all_kinds(image, here / "in")
+    files = sorted((here / "in").iterdir())
+    assert len(files) == 11
+    assert scorecam("explain", *files, "-o", "out", "--save-map", "out", "--target", "red") == 0
+    square = np.s_[9:15, 9:15]
+    for file in files:
+        plain, _ = panels(f"out/{file.stem}-scorecam.png", 2)
+        expected = np.asarray(image)[square]
+        if "grey" in file.name:
+            expected = np.repeat(expected[..., :1], 3, -1)
+        np.testing.assert_allclose(plain[square], expected, atol=30, err_msg=file.name)
+        (heatmap,) = np.load(f"out/{file.stem}-scorecam.npy")
+        assert heatmap.shape == (32, 48)
+        assert heatmap[square].mean() > 4 * heatmap.mean(), file.name
+
+
+@pytest.mark.usefixtures("traces")
+def test_photographs_of_every_size_are_explained(here):
+    sizes = [(1, 1), (1, 300), (64, 64), (2000, 9)]
+    for size in sizes:
+        Image.effect_noise(size, 50).save(f"{size[0]}.png" if size != (1, 1) else "tiny.png")
+    files = ["tiny.png", "1.png", "64.png", "2000.png"]
+    assert scorecam("explain", *files, "--save-map", ".") == 0
+    for size, file in zip(sizes, files, strict=True):
+        heatmap = np.load(file.replace(".png", "-scorecam.npy"))
+        assert heatmap.shape == (1, size[1], size[0])
+
+
+def test_large_memory_gets_advice(photo, traces, capsys, monkeypatch):
+    def run(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(photographs, "_compile", lambda *arguments: run)
+    assert scorecam("explain", photo) == 1
+    assert re.search("out of memory\n.*--batch-size", capsys.readouterr().err)
+
+
+def test_both_jaguars_are_found_by_the_real_network(here, capsys):
+    photo = ANIMALS / "jaguar.jpg"
+    options = ["--channels", 64, "--save-map", "map.npy", "--json"]
+    assert scorecam("explain", photo, *options) == 0
+    (record,) = json.loads(capsys.readouterr().out)["photos"]
+    assert record["top"][0]["index"] == 290
+    (heatmap,) = np.load("map.npy")
+    annotations = json.loads((ANIMALS / "annotations.json").read_text())
+    (image_id,) = [i["id"] for i in annotations["images"] if i["file_name"] == "jaguar.jpg"]
+    boxes = [a["bbox"] for a in annotations["annotations"] if a["image_id"] == image_id]
+    assert len(boxes) == 2
+    for x, y, width, height in np.round(boxes).astype(int):
+        assert heatmap[y : y + height, x : x + width].mean() > 1.5 * heatmap.mean()
+        assert heatmap[y : y + height, x : x + width].max() > 0.7

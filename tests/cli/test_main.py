@@ -1,0 +1,81 @@
+import re
+import runpy
+import tomllib
+from pathlib import Path
+
+import jax
+import pytest
+
+from scorecam_jax import models
+from scorecam_jax.cli import main as cli
+from tests.cli.toy import COMMANDS, scorecam
+
+
+def test_defaults_are_as_the_help_says():
+    for option in ("--model=efficientnet_lite0", "--variant=official", "--colormap=ember"):
+        name, value = option.removeprefix("--").split("=")
+        assert getattr(cli.parser().parse_args(["explain", "x"]), name) == value
+    assert "efficientnet_lite0" in models.names()
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help_fits_a_terminal(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        scorecam(*command, "--help")
+    text = capsys.readouterr().out
+    assert text.startswith("usage: scorecam")
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_examples_in_the_help_are_valid():
+    examples = re.findall(rf"^ +scorecam ((?:{'|'.join(COMMANDS)}).*)$", cli.EXAMPLES, re.M)
+    assert {example.split()[0] for example in examples} == set(COMMANDS)
+    for example in examples:
+        arguments = re.findall(r'"([^"]*)"|(\S+)', example.partition(" > ")[0])
+        cli.parser().parse_args([quoted or plain for quoted, plain in arguments])
+
+
+def test_version_is_that_of_the_package(capsys):
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    with pytest.raises(SystemExit, match="0"):
+        scorecam("--version")
+    printed = capsys.readouterr().out
+    assert re.match(rf"scorecam ({re.escape(project['version'])}|\(not installed\)), JAX ", printed)
+    assert jax.__version__ in printed
+
+
+def test_module_is_the_command(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["scorecam", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("scorecam_jax", run_name="__main__")
+    assert "explain" in capsys.readouterr().out
+
+
+def test_no_command_shows_the_help(capsys):
+    assert scorecam() == 2
+    assert "examples:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["explain"],
+        ["frobnicate"],
+        ["explain", "x", "--top", "0"],
+        ["explain", "x", "--channels", "many"],
+        ["explain", "x", "--alpha", "2"],
+        ["explain", "x", "--alpha", "nan"],
+        ["explain", "x", "--variant", "unheard-of"],
+        ["explain", "x", "--colormap", "hot"],
+        ["compare", "x", "--methods", "grad-cam,magic"],
+        ["compare", "x", "--variants", ""],
+        ["evaluate", "x", "--metrics", "beauty"],
+        ["evaluate", "x", "--target", "both"],
+        ["bench", "--batch-size", "1,,2"],
+    ],
+)
+def test_mistyped_options_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        scorecam(*arguments)
+    assert "error" in capsys.readouterr().err

@@ -1,0 +1,62 @@
+import io
+import re
+import threading
+import time
+
+import pytest
+
+from scorecam_jax.cli.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def wait_for(condition):
+    for _ in range(100):
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_progress_is_drawn_on_a_terminal_and_taken_away(monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    with Progress(3, enabled=True, delay=0) as progress:
+        progress.start("first.jpg")
+        assert wait_for(lambda: "<==>" in stream.getvalue())
+        progress.advance()
+        progress.start("second.jpg")
+        assert wait_for(lambda: re.search(r"\[=+ *\] 2 of 3 \d+ s  second.jpg", stream.getvalue()))
+    lines = stream.getvalue().split("\r")
+    assert lines[-1] == ""
+    assert lines[-2].strip() == ""
+    assert len(lines[-2]) >= len(lines[-3].rstrip())
+
+
+def test_progress_follows_someone_elses_count(monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    with Progress(1, enabled=True, delay=0) as progress:
+        progress.follow(6, 9, "a.jpg")
+        assert wait_for(lambda: re.search(r"<==>.* 7 of 9 \d+ s  a.jpg", stream.getvalue()))
+        progress.follow(7, 9, "b.jpg")
+        assert wait_for(lambda: re.search(r"\[={19,} *\] 8 of 9 .* b.jpg", stream.getvalue()))
+
+
+@pytest.mark.parametrize(
+    ("stream", "enabled", "delay"),
+    [(io.StringIO, True, 0), (Terminal, False, 0), (Terminal, True, 2)],
+)
+def test_progress_is_silent_in_a_pipe_when_quiet_and_at_first(monkeypatch, stream, enabled, delay):
+    stream = stream()
+    monkeypatch.setattr("sys.stderr", stream)
+    before = threading.active_count()
+    with Progress(1, enabled=enabled, delay=delay) as progress:
+        progress.start("first.jpg")
+        time.sleep(0.3)
+        progress.hide()
+    assert stream.getvalue() == ""
+    assert threading.active_count() == before

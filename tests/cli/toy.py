@@ -1,0 +1,60 @@
+"""A network whose answers are known, photographs for it, and the command line called in-process."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from scorecam_jax.cli import main as cli
+
+LABELS = (
+    "red panda, lesser panda, Ailurus fulgens",
+    "green lizard, Lacerta viridis",
+    "blue jay",
+    "giant panda, panda",
+    "crane",
+    "crane",
+    "tiger, Panthera tigris",
+    "tiger cat",
+    "catamaran",
+)
+RED, GREEN, BLUE = 0, 1, 2
+COMMANDS = ("explain", "compare", "evaluate", "bench", "layers")
+
+
+def colour_network(traces):
+    """A network whose class 0 is redness, 1 greenness, 2 blueness, on a grid of 4 x 4."""
+
+    def model(inputs, edit=lambda activations: activations):
+        traces.append(inputs.shape)
+        activations = edit(inputs.reshape(-1, 4, 4, 4, 4, 3).mean((2, 4)))
+        colours = 60 * activations.mean((1, 2))
+        others = -jnp.arange(1.0, len(LABELS) - 2)
+        others = jnp.broadcast_to(others, (len(colours), len(LABELS) - 3))
+        return jnp.concatenate([colours, others], 1), activations
+
+    return jax.tree_util.Partial(model)
+
+
+def scorecam(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+def read(path):
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def panels(path, count, size=(48, 32)):
+    """The panels of a sheet whose titles are one line each."""
+    page = np.asarray(read(path)).astype(int)
+    gap, width = 8, 180
+    columns = (page.shape[1] - gap) // (width + gap)
+    pitch = (page.shape[0] - gap) // -(-count // columns)
+    found = []
+    for index in range(count):
+        row, column = divmod(index, columns)
+        left = gap + column * (width + gap) + (width - size[0]) // 2
+        bottom = (row + 1) * pitch
+        found.append(page[bottom - size[1] : bottom, left : left + size[0]])
+    return found

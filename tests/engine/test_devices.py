@@ -1,0 +1,92 @@
+"""Inputs and weights that already live on several devices, and on those of several processes."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from scorecam_jax import score_cam
+from tests.networks import images, network
+
+KINDS = pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+BATCH = 8
+
+
+def eight_devices(kind):
+    return jax.make_mesh((8,), ("devices",), axis_types=(AxisType[kind],))
+
+
+def put(values, mesh, *spec):
+    sharding = NamedSharding(mesh, PartitionSpec(*spec))
+    return jax.tree.map(lambda value: jax.device_put(value, sharding), values)
+
+
+def is_one_devices(heatmap):
+    expected = score_cam(network(), images(batch=BATCH), 1).heatmap
+    assert np.ptp(expected) == 1
+    np.testing.assert_allclose(heatmap, expected, atol=1e-6)
+
+
+@KINDS
+@pytest.mark.parametrize("given", [True, False])
+def test_a_sharded_batch_is_explained_with_or_without_naming_its_mesh(kind, given):
+    mesh = eight_devices(kind)
+    model, inputs = put(network(), mesh), put(images(batch=BATCH), mesh, "devices")
+    found = score_cam(model, inputs, 1, mesh=mesh if given else None, batch_size=2)
+    is_one_devices(found.heatmap)
+
+
+@KINDS
+def test_sharded_weights_are_gathered(kind):
+    mesh = eight_devices(kind)
+    kernel, bias, head = (np.repeat(weights, 8, -1) for weights in network().args)
+    head = np.repeat(head[:, ::8], 8, 0) / 8
+    wide = jax.tree_util.Partial(network().func, kernel, bias, head)
+    sharded = jax.tree_util.Partial(
+        network().func,
+        put(kernel, mesh, None, None, None, "devices"),
+        put(bias, mesh, "devices"),
+        put(head, mesh, "devices"),
+    )
+    inputs = images()
+    found = score_cam(sharded, inputs, 1, mesh=mesh, batch_size=2)
+    np.testing.assert_allclose(found.heatmap, score_cam(wide, inputs, 1).heatmap, atol=1e-6)
+
+
+@KINDS
+def test_each_device_explains_its_own_images_in_a_shard_map(kind):
+    mesh = eight_devices(kind)
+
+    def explain(model, inputs):
+        return score_cam(model, inputs, 1, batch_size=2).heatmap
+
+    whole, split = PartitionSpec(), PartitionSpec("devices")
+    parallel = jax.shard_map(explain, mesh=mesh, in_specs=(whole, split), out_specs=split)
+    heatmap = jax.jit(parallel)(put(network(), mesh), put(images(batch=BATCH), mesh, "devices"))
+    assert heatmap.sharding.spec[0] == "devices"
+    is_one_devices(heatmap)
+
+
+def test_two_processes_give_what_one_does():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.engine.devices_of_two_processes", str(port), str(rank)],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    reports = [process.communicate(timeout=120)[0] for process in processes]
+    for process, report in zip(processes, reports, strict=True):
+        assert process.returncode == 0, report
+        assert "2 processes, 8 devices" in report

@@ -1,0 +1,143 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scorecam_jax import score_cam
+from scorecam_jax.steps import scores
+
+RNG = np.random.default_rng(0)
+
+
+def test_segmentation_is_the_mean_over_the_region():
+    logits = jnp.asarray(RNG.normal(size=(2, 4, 3, 5)), jnp.float32)
+    region = RNG.random((4, 3)) < 0.5
+    expected = logits[:, region].mean(1)
+    np.testing.assert_allclose(scores.segmentation(region)(logits), expected, rtol=1e-5)
+    first = scores.segmentation(region, channel_axis=1)(jnp.moveaxis(logits, -1, 1))
+    np.testing.assert_allclose(first, expected, rtol=1e-5)
+    exponentials = np.exp(logits)
+    probabilities = exponentials / exponentials.sum(-1, keepdims=True)
+    score = scores.segmentation(region, activation=jax.nn.softmax)
+    np.testing.assert_allclose(score(logits), probabilities[:, region].mean(1), rtol=1e-5)
+
+
+def test_segmentation_refuses_a_region_that_is_empty_or_of_another_size():
+    with pytest.raises(ValueError, match="the region is empty"):
+        scores.segmentation(np.zeros((4, 3), bool))
+    with pytest.raises(ValueError, match=r"\(3, 4\), wanted the outputs' \(4, 3\)"):
+        scores.segmentation(np.ones((3, 4), bool))(jnp.zeros((2, 4, 3, 5)))
+
+
+def test_detection_weights_scores_by_overlap():
+    low, size = RNG.random((2, 7, 2)), RNG.random((2, 7, 2))
+    boxes = np.concatenate([low, low + size], -1)
+    confidences = RNG.random((2, 7, 3))
+    box = (0.2, 0.3, 0.9, 1.1)
+
+    def iou(a, b):
+        sides = [max(0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1)]
+        area = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
+        return sides[0] * sides[1] / (sum(area) - sides[0] * sides[1])
+
+    expected = [
+        [max(iou(boxes[n, m], box) * confidences[n, m, c] for m in range(7)) for c in range(3)]
+        for n in range(2)
+    ]
+    result = scores.detection(box)((jnp.array(boxes), jnp.array(confidences)))
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_detection_without_any_overlap_is_zero_even_for_boxes_without_area():
+    boxes = jnp.array([[[5.0, 5.0, 6.0, 6.0], [0.5, 0.5, 0.5, 0.5], [3.0, 3.0, 2.0, 2.0]]])
+    result = scores.detection([0, 0, 1, 1])((boxes, jnp.ones((1, 3, 2))))
+    np.testing.assert_array_equal(result, np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("box", [(0, 0, 1), (1, 0, 0, 1)])
+def test_detection_refuses_what_is_no_box(box):
+    with pytest.raises(ValueError, match=r"wanted \(low, low, high, high\)"):
+        scores.detection(box)
+
+
+def test_similarity_is_the_cosine_or_its_softmax():
+    embeddings, references = RNG.normal(size=(2, 6)), RNG.normal(size=(3, 6))
+    norms = np.linalg.norm(embeddings, axis=1)[:, None] * np.linalg.norm(references, axis=1)
+    cosines = embeddings @ references.T / norms
+    plain = scores.similarity(references)(jnp.array(embeddings))
+    np.testing.assert_allclose(plain, cosines, rtol=1e-5, atol=1e-6)
+    exponentials = np.exp(cosines / 0.1)
+    softmax = scores.similarity(references, temperature=0.1)(jnp.array(embeddings))
+    expected = exponentials / exponentials.sum(1, keepdims=True)
+    np.testing.assert_allclose(softmax, expected, rtol=1e-4)
+
+
+def test_similarity_of_nothing_is_zero_and_has_a_gradient():
+    score = scores.similarity(jnp.eye(3))
+    np.testing.assert_array_equal(score(jnp.zeros((1, 3))), np.zeros((1, 3)))
+    gradient = jax.grad(lambda x: score(x).sum())(jnp.zeros((1, 3)))
+    assert np.isfinite(gradient).all()
+
+
+def test_probabilities_of_a_single_reference_are_refused():
+    with pytest.raises(ValueError, match="always 1"):
+        scores.similarity(jnp.ones((1, 3)), temperature=0.01)
+
+
+def test_values_and_sigmoid_make_one_column_of_a_single_output():
+    outputs = RNG.normal(size=3).astype(np.float32)
+    np.testing.assert_array_equal(scores.values(jnp.array(outputs)), outputs[:, None])
+    expected = 1 / (1 + np.exp(-outputs))[:, None]
+    np.testing.assert_allclose(scores.sigmoid(jnp.array(outputs)), expected, rtol=1e-6)
+
+
+def test_select_finds_keys_indices_and_attributes():
+    outputs = {"a": (jnp.zeros((1, 2)), jnp.array([[0.0, 1.0]]))}
+    expected = np.exp([[0, 1]]) / np.exp([0, 1]).sum()
+    np.testing.assert_allclose(scores.select("a", 1)(outputs), expected, rtol=1e-6)
+    complex_numbers = jnp.array([[1 + 2j]])
+    result = scores.select("imag", score=scores.values)(complex_numbers)
+    np.testing.assert_array_equal(result, [[2.0]])
+    with pytest.raises(ValueError, match=r"no 'b' at \('b',\), only \['a'\]"):
+        scores.select("b")(outputs)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: scores.values,
+        lambda: scores.segmentation(np.ones((4, 4)), activation=jax.nn.softmax),
+        lambda: scores.select("logits", score=scores.segmentation(np.eye(4))),
+        lambda: scores.detection([0, 0, 1, 1]),
+        lambda: scores.similarity(np.eye(3), temperature=0.1),
+    ],
+)
+def test_scores_built_twice_are_equal(make):
+    first, second = (jax.tree.structure(make()) for _ in range(2))
+    assert first == second
+    assert hash(first) == hash(second)
+
+
+def test_explaining_by_another_region_does_not_compile_again():
+    traces = []
+
+    def model(x):
+        traces.append(x)
+        return {"logits": x}, jax.nn.relu(x)
+
+    images = jnp.asarray(RNG.normal(size=(1, 4, 4, 3)), jnp.float32)
+
+    def explain(region):
+        score = scores.select("logits", score=scores.segmentation(region))
+        return score_cam(model, images, 0, score=score)
+
+    left = explain(np.eye(4)[:, ::-1])
+    count = len(traces)
+    right = explain(np.eye(4))
+    assert len(traces) == count > 0
+    assert (left.scores != right.scores).any()
+    # The score of an unmasked channel is the mean of what the mask shows, over the diagonal.
+    mask = jax.nn.relu(images[0, ..., 1])
+    mask = (mask - mask.min()) / (mask.max() - mask.min())
+    expected = np.diag(images[0, ..., 0] * mask).mean()
+    np.testing.assert_allclose(right.scores[0, 1], expected, rtol=1e-5, atol=1e-6)
