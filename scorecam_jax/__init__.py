@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from scorecam_jax.methods.hires_cam import hires_cam as hires_cam
     from scorecam_jax.methods.is_cam import is_cam as is_cam
     from scorecam_jax.methods.layer_cam import layer_cam as layer_cam
+    from scorecam_jax.methods.occlusion import occlusion as occlusion
     from scorecam_jax.methods.opti_cam import opti_cam as opti_cam
     from scorecam_jax.methods.recipro_cam import recipro_cam as recipro_cam
     from scorecam_jax.methods.rise import rise as rise

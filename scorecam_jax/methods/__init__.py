@@ -60,7 +60,8 @@ METHODS = Methods(
         "is-cam": Entry("is_cam:is_cam", "10 times score-cam"),
         "ss-cam": Entry("ss_cam:ss_cam", "35 times score-cam"),
         "opti-cam": Entry("opti_cam:opti_cam", "100 forward and backward"),
-        "rise": Entry("rise:rise", "4001"),
+        "rise": Entry("rise:rise", "1 + 4000"),
+        "occlusion": Entry("occlusion:occlusion", "1 + 196"),
         "uniform": Entry("controls:uniform", "1"),
         "center": Entry("controls:center", "1"),
     }

@@ -50,6 +50,7 @@ PASSES = {
     "is-cam": 1 + 4 * (LIVE + 1),
     "ss-cam": 1 + 3 * (LIVE + 1),
     "rise": 1 + 20,
+    "occlusion": 1 + 4**2,
     "opti-cam": 1 + 4,
     "ablation-cam": 1 + CHANNELS,
     "recipro-cam": 1 + PLACES,
