@@ -60,7 +60,8 @@ def _opti_cam(context: Context, *, steps: int, learning_rate: Any) -> Found:
     inputs = jnp.repeat(context.inputs, wanted, 0)
     baseline = checks.check_baseline(context.baseline, context.inputs)
     baseline = jnp.repeat(jnp.broadcast_to(baseline, context.inputs.shape), wanted, 0)
-    optimizer = optax.adam(learning_rate)
+    # Without eps_root, the derivative of the root is infinite where nothing changes the score.
+    optimizer = optax.adam(learning_rate, eps_root=1e-30)
 
     def mask(mixture: Array) -> Array:
         sums = sum_activations(maps, maps, jax.nn.softmax(mixture), OFFICIAL.render, shape)
