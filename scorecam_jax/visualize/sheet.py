@@ -30,7 +30,8 @@ def sheet(
     Raises:
         ValueError: there are no panels, or their number does not match the titles or labels.
 
-    >>> sheet([np.zeros((200, 300)), np.ones((200, 300))], ["before", "after"]).width > 600
+    >>> panel = Image.new("RGB", (300, 200))
+    >>> sheet([panel, panel], ["before", "after"]).width > 600
     True
     """
     pictures = [as_picture(panel) for panel in panels]
