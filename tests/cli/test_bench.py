@@ -4,7 +4,7 @@ import re
 import pytest
 
 from scorecam_jax import models
-from scorecam_jax.cli import bench
+from scorecam_jax.benchmark import peers
 from tests.cli.toy import scorecam
 
 pytestmark = pytest.mark.usefixtures("traces")
@@ -36,7 +36,7 @@ def test_peers_are_told_beside_those_that_could_not_run(capsys, monkeypatch):
         "slow": {"all_seconds": [9.0], "seconds": 9.0, "bytes": 3 * 10**8, "times": 4.5},
         "absent": {"error": "ImportError: there is no such package"},
     }
-    monkeypatch.setattr(bench, "race", lambda *asked, **named: rows)
+    monkeypatch.setattr(peers, "race", lambda *asked, **named: rows)
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     assert scorecam("bench", *QUICK, "--peers") == 1
     text = capsys.readouterr().out

@@ -8,7 +8,7 @@ from PIL import Image
 
 from scorecam_jax import models
 from scorecam_jax.cli import evaluate
-from scorecam_jax.evaluate import measure as evaluation
+from scorecam_jax.evaluate.measure import Evaluator
 from tests.cli.toy import BLUE, scorecam
 
 pytestmark = pytest.mark.usefixtures("traces")
@@ -83,15 +83,15 @@ def test_long_lists_of_what_is_left_out_are_cut_short(folder, capsys):
 
 
 def test_an_interrupted_run_carries_on(folder, here, monkeypatch, capsys):
-    measure, seen = evaluation._Bench.measure, []
+    measure, seen = Evaluator.measure, []
 
-    def interrupted(bench, method, batch, names):
+    def interrupted(evaluator, method, batch, names):
         if len(seen) == 3:
             raise KeyboardInterrupt
         seen.append((*names, method))
-        return measure(bench, method, batch, names)
+        return measure(evaluator, method, batch, names)
 
-    monkeypatch.setattr(evaluation._Bench, "measure", interrupted)
+    monkeypatch.setattr(Evaluator, "measure", interrupted)
     assert scorecam("evaluate", folder, *QUICK, "-o", "out") == 130
     assert "kept in out/" in capsys.readouterr().err
     done = list(seen)
