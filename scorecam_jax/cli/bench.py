@@ -162,8 +162,11 @@ def _table(figures: dict[str, Any]) -> str:
         "the network alone, images per second",
     ]
     rates = figures["forward_images_per_second"]
-    best = max(rates.values())
+    best = max((rate for rate in rates.values() if rate), default=0)
     for size, rate in rates.items():
+        if rate is None:
+            lines.append(_row(f"batches of {size}", "-", "need more memory than there is"))
+            continue
         lines.append(_row(f"batches of {size}", f"{rate:.1f}", "the best" * (rate == best)))
     live = f"of {figures['channels']}"
     peak = f"{figures['peak_flops'] / 1e9:.0f} GFLOP/s, reached by a matrix product"
@@ -175,8 +178,8 @@ def _table(figures: dict[str, Any]) -> str:
         _row("a map", f"{figures['seconds']:.2f} s"),
         _row("  of five targets", f"{figures['five_targets']:.2f}", "times as long"),
         _row("masked passes per second", f"{figures['passes_per_second']:.1f}"),
-        _row("  of the network alone", f"{figures['share_of_forward']:.1%}", "at its best"),
-        _row("  of the peak", f"{share:.1%}" if share else "-", f"of {peak}"),
+        _row("  of the network alone", _percent(figures["share_of_forward"]), "at its best"),
+        _row("  of the peak", _percent(share), f"of {peak}"),
         _row("compilation", f"{figures['compile_seconds']:.1f} s", "once"),
         _row("temporary memory", _megabytes(temporaries), "as the compiler states it"),
     ]
@@ -201,6 +204,10 @@ def _table(figures: dict[str, Any]) -> str:
 
 def _row(name: str, value: str, remark: str = "") -> str:
     return f"  {name:<26}{value:>10}  {remark}".rstrip()
+
+
+def _percent(share: float | None) -> str:
+    return f"{share:.1%}" if share else "-"
 
 
 def _megabytes(count: int | None) -> str:

@@ -164,7 +164,7 @@ def _report(found: Any, output: Path, *, as_json: bool) -> None:
         say(f"wrote {output}/table.txt, table.csv, rows.csv, rows.jsonl and results.json")
     _list([f"{note.what}: {note.why}" for note in found.remeasured], output)
     if found.remeasured:
-        complain(f"{len(found.remeasured)} damaged lines; their figures were measured again")
+        complain("measured again what was damaged in the figures of an earlier run")
     _list([f"{note.what}: {note.why}" for note in found.left_out], output)
     if found.left_out:
         complain(f"{len(found.left_out)} left out")

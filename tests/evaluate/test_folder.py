@@ -1,5 +1,7 @@
 import csv
+import errno
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -8,6 +10,8 @@ import pytest
 from PIL import Image
 
 from scorecam_jax.evaluate import evaluate_folder
+from scorecam_jax.evaluate.folder import find_photos
+from scorecam_jax.evaluate.measure import Evaluator
 from tests.evaluate.toy import CHEAP, model, toy
 
 
@@ -229,3 +233,95 @@ def test_folders_with_nothing_to_measure_are_refused(photos):
         photo.write_bytes(b"")
     with pytest.raises(ValueError, match=r"none of the 4 photographs.*cannot be read"):
         run(photos)
+
+
+def test_a_photograph_that_was_changed_is_measured_again(photos, tmp_path):
+    folder, _ = photos
+    before = run(photos, output=tmp_path / "out").rows
+    (folder / "a.png").write_bytes((folder / "c.png").read_bytes())
+    steps = []
+    found = run(photos, output=tmp_path / "out", progress=lambda *step: steps.append(step[2]))
+    assert steps == ["a.png: grad-cam", "a.png: uniform"]
+    assert found.rows[2:] == before[2:]
+    drops = [row["average-drop"] for row in found.rows]
+    assert drops[:2] == pytest.approx(drops[4:6])
+    assert drops[0] != pytest.approx(before[0]["average-drop"])
+
+
+def test_a_damaged_line_is_measured_again(photos, tmp_path):
+    before = run(photos, output=tmp_path / "out").rows
+    path = tmp_path / "out" / "rows.jsonl"
+    lines = path.read_text().splitlines()
+    lines[3] = json.dumps(json.loads(lines[3]) | {"score": "high"})
+    path.write_text("\n".join(lines) + "\n")
+    steps = []
+    found = run(photos, output=tmp_path / "out", progress=lambda *step: steps.append(step[2]))
+    assert steps == ["b.jpg: grad-cam", "b.jpg: uniform"]
+    assert [note.what for note in found.remeasured] == [f"{path}, line 4"]
+    assert not found.left_out
+    for got, expected in zip(found.rows, before, strict=True):
+        assert got | {"seconds": 0} == pytest.approx(expected | {"seconds": 0})
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")]
+)
+def test_a_photograph_for_which_memory_does_not_suffice_is_left_out(photos, monkeypatch, error):
+    measure = Evaluator.measure
+
+    def scarce(evaluator, method, batch, names):
+        if names == ["b.jpg"] and method == "uniform":
+            raise error
+        return measure(evaluator, method, batch, names)
+
+    monkeypatch.setattr(Evaluator, "measure", scarce)
+    found = run(photos)
+    assert [row["image"] for row in found.rows[::2]] == ["a.png", "c.png", "more/d.png"]
+    (note,) = found.left_out
+    assert note.what == "b.jpg"
+    assert "uniform ran out of memory" in note.why
+
+
+def test_other_errors_of_the_device_come_through(photos, monkeypatch):
+    def broken(evaluator, method, batch, names):
+        raise jax.errors.JaxRuntimeError("INTERNAL: the device is gone")
+
+    monkeypatch.setattr(Evaluator, "measure", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="the device is gone"):
+        run(photos)
+
+
+def test_undecodable_names_are_measured_and_written_escaped(photos, tmp_path):
+    folder, _ = photos
+    strange = os.fsdecode(b"\xffa.png")
+    try:
+        (folder / "a.png").rename(folder / strange)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    for _ in range(2):
+        found = run(photos, boxes=None, metrics=["average-drop"], output=tmp_path / "out")
+        assert strange in [row["image"] for row in found.rows]
+    assert "\\udcffa.png" in (tmp_path / "out" / "rows.csv").read_text("utf-8")
+    assert (tmp_path / "out" / "rows.jsonl").read_text("utf-8").count("\n") == 1 + 8
+
+
+def test_folders_that_cannot_be_read_are_named(photos, monkeypatch):
+    scandir = os.scandir
+
+    def guarded(path):
+        if str(path).endswith("more"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    found = run(photos, boxes=None, metrics=["average-drop"])
+    assert [row["image"] for row in found.rows[::2]] == ["a.png", "b.jpg", "c.png"]
+    (note,) = found.left_out
+    assert note.what.endswith("more")
+    assert note.why == "cannot be read: Permission denied"
+
+
+def test_pipes_are_no_photographs(photos):
+    folder, _ = photos
+    os.mkfifo(folder / "pipe.png")
+    assert "pipe.png" not in find_photos(folder)

@@ -1,3 +1,4 @@
+import functools
 import threading
 
 import jax
@@ -7,6 +8,7 @@ import pytest
 from scorecam_jax import metrics, score_cam
 from scorecam_jax.evaluate import METHODS, METRICS, Batch, Metric, evaluate
 from scorecam_jax.methods import gradient
+from scorecam_jax.methods.gradient import uniform
 from tests.evaluate.toy import CHEAP, batch, model
 
 
@@ -119,3 +121,68 @@ def test_a_metric_that_gives_no_value_for_each_image_is_refused():
 def test_every_named_method_and_metric_is_there_once():
     assert {"score-cam", "score-cam-128", "grad-cam", "grad-cam++", "uniform"} <= set(METHODS)
     assert len(METRICS) == 10
+
+
+def recorder():
+    """A method that notes which options it is called with."""
+    seen = {}
+
+    def method(model, inputs, targets=None, *, score=None, batch_size=None, key, channel_axis=-1):
+        seen.update(score=score, batch_size=batch_size, key=key)
+        return uniform(model, inputs, targets)
+
+    return method, seen
+
+
+def test_options_reach_the_methods_that_take_them():
+    method, seen = recorder()
+    loader, metrics = [batch(1)], ["average-drop"]
+    evaluate(model(), loader, {"own": method, "u": uniform}, metrics, batch_size=3)
+    assert seen["batch_size"] == 3
+    assert seen["score"] is None
+    assert (seen["key"] == jax.random.key(0)).all()
+    evaluate(model(), loader, {"own": method}, metrics, score=jax.nn.sigmoid)
+    assert seen["score"] is jax.nn.sigmoid
+    own = functools.partial(method, score=jax.nn.softmax, batch_size=7, key=jax.random.key(1))
+    evaluate(model(), loader, {"own": own}, metrics, score=jax.nn.sigmoid, batch_size=3)
+    assert seen["score"] is jax.nn.softmax
+    assert seen["batch_size"] == 7
+    assert (seen["key"] == jax.random.key(1)).all()
+
+
+def test_a_score_changes_heatmaps_and_metrics_alike():
+    """A yes/no model says nothing under a softmax, and something under a sigmoid."""
+    generator = np.random.default_rng(0)
+    inputs = np.zeros((4, 24, 24, 3), np.float32)
+    boxes = np.zeros((4, 1, 4), np.float32)
+    for index in range(4):
+        row, column = generator.integers(0, 10, 2)
+        inputs[index, row : row + 4, column : column + 4, 0] = 1
+        inputs[index, 15:20, 15:20, 1] = 1
+        boxes[index, 0] = column, row, 4, 4
+
+    def yes_or_no(x):
+        activations = jax.nn.relu(x)
+        return 300 * activations[..., :1].mean((1, 2)) - 3, activations
+
+    loader = [(inputs, np.zeros(4, int), boxes)]
+    found = [
+        evaluate(yes_or_no, loader, methods, ["energy", "average-drop"], score=jax.nn.sigmoid).rows
+        for methods in (
+            ["score-cam"],
+            {"score-cam": functools.partial(score_cam, score=jax.nn.sigmoid)},
+        )
+    ]
+    drop = ("seconds",)
+    plain, own = (
+        [{name: value for name, value in row.items() if name not in drop} for row in rows]
+        for rows in found
+    )
+    assert plain == own
+    assert min(row["energy"] for row in plain) > 0.5
+
+
+def test_scores_that_are_not_finite_are_refused():
+    broken = jax.tree.map(lambda array: array * np.nan, model())
+    with pytest.raises(ValueError, match=r"score of image '0' is nan: look for NaN .* weights"):
+        evaluate(broken, [batch(1)], ["uniform"], [])
