@@ -139,11 +139,13 @@ class Evaluator:
         def predict(arrays: Any, inputs: Array) -> Array:
             return class_scores(scoring, join_arrays(arrays, static)(inputs)[0], len(inputs))
 
+        key = jax.random.key(0)
+
         def explain(arrays: Any, inputs: Array, targets: Array, *, method: Method) -> Array:
-            asked = {name: value for name, value in options.items() if accepts(method, name)}
+            keywords = {name: value for name, value in options.items() if accepts(method, name)}
             if requires(method, "key"):
-                asked["key"] = jax.random.key(0)
-            return method(join_arrays(arrays, static), inputs, targets, **asked).heatmap
+                keywords["key"] = key
+            return method(join_arrays(arrays, static), inputs, targets, **keywords).heatmap
 
         self._predict = jax.jit(predict)
         self._explain = {

@@ -1,4 +1,4 @@
-from scorecam_jax.evaluate.classes import class_index
+from scorecam_jax.evaluate.classes import class_index, matching_classes
 from tests.evaluate.toy import LABELS
 
 
