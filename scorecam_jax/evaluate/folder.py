@@ -94,7 +94,7 @@ def evaluate_folder(
         chosen,
         score=None,
         batch_size=batch_size,
-        channel_axis=-1,
+        channel_axis=None,
     )
     notes: list[Note] = []
     photos = find_photos(folder, notes)

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.checks import check_classes, check_inputs, check_targets
 from scorecam_jax._internal.signatures import accepts, requires
 from scorecam_jax._internal.trees import join_arrays, split_arrays
+from scorecam_jax.engine.options import Masking
 from scorecam_jax.evaluate.registry import (
     DEFAULT_METHODS,
     DEFAULT_METRICS,
@@ -24,7 +26,6 @@ from scorecam_jax.evaluate.registry import (
     named_metrics,
 )
 from scorecam_jax.evaluate.results import ROW, Evaluation, summarize
-from scorecam_jax.metrics.faithfulness import Scoring
 from scorecam_jax.steps.outputs import class_scores, select
 
 Item = TypeVar("Item")
@@ -55,7 +56,7 @@ def evaluate(
     *,
     score: Callable[..., Any] | None = None,
     batch_size: int | None = None,
-    channel_axis: int = -1,
+    channel_axis: int | None = None,
 ) -> Evaluation:
     """Measure methods on your images.
 
@@ -72,7 +73,7 @@ def evaluate(
             deletion and ADCC expect values in [0, 1]. None: each method's own, and
             `jax.nn.softmax` for the metrics.
         batch_size: masked inputs per pass, for methods and metrics alike.
-        channel_axis: of the inputs.
+        channel_axis: of the inputs. None: the model's own.
 
     Raises:
         ValueError: a name is unknown, targets or boxes do not fit the inputs, or the model's score
@@ -124,17 +125,16 @@ class Evaluator:
         *,
         score: Callable[..., Any] | None,
         batch_size: int | None,
-        channel_axis: int,
+        channel_axis: int | None,
     ) -> None:
         self.methods, self.metrics = methods, metrics
         self._model = model
-        self._channel_axis = channel_axis
+        self._channel_axis = channel_axis_of(model, channel_axis)
         scoring = score or jax.nn.softmax
-        self._scoring = Scoring(score=scoring, batch_size=batch_size, channel_axis=channel_axis)
+        self._scoring = Masking(score=scoring, batch_size=batch_size, channel_axis=channel_axis)
         self._arrays, static = split_arrays(model)
-        options = {"channel_axis": channel_axis, "batch_size": batch_size}
-        if score:
-            options["score"] = score
+        options = {"score": score, "batch_size": batch_size, "channel_axis": channel_axis}
+        options = {name: value for name, value in options.items() if value is not None}
 
         def predict(arrays: Any, inputs: Array) -> Array:
             return class_scores(scoring, join_arrays(arrays, static)(inputs)[0], len(inputs))

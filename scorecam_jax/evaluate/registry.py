@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax import methods, metrics
+from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.score_cam import score_cam
-from scorecam_jax.metrics.faithfulness import Scoring
 
 Method = Callable[..., Any]
 
@@ -34,7 +34,7 @@ class Case(NamedTuple):
     targets: Int[Array, " batch"]
     boxes: Float[Array, "batch boxes sides"] | None
     explain: Callable[..., Any]
-    scoring: Scoring
+    scoring: Masking
 
 
 class Metric(NamedTuple):

@@ -5,9 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from scorecam_jax import models, score_cam
+from scorecam_jax import gradient, models, score_cam
 from scorecam_jax.cli import main as cli
-from scorecam_jax.methods import METHODS, gradient, variants
+from scorecam_jax.methods import METHODS, variants
 from tests.cli.toy import BLUE, LABELS, RED, panels, read, scorecam
 
 pytestmark = pytest.mark.usefixtures("traces")

@@ -5,10 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from scorecam_jax import metrics, score_cam
+from scorecam_jax import gradient, metrics, score_cam
 from scorecam_jax.evaluate import METHODS, METRICS, Batch, Metric, evaluate
-from scorecam_jax.methods import gradient
-from scorecam_jax.methods.gradient import uniform
+from scorecam_jax.methods.controls import uniform
 from tests.evaluate.toy import CHEAP, batch, model
 
 
