@@ -30,8 +30,8 @@ from scorecam_jax.cli.page import Found, Page
 from scorecam_jax.cli.progress import Progress
 from scorecam_jax.visualize import mark_crop, overlay, sheet
 
-# A sheet of so many pixels takes about 1.5 GB to draw.
-_MOST_PIXELS = 100_000_000
+# A larger sheet takes more than about 1.5 GB to draw.
+_MOST_PIXELS = 50_000_000
 
 
 class Job(NamedTuple):
@@ -161,23 +161,25 @@ def _explain(
         # A class may be both asked for and among the likeliest.
         indices = list(dict.fromkeys(targets.tolist()))
         maps = maps[:, [targets.tolist().index(index) for index in indices]]
-        size = _drawn_size(photo.size, panels=1 + maps[..., 0, 0].size)
-        drawn = _draw(photo, maps, classifier.preprocess, size, options)
-        small = photo if size == photo.size else photo.resize(size, Image.Resampling.LANCZOS)
-        page = present(Found(small, [describe(index) for index in indices], maps, drawn))
+        whole_size = photo.size
+        size = _drawn_size(whole_size, panels=1 + maps[..., 0, 0].size)
+        if size != whole_size:
+            photo = photo.resize(size, Image.Resampling.LANCZOS)
+        drawn = _draw(photo, maps, classifier.preprocess, options)
+        page = present(Found(photo, [describe(index) for index in indices], maps, drawn))
         picture = sheet(page.panels, page.titles, columns=page.columns, row_labels=page.row_labels)
         save(job.output, lambda file: _write_picture(picture, job.output, file))
         if job.map:
             save(
                 job.map,
-                lambda file: _write_maps(page.heatmaps, classifier.preprocess, photo.size, file),
+                lambda file: _write_maps(page.heatmaps, classifier.preprocess, whole_size, file),
             )
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         raise _memory_error(error) from error
     return {
-        "size": list(photo.size),
+        "size": list(whole_size),
         "drawn": list(size),
-        "seen": [float(edge) for edge in classifier.preprocess.box(photo.size)],
+        "seen": [float(edge) for edge in classifier.preprocess.box(whole_size)],
         "top": [describe(index) for index in np.argsort(-probabilities, kind="stable")[:5]],
         "targets": page.targets,
         "output": str(job.output),
@@ -206,17 +208,14 @@ def _draw(
     photo: Image.Image,
     heatmaps: np.ndarray,
     preprocess: models.Preprocess,
-    size: tuple[int, int],
     options: argparse.Namespace,
 ) -> list[list[Image.Image]]:
     """The heatmaps laid over the photograph, one after the other to save memory."""
-    if size != photo.size:
-        photo = photo.resize(size, Image.Resampling.LANCZOS)
-    box = preprocess.box(size)
+    box = preprocess.box(photo.size)
     look = {name: getattr(options, name) for name in ("colormap", "alpha", "fade")}
     return [
         [
-            mark_crop(overlay(photo, preprocess.restore(heatmap, size), **look), box)
+            mark_crop(overlay(photo, preprocess.restore(heatmap, photo.size), **look), box)
             for heatmap in row
         ]
         for row in heatmaps
