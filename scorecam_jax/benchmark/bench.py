@@ -119,7 +119,7 @@ def bench(
 
 def _compile_if_it_fits(
     forward: Any, model: Any, inputs: Inputs, size: int
-) -> Callable[..., Any] | None:
+) -> jax.stages.Compiled | None:
     """The network compiled for a batch size; None if memory does not suffice to run it."""
     batch = jax.ShapeDtypeStruct((size, *inputs.shape[1:]), inputs.dtype)
     try:

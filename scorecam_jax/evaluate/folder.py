@@ -253,7 +253,7 @@ def _measure_missing(
             if progress:
                 progress(count, total, f"{photo}: {method}")
             count += 1
-            if photo in unusable or not missing(photo, method):
+            if found.batch is None or photo in unusable or not missing(photo, method):
                 continue
             try:
                 (row,) = evaluator.measure(method, found.batch, [photo])

@@ -133,8 +133,11 @@ class Evaluator:
         scoring = score or jax.nn.softmax
         self._scoring = Masking(score=scoring, batch_size=batch_size, channel_axis=channel_axis)
         self._arrays, static = split_arrays(model)
-        options = {"score": score, "batch_size": batch_size, "channel_axis": channel_axis}
-        options = {name: value for name, value in options.items() if value is not None}
+        wanted: dict[str, Any] = {
+            "score": score,
+            "batch_size": batch_size,
+            "channel_axis": channel_axis,
+        }
 
         def predict(arrays: Any, inputs: Array) -> Array:
             return class_scores(scoring, join_arrays(arrays, static)(inputs)[0], len(inputs))
@@ -142,7 +145,11 @@ class Evaluator:
         key = jax.random.key(0)
 
         def explain(arrays: Any, inputs: Array, targets: Array, *, method: Method) -> Array:
-            keywords = {name: value for name, value in options.items() if accepts(method, name)}
+            keywords = {
+                name: value
+                for name, value in wanted.items()
+                if value is not None and accepts(method, name)
+            }
             if requires(method, "key"):
                 keywords["key"] = key
             return method(join_arrays(arrays, static), inputs, targets, **keywords).heatmap
@@ -174,11 +181,12 @@ class Evaluator:
             )
         check_classes(targets, scores.shape[1])
         targets, scores = targets[:, 0], select(scores, targets)[:, 0]
-        for place in np.flatnonzero(~np.isfinite(scores)):
-            raise NotFiniteError(
-                f"the model's score of image {names[place]!r} is {scores[place]}: look for NaN in "
-                "the model's weights"
-            )
+        for name, score in zip(names, np.asarray(scores), strict=True):
+            if not np.isfinite(score):
+                raise NotFiniteError(
+                    f"the model's score of image {name!r} is {score}: look for NaN in the model's "
+                    "weights"
+                )
         explain = self._compile(method, inputs, targets)
         began = time.perf_counter()
         heatmaps = jax.block_until_ready(explain(inputs, targets))
