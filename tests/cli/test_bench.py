@@ -76,3 +76,11 @@ def test_unknown_models_list_the_known(capsys):
     assert scorecam("bench", "--model", "resnet") == 2
     message = capsys.readouterr().err
     assert all(name in message for name in models.names())
+
+
+def test_a_batch_that_memory_does_not_hold_costs_that_size_alone(capsys):
+    arguments = ["--model", "resnet18", "--weights", "unread.pth", "--repeats", 1]
+    assert scorecam("bench", *arguments, "--batch-size", "1,999999999") == 0
+    text = capsys.readouterr().out
+    assert re.search(r"batches of 1 +[\d.]+  the best$", text, re.M)
+    assert re.search(r"batches of 999999999 +-  need more memory than there is$", text, re.M)
