@@ -1,5 +1,6 @@
 """Score-CAM for JAX: see what a vision model looked at."""
 
+from scorecam_jax._internal.per_input import per_input as per_input
 from scorecam_jax.adapters import LayerInfo as LayerInfo
 from scorecam_jax.adapters import Model as Model
 from scorecam_jax.adapters import from_equinox as from_equinox

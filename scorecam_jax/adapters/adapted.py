@@ -1,0 +1,77 @@
+"""What an adapter returns: a network whose settings are read anew at each call."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from scorecam_jax._internal.keys import Static
+from scorecam_jax._internal.notes import noting
+from scorecam_jax._internal.per_input import Arguments, Layout, split_inputs
+from scorecam_jax._internal.trees import cast
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network as `(weights, image) -> outputs`.
+
+    Attributes:
+        run: `(weights, inputs) -> outputs`.
+        channel_axis: where the image has its channels.
+        layout: how `run` takes its inputs, if the image is one of several. The others then follow
+            the weights.
+    """
+
+    run: Callable[[Any, Any], Any]
+    channel_axis: int
+    layout: Layout | None = None
+
+    def __call__(self, weights: Any, image: Any) -> Any:
+        """Run the network; an exception notes how the image was read."""
+        with noting(image, self.channel_axis):
+            if self.layout is None:
+                return self.run(weights, image)
+            weights, others = weights
+            inputs = self.layout(image, others.for_inputs(image.shape[0])[0])
+            return self.run(weights, inputs)
+
+
+class Adapted(jax.tree_util.Partial):
+    """A `Partial` whose function JAX need not be able to hash.
+
+    Whenever it is taken apart, as JAX does with what is passed to a compiled function, its
+    settings are frozen as they are then: equal ones share a trace, and changed ones get another.
+    """
+
+    def __call__(self, inputs: Any, edit: Any = None) -> Any:
+        """Run the network on an image, or on a list or dict of inputs that begins with one."""
+        model, image = split_inputs(self, inputs)
+        return model.func(*model.args, image, edit)
+
+    def feed(self, layout: Layout, others: Arguments) -> "Adapted":
+        """The model of the image alone, the others of its inputs being given."""
+        run = dataclasses.replace(self.func.run, layout=layout)
+        weights = (*self.args, cast(others, self.func.dtype))
+        return Adapted(dataclasses.replace(self.func, run=run), weights)
+
+
+jax.tree_util.register_pytree_node(
+    Adapted,
+    lambda model: ((model.args, model.keywords), Static(model.func)),
+    lambda static, children: Adapted(static.value, *children[0], **children[1]),
+)
+
+
+def unbound(method: Any) -> Any:
+    """A method by its function, which equal models share."""
+    return getattr(method, "__func__", method)
+
+
+def call(model: Any, method: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call a model, or the method of it that is given by its name or as a function."""
+    if method is None:
+        return model(*args, **kwargs)
+    if isinstance(method, str):
+        return getattr(model, method)(*args, **kwargs)
+    return method(model, *args, **kwargs)
