@@ -117,7 +117,8 @@ class Closure:
                 value = cell.cell_contents
             except ValueError:  # not yet assigned
                 continue
-            found.append(Closure(value) if isinstance(value, types.FunctionType) else value)
+            values = value if isinstance(value, tuple) else (value,)
+            found += [Closure(v) if isinstance(v, types.FunctionType) else v for v in values]
         return found
 
 

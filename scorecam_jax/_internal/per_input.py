@@ -70,7 +70,7 @@ def per_input(values: Any) -> PerInput:
                 "per_input takes an array with one row an image, found a scalar: pass a value "
                 "that all images share as it is, without per_input"
             )
-    return PerInput(tree.unflatten(arrays))
+    return PerInput(jax.tree.unflatten(tree, arrays))
 
 
 @jax.tree_util.register_pytree_node_class

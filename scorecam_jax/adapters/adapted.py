@@ -46,14 +46,16 @@ class Adapted(jax.tree_util.Partial):
 
     def __call__(self, inputs: Any, edit: Any = None) -> Any:
         """Run the network on an image, or on a list or dict of inputs that begins with one."""
+        model: Any
         model, image = split_inputs(self, inputs)
         return model.func(*model.args, image, edit)
 
     def feed(self, layout: Layout, others: Arguments) -> "Adapted":
         """The model of the image alone, the others of its inputs being given."""
-        run = dataclasses.replace(self.func.run, layout=layout)
-        weights = (*self.args, cast(others, self.func.dtype))
-        return Adapted(dataclasses.replace(self.func, run=run), weights)
+        shown: Any = self.func
+        run = dataclasses.replace(shown.run, layout=layout)
+        weights = (*self.args, cast(others, shown.dtype))
+        return Adapted(dataclasses.replace(shown, run=run), weights)
 
 
 jax.tree_util.register_pytree_node(

@@ -53,7 +53,8 @@ def from_haiku(
     Raises:
         ImportError: Haiku is not installed.
         TypeError: `state` is missing, or is there for a network that keeps none.
-        ValueError: `method` is missing or unknown; or, when called, if the layer is unknown, runs more than once, or runs in a loop.
+        ValueError: `method` is missing or unknown; or, when called, the layer is unknown, runs more
+            than once, or runs in a loop.
     """
     hk = require("haiku", "haiku")
     several = isinstance(transformed, hk.MultiTransformed | hk.MultiTransformedWithState)

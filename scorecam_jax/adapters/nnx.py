@@ -33,8 +33,9 @@ def from_nnx(
     influence a head that reads the class token.
 
     Args:
-        model: called as `model(inputs, *args, **kwargs)`. It is copied as after `model.eval()` (BatchNorm uses its
-            running statistics, Dropout does nothing) and is itself left as it is.
+        model: called as `model(inputs, *args, **kwargs)`. It is copied as after `model.eval()`
+            (BatchNorm uses its running statistics, Dropout does nothing) and is itself left as it
+            is.
         layer: the path of a submodule, `"blocks/3/conv"` or `("blocks", 3, "conv")`. None picks
             the last one, in execution order, whose output still has a spatial grid (or, with
             `grid`, enough tokens). A list of paths shows several layers.
