@@ -12,12 +12,6 @@ from jaxtyping import Array, Int
 
 from scorecam_jax._internal.trees import is_array, join_arrays, split_arrays
 
-_HOW_TO_SHARE = (
-    "If its rows are not one an image, but a table that all images share, close over it: pass "
-    "method=lambda network, image: network(image, table), or wrap the network in a module that "
-    "holds the table"
-)
-
 
 @jax.tree_util.register_pytree_node_class
 class PerInput:
@@ -60,7 +54,7 @@ def per_input(values: Any) -> PerInput:
         return values
     leaves, tree = jax.tree.flatten(values)
     arrays = [leaf if hasattr(leaf, "shape") else np.asarray(leaf) for leaf in leaves]
-    if not arrays or any(array.dtype == object for array in arrays):
+    if not arrays or any(np.dtype(array.dtype).kind in "OSU" for array in arrays):
         raise TypeError(
             f"per_input takes an array with one row an image, found {type(values).__name__}"
         )
@@ -108,7 +102,7 @@ class Arguments:
         Raises:
             ValueError: one has not as many rows as there are images.
         """
-        found = [leaf.values for leaf in self._leaves() if isinstance(leaf, PerInput)]
+        found = [declared.values for declared in self._declared()]
         for array in jax.tree.leaves(found):
             if array.shape[0] != count:
                 raise ValueError(
@@ -132,15 +126,11 @@ class Arguments:
 
     def take(self, rows: Int[Array, " n"]) -> "Arguments":
         """The arguments for these of the images."""
-        return jax.tree.map(
-            lambda leaf: (
-                jax.tree.map(lambda array: jnp.asarray(array)[rows], leaf)
-                if isinstance(leaf, PerInput)
-                else leaf
-            ),
-            self,
-            is_leaf=_is_per_input,
-        )
+
+        def gather(array: Any) -> Array:
+            return jnp.asarray(array)[rows]
+
+        return Arguments(*self.fill([jax.tree.map(gather, each) for each in self._declared()]))
 
     def bare(self, count: int) -> Iterator[tuple[str, Any]]:
         """The arrays, by name, that look as if they had one row an image but are not declared."""
@@ -149,8 +139,9 @@ class Arguments:
         for name, arg in self.kwargs.items():
             yield from _bare(f"argument {name!r}", arg, count)
 
-    def _leaves(self) -> list[Any]:
-        return jax.tree.leaves((self.args, self.kwargs), is_leaf=_is_per_input)
+    def _declared(self) -> list[PerInput]:
+        leaves = jax.tree.leaves((self.args, self.kwargs), is_leaf=_is_per_input)
+        return list(filter(_is_per_input, leaves))
 
 
 def count_images(inputs: Any) -> int:
@@ -163,20 +154,28 @@ def take_rows(model: Any, rows: Int[Array, " n"]) -> Any:
     return jax.tree.map(
         lambda leaf: leaf.take(rows) if isinstance(leaf, Arguments) else leaf,
         model,
-        is_leaf=lambda leaf: isinstance(leaf, Arguments),
+        is_leaf=_is_arguments,
     )
 
 
+def check_rows(model: Any, count: int) -> None:
+    """ValueError if what is declared `per_input` has not one row for each of `count` images."""
+    for arguments in filter(_is_arguments, jax.tree.leaves(model, is_leaf=_is_arguments)):
+        arguments.rows(count)
+
+
 def check_declared(model: Any, count: int) -> None:
-    """ValueError if a network's argument seems to have one row an image but is not declared so."""
+    """ValueError if an argument seems to have one row an image but is not declared `per_input`."""
     if count < 2:
         return
-    for leaf in jax.tree.leaves(model, is_leaf=lambda leaf: isinstance(leaf, Arguments)):
-        for name, array in leaf.bare(count) if isinstance(leaf, Arguments) else ():
+    for arguments in filter(_is_arguments, jax.tree.leaves(model, is_leaf=_is_arguments)):
+        for name, array in arguments.bare(count):
             raise ValueError(
                 f"{name} has shape {array.shape}, as many rows as there are images, and would be "
                 "paired with the wrong images in masked passes: pass "
-                f"scorecam_jax.per_input(array). {_HOW_TO_SHARE}"
+                "scorecam_jax.per_input(array). If the rows are no images', but a table's that all "
+                "images share, close over it: method=lambda network, image: network(image, table), "
+                "or a network that holds the table"
             )
 
 
@@ -273,6 +272,10 @@ def _bare(name: str, value: Any, count: int) -> Iterator[tuple[str, Any]]:
 
 def _is_per_input(leaf: Any) -> bool:
     return isinstance(leaf, PerInput)
+
+
+def _is_arguments(leaf: Any) -> bool:
+    return isinstance(leaf, Arguments)
 
 
 def _is_input(value: Any) -> bool:

@@ -8,7 +8,7 @@ import jax
 
 from scorecam_jax._internal.keys import Static
 from scorecam_jax._internal.notes import noting
-from scorecam_jax._internal.per_input import Arguments, Layout, split_inputs
+from scorecam_jax._internal.per_input import Arguments, Layout, check_rows, split_inputs
 from scorecam_jax._internal.trees import cast
 
 
@@ -29,6 +29,7 @@ class Network:
 
     def __call__(self, weights: Any, image: Any) -> Any:
         """Run the network; an exception notes how the image was read."""
+        check_rows(weights, image.shape[0])
         with noting(image, self.channel_axis):
             if self.layout is None:
                 return self.run(weights, image)

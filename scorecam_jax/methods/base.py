@@ -8,6 +8,7 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal import checks
+from scorecam_jax._internal.per_input import check_declared, split_inputs
 from scorecam_jax._internal.trees import split_arrays
 
 
@@ -42,7 +43,7 @@ _WITH_TARGETS = ("heatmap", "weights", "scores", "targets")
 def explain(
     compiled: Callable[..., Any],
     functions: Any,
-    inputs: jax.typing.ArrayLike,
+    inputs: Any,
     targets: Any,
     *operands: Any,
     channel_axis: int,
@@ -61,7 +62,11 @@ def explain(
         channel_axis: where the channels are.
         **settings: further static arguments.
     """
+    model, *others = functions
+    model, inputs = split_inputs(model, inputs)
+    functions = (model, *others)
     inputs = checks.check_inputs(inputs, channel_axis)
+    check_declared(model, inputs.shape[0])
     targets, squeeze = checks.check_targets(targets, inputs.shape[0])
     arrays, static = split_arrays(functions)
     run = functools.partial(compiled, static=static, channel_axis=channel_axis, **settings)

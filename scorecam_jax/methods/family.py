@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal import checks
-from scorecam_jax._internal.per_input import check_declared, take_rows
+from scorecam_jax._internal.per_input import take_rows
 from scorecam_jax._internal.trees import join_arrays
 from scorecam_jax.engine.score_masks import score_masks
 from scorecam_jax.engine.tuning import default_batch_size
@@ -261,7 +261,6 @@ def _opti_cam(case: _Case, learning_rate, baseline, *, steps: int) -> _Found:  #
     activations, inputs = case.activations, jnp.repeat(case.inputs, wanted, 0)
     baseline = checks.check_baseline(baseline, case.inputs)
     baseline = jnp.repeat(jnp.broadcast_to(baseline, case.inputs.shape), wanted, 0)
-    check_declared(case.model, batch)
     model = take_rows(case.model, jnp.repeat(jnp.arange(batch), wanted))
     optimizer = optax.adam(learning_rate)
 

@@ -14,7 +14,7 @@ from scorecam_jax.steps.masks import normalize
 
 def fuse_layers(
     model: Callable[..., Any],
-    inputs: jax.typing.ArrayLike,
+    inputs: Any,
     targets: Any = None,
     *,
     fuse: Callable[..., Any] = jnp.mean,

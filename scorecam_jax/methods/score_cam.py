@@ -23,7 +23,7 @@ from scorecam_jax.steps.outputs import class_scores, in_full_precision
 
 def score_cam(
     model: Callable[..., Any],
-    inputs: jax.typing.ArrayLike,
+    inputs: Any,
     targets: Any = None,
     *,
     variant: Variant = OFFICIAL,
