@@ -1,25 +1,97 @@
-"""Score-CAM for JAX: see what a vision model looked at."""
+"""Score-CAM for JAX: see what a vision model looked at.
 
-from scorecam_jax._internal.per_input import per_input as per_input
-from scorecam_jax.adapters import LayerInfo as LayerInfo
-from scorecam_jax.adapters import Model as Model
-from scorecam_jax.adapters import from_equinox as from_equinox
-from scorecam_jax.adapters import from_haiku as from_haiku
-from scorecam_jax.adapters import from_keras as from_keras
-from scorecam_jax.adapters import from_linen as from_linen
-from scorecam_jax.adapters import from_nnx as from_nnx
-from scorecam_jax.adapters import list_layers as list_layers
-from scorecam_jax.engine.score_masks import score_masks as score_masks
-from scorecam_jax.methods import family as family
-from scorecam_jax.methods import gradient as gradient
-from scorecam_jax.methods import variants as variants
-from scorecam_jax.methods.base import Explanation as Explanation
-from scorecam_jax.methods.fusion import fuse_layers as fuse_layers
-from scorecam_jax.methods.score_cam import score_cam as score_cam
-from scorecam_jax.methods.variants import OFFICIAL as OFFICIAL
-from scorecam_jax.methods.variants import Variant as Variant
-from scorecam_jax.steps import masks as masks
-from scorecam_jax.steps import scores as scores
-from scorecam_jax.steps import weights as weights
-from scorecam_jax.steps.channels import Deviation as Deviation
-from scorecam_jax.steps.channels import Gradient as Gradient
+Names are imported when they are first used. Importing the package takes no time, and needs no
+framework that is not used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from scorecam_jax.methods import METHODS
+
+if TYPE_CHECKING:
+    from scorecam_jax import evaluate as evaluate
+    from scorecam_jax import gradient as gradient
+    from scorecam_jax import metrics as metrics
+    from scorecam_jax import models as models
+    from scorecam_jax import visualize as visualize
+    from scorecam_jax.adapters import LayerInfo as LayerInfo
+    from scorecam_jax.adapters import Model as Model
+    from scorecam_jax.adapters import from_equinox as from_equinox
+    from scorecam_jax.adapters import from_haiku as from_haiku
+    from scorecam_jax.adapters import from_keras as from_keras
+    from scorecam_jax.adapters import from_linen as from_linen
+    from scorecam_jax.adapters import from_nnx as from_nnx
+    from scorecam_jax.adapters import list_layers as list_layers
+    from scorecam_jax.engine.score_masks import score_masks as score_masks
+    from scorecam_jax.methods import variants as variants
+    from scorecam_jax.methods.ablation_cam import ablation_cam as ablation_cam
+    from scorecam_jax.methods.base import Explanation as Explanation
+    from scorecam_jax.methods.controls import center as center
+    from scorecam_jax.methods.controls import uniform as uniform
+    from scorecam_jax.methods.eigen_cam import eigen_cam as eigen_cam
+    from scorecam_jax.methods.fusion import fuse_layers as fuse_layers
+    from scorecam_jax.methods.grad_cam import grad_cam as grad_cam
+    from scorecam_jax.methods.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
+    from scorecam_jax.methods.hires_cam import hires_cam as hires_cam
+    from scorecam_jax.methods.is_cam import is_cam as is_cam
+    from scorecam_jax.methods.layer_cam import layer_cam as layer_cam
+    from scorecam_jax.methods.occlusion import occlusion as occlusion
+    from scorecam_jax.methods.opti_cam import opti_cam as opti_cam
+    from scorecam_jax.methods.recipro_cam import recipro_cam as recipro_cam
+    from scorecam_jax.methods.rise import rise as rise
+    from scorecam_jax.methods.score_cam import score_cam as score_cam
+    from scorecam_jax.methods.ss_cam import ss_cam as ss_cam
+    from scorecam_jax.methods.variants import OFFICIAL as OFFICIAL
+    from scorecam_jax.methods.variants import Variant as Variant
+    from scorecam_jax.methods.xgrad_cam import xgrad_cam as xgrad_cam
+    from scorecam_jax.steps import masks as masks
+    from scorecam_jax.steps import scores as scores
+    from scorecam_jax.steps import weights as weights
+    from scorecam_jax.steps.channels import Deviation as Deviation
+    from scorecam_jax.steps.channels import Gradient as Gradient
+
+# Public modules, and the members of other modules that are public here.
+_MODULES = {
+    "evaluate": "evaluate",
+    "gradient": "gradient",
+    "masks": "steps.masks",
+    "metrics": "metrics",
+    "models": "models",
+    "scores": "steps.scores",
+    "variants": "methods.variants",
+    "visualize": "visualize",
+    "weights": "steps.weights",
+}
+_MEMBERS = {
+    "adapters": (
+        "LayerInfo", "Model", "from_equinox", "from_haiku", "from_keras", "from_linen", "from_nnx",
+        "list_layers",
+    ),
+    "engine.score_masks": ("score_masks",),
+    "methods.base": ("Explanation",),
+    "methods.fusion": ("fuse_layers",),
+    "methods.variants": ("OFFICIAL", "Variant"),
+    "steps.channels": ("Deviation", "Gradient"),
+}  # fmt: skip
+_HOMES = {name: home for home, names in _MEMBERS.items() for name in names}
+for _entry in METHODS.entries.values():
+    _home, _function = _entry.home.split(":")
+    _HOMES[_function] = f"methods.{_home}"
+
+__all__ = sorted(["METHODS", *_MODULES, *_HOMES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

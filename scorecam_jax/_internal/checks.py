@@ -1,6 +1,7 @@
 """Errors about arguments: each says what was found, what was wanted and what to try."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,10 +15,20 @@ def is_traced(*values: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
+def as_array(values: Any) -> Any:
+    """Numbers and nested lists of numbers as an array; arrays as they are."""
+    return values if hasattr(values, "dtype") else np.asarray(values)
+
+
+def is_true(condition: Callable[[], Any]) -> bool:
+    """Evaluate a condition on arrays whose values are known, under an outer `jit` too."""
+    with jax.ensure_compile_time_eval():
+        return bool(condition())
+
+
 def check_inputs(inputs: Any, channel_axis: int) -> Array:
     """Return the inputs as an array; TypeError or ValueError if no model could take them."""
-    if not hasattr(inputs, "dtype"):
-        inputs = np.asarray(inputs)
+    inputs = as_array(inputs)
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise TypeError(
             f"inputs are {inputs.dtype}, wanted floating point: preprocess them as the model "
@@ -32,7 +43,7 @@ def check_inputs(inputs: Any, channel_axis: int) -> Array:
         raise ValueError(
             f"channel_axis is {channel_axis}, wanted -1 (channels last) or 1 (channels first)"
         )
-    if not is_traced(inputs) and not bool(jnp.isfinite(inputs).all()):
+    if not is_traced(inputs) and not is_true(lambda: jnp.isfinite(inputs).all()):
         raise ValueError("inputs contain NaN or infinity: look at how they were loaded or divided")
     return jnp.asarray(inputs)
 
@@ -41,8 +52,7 @@ def check_targets(targets: Any, batch: int) -> tuple[Array | None, bool]:
     """Return targets as (batch, T) integers or None, and whether T is not the caller's axis."""
     if targets is None:
         return None, True
-    if not hasattr(targets, "dtype"):
-        targets = np.asarray(targets)
+    targets = as_array(targets)
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise TypeError(f"targets are {targets.dtype}, wanted integer class indices")
     if targets.ndim == 0:
@@ -58,11 +68,9 @@ def check_targets(targets: Any, batch: int) -> tuple[Array | None, bool]:
 
 def check_classes(targets: Any, classes: int) -> None:
     """ValueError if a known target is not a class."""
-    if (
-        not is_traced(targets)
-        and targets.size
-        and not (int(targets.min()) >= 0 and int(targets.max()) < classes)
-    ):
+    if is_traced(targets) or not targets.size:
+        return
+    if not is_true(lambda: (targets.min() >= 0) & (targets.max() < classes)):
         raise ValueError(
             f"targets {np.unique(targets).tolist()} are not all classes of this model, which has "
             f"{classes}: 0 to {classes - 1}"
@@ -113,15 +121,19 @@ def check_baseline(baseline: Any, inputs: Array) -> Array:
     return baseline.reshape(lead + baseline.shape)
 
 
-def check_shown(shown: Any, inputs: Array) -> tuple[Any, Array]:
+def check_model_outputs(returned: Any, inputs: Array) -> tuple[Any, Array]:
     """Return a model's outputs and activations; errors if they do not fit the inputs."""
-    if not isinstance(shown, tuple | list) or len(shown) != 2 or not hasattr(shown[1], "shape"):
+    if (
+        not isinstance(returned, tuple | list)
+        or len(returned) != 2
+        or not hasattr(returned[1], "shape")
+    ):
         raise TypeError(
             "the model returned something else than (outputs, activations) with one array of "
             "activations (batch, *grid, channels); from_linen and the other adapters make such a "
             "model from a network"
         )
-    outputs, activations = shown
+    outputs, activations = returned
     shape = activations.shape
     if len(shape) != inputs.ndim or shape[0] != inputs.shape[0]:
         raise ValueError(

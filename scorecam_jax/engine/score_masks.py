@@ -12,6 +12,7 @@ from scorecam_jax._internal import checks
 from scorecam_jax._internal.per_input import check_declared, take_rows
 from scorecam_jax._internal.trees import join_arrays, split_arrays
 from scorecam_jax.engine.jaxprs import hoist
+from scorecam_jax.engine.schedule import schedule
 from scorecam_jax.engine.sharding import explicit_mesh, lay_out
 from scorecam_jax.engine.tuning import default_batch_size, streams
 from scorecam_jax.steps import masks as _masks
@@ -91,19 +92,9 @@ def score_masks(
         flat = score_once(arrays, jnp.arange(total), *operands)
         return jnp.moveaxis(flat.reshape(batch, channels, wanted), 1, 2)
 
-    whole = PartitionSpec()
-    arrays, operands, masks = lay_out((arrays, operands, masks), mesh, whole)
-    live = _masks.is_live(masks)
-    needed = live | (jnp.cumsum(~live, 1) == 1)  # the first empty mask speaks for the others
-    order = jnp.argsort(~needed.reshape(-1), stable=True)
-    chunks = -(-total // (size * devices))
-    padded = jnp.resize(order, (chunks, size, devices))
-    # Pairs go round the devices like cards, so that each gets its share of the live ones.
-    due = (jnp.arange(chunks) * size * devices < needed.sum())[:, None]
-
     def loop(arrays, pairs, due, *operands):  # type: ignore[no-untyped-def]
         pairs, due = pairs[..., 0], due[..., 0]
-        if chunks == 1:
+        if len(pairs) == 1:
             return score_once(arrays, pairs[0], *operands)[None, :, None]
         run = hoist(score_pairs, arrays, pairs[0], *operands)
         no_scores = jnp.zeros_like(jax.eval_shape(run, pairs[0], *operands))
@@ -122,6 +113,10 @@ def score_masks(
         body = jax.checkpoint(step, prevent_cse=False) if remat else step
         return jax.lax.scan(body, None, (pairs, due))[1][:, :, None]
 
+    whole = PartitionSpec()
+    arrays, operands, masks = lay_out((arrays, operands, masks), mesh, whole)
+    plan = schedule(_masks.is_live(masks), size, devices)
+    pairs = plan.pairs
     if mesh is not None:
         split = PartitionSpec(None, None, mesh.axis_names)
         loop = jax.shard_map(
@@ -131,12 +126,9 @@ def score_masks(
             out_specs=split,
             check_vma=False,
         )
-        padded = lay_out(padded, mesh, split)
-    ordered = lay_out(loop(arrays, padded, due, *operands), mesh, whole)
-    ordered = ordered.reshape(chunks * size * devices, wanted)[:total]
-    scores = ordered[jnp.argsort(order)].reshape(batch, channels, wanted)
-    spokesman = jnp.take_along_axis(scores, jnp.argmin(live, 1)[:, None, None], 1)
-    return jnp.moveaxis(jnp.where(live[..., None], scores, spokesman), 1, 2)
+        pairs = lay_out(pairs, mesh, split)
+    scored = lay_out(loop(arrays, pairs, plan.due, *operands), mesh, whole)
+    return jnp.moveaxis(plan.collect(scored.reshape(-1, wanted)), 1, 2)
 
 
 def _rows(values: Array, rows: Int[Array, " n"]) -> Array:

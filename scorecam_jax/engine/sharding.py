@@ -6,6 +6,8 @@ import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from scorecam_jax._internal.trees import join_arrays, split_arrays
+
 
 def explicit_mesh(values: Array) -> Any:
     """Return the mesh over whose explicit axes an array is sharded, or None."""
@@ -18,3 +20,9 @@ def lay_out(values: Any, mesh: Any, spec: PartitionSpec) -> Any:
     if mesh is None or AxisType.Explicit not in mesh.axis_types:
         return values
     return jax.reshard(values, NamedSharding(mesh, spec))
+
+
+def replicate(tree: Any, mesh: Any) -> Any:
+    """Lay out every array of a pytree whole on all devices; the rest of the tree stays as it is."""
+    arrays, static = split_arrays(tree)
+    return join_arrays(lay_out(arrays, mesh, PartitionSpec()), static)

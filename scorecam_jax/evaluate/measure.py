@@ -19,12 +19,12 @@ from PIL import Image
 from scorecam_jax import metrics
 from scorecam_jax._internal.checks import check_classes, check_inputs, check_targets
 from scorecam_jax._internal.trees import join_arrays, split_arrays
+from scorecam_jax.engine.options import Masking
 from scorecam_jax.evaluate import tables
 from scorecam_jax.evaluate.annotations import Annotation, Note, read_annotations
 from scorecam_jax.evaluate.journal import Journal
-from scorecam_jax.methods import gradient
+from scorecam_jax.methods import METHODS as _METHODS
 from scorecam_jax.methods.score_cam import score_cam
-from scorecam_jax.metrics.faithfulness import Scoring
 from scorecam_jax.models.preprocess import as_rgb
 from scorecam_jax.steps.outputs import class_scores, select
 
@@ -68,7 +68,7 @@ class Case(NamedTuple):
     targets: Int[Array, " batch"]
     boxes: Float[Array, "batch boxes sides"] | None
     explain: Callable[..., Any]
-    scoring: Scoring
+    scoring: Masking
 
 
 class Metric(NamedTuple):
@@ -108,16 +108,9 @@ def _adcc(case: Case) -> Any:
 METHODS: dict[str, Method] = {
     "score-cam": score_cam,
     "score-cam-128": functools.partial(score_cam, channels=128),
-    "grad-cam": gradient.grad_cam,
-    "grad-cam++": gradient.grad_cam_plus_plus,
-    "xgrad-cam": gradient.xgrad_cam,
-    "hires-cam": gradient.hires_cam,
-    "layer-cam": gradient.layer_cam,
-    "eigen-cam": gradient.eigen_cam,
-    "uniform": gradient.uniform,
-    "center": gradient.center,
+    **_METHODS,
 }
-"""The methods that have a name. "uniform" and "center" look at nothing: what others must better."""
+"""The methods that have a name, and shortcuts. "uniform" and "center" look at nothing."""
 
 DEFAULT_METHODS = ("score-cam", "score-cam-128", "grad-cam", "grad-cam++", "uniform", "center")
 
@@ -260,7 +253,7 @@ class _Bench:
         self.methods, self.metrics = methods, metrics
         self._model = model
         self._channel_axis = channel_axis
-        self._scoring = Scoring(score=score, batch_size=batch_size, channel_axis=channel_axis)
+        self._scoring = Masking(score=score, batch_size=batch_size, channel_axis=channel_axis)
         self._arrays, static = split_arrays(model)
 
         def predict(arrays: Any, inputs: Array) -> Array:

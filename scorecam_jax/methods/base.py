@@ -1,15 +1,30 @@
-"""What every method returns, and how its compiled part is called."""
+"""What all methods share: a method is a formula, and `run` puts it to a network.
 
-import functools
-from collections.abc import Callable
+A formula is a function `(context, **options) -> Found` that stands right below its public
+function. It is written for arrays with the channels last and a targets axis, and is compiled with
+the network.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal import checks
-from scorecam_jax._internal.per_input import check_declared, split_inputs
-from scorecam_jax._internal.trees import split_arrays
+from scorecam_jax._internal.axes import channel_axis_of
+from scorecam_jax._internal.filter_jit import filter_jit
+from scorecam_jax.engine.options import check_options, options_of
+from scorecam_jax.engine.score_edits import score_edits
+from scorecam_jax.engine.score_masks import score_masks
+from scorecam_jax.engine.sharding import explicit_mesh, replicate
+from scorecam_jax.steps.channels import Channels, choice_of, put, take
+from scorecam_jax.steps.combine import peak_of, resize_rectify_normalize
+from scorecam_jax.steps.masks import Render, spatial_shape
+from scorecam_jax.steps.outputs import class_scores, in_full_precision
 
 
 class Explanation(NamedTuple):
@@ -27,6 +42,9 @@ class Explanation(NamedTuple):
         activations: the layer's output, as the model gave it.
         outputs: the model's outputs on the unmasked inputs.
         targets: (B, [T]), the classes explained.
+        peak: (B, [T]), the maximum of the rectified sum before it was scaled to [0, 1], so that
+            heatmaps of several targets or inputs can be put on one scale: peak · heatmap. 1 for a
+            method that scales nothing.
     """
 
     heatmap: Float[Array, "batch *targets_and_spatial"]
@@ -35,47 +53,214 @@ class Explanation(NamedTuple):
     activations: Any
     outputs: Any
     targets: Int[Array, "batch *targets"]
+    peak: Float[Array, "batch *targets"]
 
 
-_WITH_TARGETS = ("heatmap", "weights", "scores", "targets")
+_WITH_TARGETS = ("heatmap", "weights", "scores", "targets", "peak")
 
 
-def explain(
-    compiled: Callable[..., Any],
-    functions: Any,
-    inputs: Any,
+class Found(NamedTuple):
+    """What a formula returns; each with the targets axis.
+
+    Attributes:
+        heatmap: (B, T, *spatial), or (B, 1, *spatial) if it is the same for all targets.
+        weights: (B, T, K) or (B, 1, K), or None.
+        scores: (B, T, masks), or None.
+        peak: (B, T), or None for 1.
+    """
+
+    heatmap: Float[Array, "batch targets *spatial"]
+    weights: Float[Array, "batch targets channels"] | None = None
+    scores: Float[Array, "batch targets masks"] | None = None
+    peak: Float[Array, "batch targets"] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What a formula is given.
+
+    Attributes:
+        model: inputs -> (outputs, activations).
+        inputs: (B, *spatial, C), channels where the model has them.
+        outputs: the model's, on these inputs.
+        activations: (B, *grid, K), channels last, in float32 or wider; of the chosen channels.
+        chosen: (B, K), the chosen channels among all of the layer's; None if all are.
+        targets: (B, T).
+        confidence: (B, classes), the scores of the unmasked inputs.
+        score: outputs -> (N, classes).
+        channel_axis: where inputs and the model's activations have their channels.
+        baseline: what shows where a mask is 0.
+        passes: `batch_size`, `mesh` and `remat`.
+        slopes: what `gradients` returns.
+    """
+
+    model: Callable[..., Any]
+    inputs: Float[Array, "batch ..."]
+    outputs: Any
+    activations: Float[Array, "batch *grid channels"]
+    chosen: Int[Array, "batch channels"] | None
+    targets: Int[Array, "batch targets"]
+    confidence: Float[Array, "batch classes"]
+    score: Callable[..., Any]
+    channel_axis: int
+    baseline: Array
+    passes: Mapping[str, Any]
+    slopes: Float[Array, "batch targets *grid channels"] | None
+
+    @property
+    def gradients(self) -> Float[Array, "batch targets *grid channels"]:
+        """The gradients of the targets' scores, of a formula that `run` was told needs them."""
+        if self.slopes is None:
+            raise ValueError("the formula was run without gradients: pass gradients=True to run")
+        return self.slopes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of the inputs' spatial axes."""
+        return spatial_shape(self.inputs, self.channel_axis)
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """The grid's axes of `gradients`, and of `activations` with a targets axis put in."""
+        return tuple(range(2, self.activations.ndim))
+
+    def score_masks(
+        self, masks: Float[Array, "batch *grid masks"], render: Render
+    ) -> Float[Array, "batch targets masks"]:
+        """Score the inputs under masks, as the caller wants it done."""
+        return score_masks(
+            self.model, self.inputs, masks, render, score=self.score, targets=self.targets,
+            baseline=self.baseline, channel_axis=self.channel_axis, **self.passes,
+        )  # fmt: skip
+
+    def score_edits(
+        self, edit: Callable[[Array, Array], Array], count: int
+    ) -> Float[Array, "batch targets edits"]:
+        """Score the inputs with `count` edits of the activations, as the caller wants it done."""
+        return score_edits(
+            self.model, self.inputs, edit, count, score=self.score, targets=self.targets,
+            channel_axis=self.channel_axis, **self.passes,
+        )  # fmt: skip
+
+    def finish(
+        self,
+        sums: Float[Array, "batch targets *grid"],
+        weights: Float[Array, "batch targets channels"] | None = None,
+        scores: Float[Array, "batch targets masks"] | None = None,
+    ) -> Found:
+        """Resize sums to the input's size, rectify them, and scale them to [0, 1]."""
+        heatmap = resize_rectify_normalize(sums, self.shape)
+        return Found(heatmap, weights, scores, peak_of(sums))
+
+
+def run(
+    method: Callable[..., Explanation],
+    formula: Callable[..., Found],
+    model: Callable[..., Any],
+    inputs: ArrayLike,
     targets: Any,
-    *operands: Any,
-    channel_axis: int,
-    **settings: Any,
+    shared: Mapping[str, Any],
+    *,
+    score: Callable[..., Any],
+    channels: int | Channels | None = None,
+    gradients: bool = False,
+    edits: bool = False,
+    **options: Any,
 ) -> Explanation:
-    """Check the arguments and run a method's compiled part on them.
+    """Check the arguments, and run a formula compiled with the network.
 
     Args:
-        compiled: `(arrays, inputs, targets, *operands, static=, channel_axis=, **settings)` ->
-            (Explanation with a targets axis, class scores (B, classes)), under `jit` with the
-            keywords static.
-        functions: the pytree of callables that `join_arrays(arrays, static)` is to give back.
+        method: the public function.
+        formula: `(context, **options) -> Found`.
+        model: what the user passed.
         inputs: what the user passed.
         targets: what the user passed.
-        *operands: further arrays.
-        channel_axis: where the channels are.
-        **settings: further static arguments.
+        shared: the options of `Masking` that the user passed.
+        score: outputs -> (N, classes), unless the user passed another.
+        channels: None, a number, or a choice such as `Gradient(32)`. The formula sees the chosen
+            channels only; weights and scores go back to their places among all channels.
+        gradients: give the formula the gradients of the targets' scores.
+        edits: the formula edits the activations.
+        **options: the formula's own. Floats among them may vary without another compilation.
+
+    Raises:
+        TypeError: an option is unknown, the inputs are not floating point, or the formula needs a
+            model that takes `edit` and this one does not.
+        ValueError: inputs, targets, options and the model's activations do not fit together.
     """
-    model, *others = functions
-    model, inputs = split_inputs(model, inputs)
-    functions = (model, *others)
-    inputs = checks.check_inputs(inputs, channel_axis)
-    check_declared(model, inputs.shape[0])
-    targets, squeeze = checks.check_targets(targets, inputs.shape[0])
-    arrays, static = split_arrays(functions)
-    run = functools.partial(compiled, static=static, channel_axis=channel_axis, **settings)
+    check_options(method.__name__, options_of(method), shared)
+    axis = channel_axis_of(model, shared.get("channel_axis"))
+    inputs = checks.check_inputs(inputs, axis)
+    targets, squeeze = checks.check_targets(targets, len(inputs))
+    checks.check_batch_size(shared.get("batch_size"))
+    if gradients or edits:
+        checks.check_edit(model)
+    arguments = (
+        formula, model, inputs, targets, shared.get("score") or score, axis, choice_of(channels),
+        gradients, checks.as_array(shared.get("baseline", 0.0)), shared.get("batch_size"),
+        shared.get("mesh"), shared.get("remat", False),
+    )  # fmt: skip
     if targets is not None and not checks.is_traced(targets):
-        # The trace that tells the number of classes is the one the call below runs.
-        _, confidence = jax.eval_shape(run, arrays, inputs, targets, *operands)
+        # The trace that tells the number of classes is the one that the call below runs.
+        _, confidence = _compiled.eval_shape(*arguments, **options)
         checks.check_classes(targets, confidence.shape[1])
-    explanation, _ = run(arrays, inputs, targets, *operands)
+    explanation, _ = _compiled(*arguments, **options)
     if not squeeze:
         return explanation
     values = {name: getattr(explanation, name) for name in _WITH_TARGETS}
     return explanation._replace(**jax.tree.map(lambda value: value[:, 0], values))
+
+
+@filter_jit
+def _compiled(  # type: ignore[no-untyped-def]
+    formula, model, inputs, targets, score, channel_axis, channels, gradients,
+    baseline, batch_size, mesh, remat, **options,
+):  # fmt: skip
+    # With weights sharded over explicit axes, JAX would ask the model how to shard its results.
+    if len(inputs):
+        model, score = replicate((model, score), mesh or explicit_mesh(inputs))
+
+    def forward(tap):  # type: ignore[no-untyped-def]
+        edit = {"edit": lambda a: a + tap.astype(a.dtype)} if gradients else {}
+        outputs, activations = checks.check_model_outputs(model(inputs, **edit), inputs)
+        return class_scores(score, outputs, len(inputs)), (outputs, activations)
+
+    if gradients:
+        layer = jax.eval_shape(forward, jnp.zeros(()))[1][1]
+        tap = in_full_precision(jnp.zeros(layer.shape, layer.dtype))
+        confidence, pull, (outputs, layer) = jax.vjp(forward, tap, has_aux=True)
+    else:
+        confidence, (outputs, layer) = forward(None)
+    if targets is None:
+        targets = confidence.argmax(1)[:, None]
+    activations = in_full_precision(jnp.moveaxis(layer, channel_axis, -1))
+    chosen = None
+    if channels is not None:
+        checks.check_channels(channels.count, activations.shape[-1])
+        importance = channels(model, inputs, activations, targets, score, channel_axis)
+        chosen = jax.lax.top_k(importance, channels.count)[1]
+
+    slopes = None
+    if gradients:
+        classes = confidence.shape[1]
+        directions = jax.nn.one_hot(jnp.clip(targets, 0, classes - 1), classes, axis=-1)
+        (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
+        slopes = jnp.moveaxis(slopes, channel_axis % layer.ndim + 1, -1)
+
+    passes = {"batch_size": batch_size, "mesh": mesh, "remat": remat}
+    context = Context(
+        model=model, inputs=inputs, outputs=outputs, activations=take(activations, chosen),
+        chosen=chosen, targets=targets, confidence=confidence, score=score,
+        channel_axis=channel_axis, baseline=baseline, passes=passes, slopes=slopes,
+    )  # fmt: skip
+    found = formula(context, **options)
+    peak = jnp.ones(targets.shape, found.heatmap.dtype) if found.peak is None else found.peak
+    weights, scores = (
+        None if values is None else put(values, chosen, activations.shape[-1])
+        for values in (found.weights, found.scores)
+    )
+    heatmap, weights, scores, peak = jax.tree.map(
+        lambda values: jnp.broadcast_to(values, (*targets.shape, *values.shape[2:])),
+        (found.heatmap, weights, scores, peak),
+    )
+    return Explanation(heatmap, weights, scores, layer, outputs, targets, peak), confidence

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.steps.masks import normalize
@@ -14,7 +15,7 @@ from scorecam_jax.steps.masks import normalize
 
 def fuse_layers(
     model: Callable[..., Any],
-    inputs: Any,
+    inputs: jax.typing.ArrayLike,
     targets: Any = None,
     *,
     fuse: Callable[..., Any] = jnp.mean,
@@ -42,37 +43,40 @@ def fuse_layers(
         weights, scores and activations are tuples with one entry a layer.
 
     Raises:
-        TypeError: the model shows a single layer.
+        TypeError: the model gives a single layer's activations.
     """
-    _, shown = jax.eval_shape(model, inputs)
-    if not isinstance(shown, tuple | list):
+    _, layers = jax.eval_shape(model, inputs)
+    if not isinstance(layers, tuple | list):
         raise TypeError(
-            "fuse_layers takes a model of several layers, but this one shows a single array of "
+            "fuse_layers takes a model of several layers, but this one gives a single array of "
             "activations; pass a list of paths to the adapter, layer=['layer3', 'layer4']"
         )
+    axis = channel_axis_of(model, options.get("channel_axis"))
     explanations: list[Explanation] = []
-    for index in range(len(shown)):
-        one = jax.tree_util.Partial(_OneLayer(index, len(shown)), model)
+    for index in range(len(layers)):
+        one = jax.tree_util.Partial(_OneLayer(index, len(layers), axis), model)
         explanations.append(method(one, inputs, targets, **options))
         targets = explanations[0].targets
     first, spatial = explanations[0], jnp.ndim(inputs) - 2
-    heatmap = normalize(fuse(jnp.stack([e.heatmap for e in explanations]), axis=0), spatial)
+    fused = fuse(jnp.stack([e.heatmap for e in explanations]), axis=0)
     each: dict[str, Any] = {
         name: tuple(getattr(e, name) for e in explanations)
         for name in ("weights", "scores", "activations")
     }
-    return first._replace(heatmap=heatmap, **each)
+    peak = fused.max(tuple(range(-spatial, 0)))
+    return first._replace(heatmap=normalize(fused, spatial), peak=peak, **each)
 
 
 @dataclasses.dataclass(frozen=True)
 class _OneLayer:
     index: int
     count: int
+    channel_axis: int
 
     def __call__(self, model: Any, inputs: Any, edit: Any = None) -> tuple[Any, Any]:
         if edit is None:
-            outputs, shown = model(inputs)
+            outputs, layers = model(inputs)
         else:
             edits = tuple(edit if i == self.index else None for i in range(self.count))
-            outputs, shown = model(inputs, edit=edits)
-        return outputs, shown[self.index]
+            outputs, layers = model(inputs, edit=edits)
+        return outputs, layers[self.index]

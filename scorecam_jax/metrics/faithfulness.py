@@ -6,7 +6,7 @@ each input, (B,): average them, and bootstrap them, over your images. All can be
 - `model`: inputs -> (outputs, activations), as in `score_cam`.
 - `inputs`: (B, *spatial, C), preprocessed. `heatmaps`: (B, *spatial), in [0, 1].
 - `targets`: None (each input's best class), an int, or (B,).
-- further keywords: `Scoring`.
+- further keywords: `Masking`; the default score is `jax.nn.softmax`.
 
 They raise ValueError if the heatmaps or targets do not fit the inputs.
 
@@ -14,19 +14,19 @@ A masked input is nothing the model was trained on: part of every figure here is
 that. Compare methods on the same model and images, and beside the uniform map.
 """
 
-import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from scorecam_jax._internal import checks
-from scorecam_jax._internal.trees import join_arrays, split_arrays
+from scorecam_jax._internal.axes import channel_axis_of
+from scorecam_jax._internal.filter_jit import filter_jit
+from scorecam_jax.engine.options import Masking, check_options
 from scorecam_jax.engine.score_masks import score_masks
 from scorecam_jax.metrics.filters import blur
 from scorecam_jax.metrics.imputation import impute
@@ -38,24 +38,6 @@ from scorecam_jax.steps.outputs import class_scores
 PerInput = Float[Array, " batch"]
 
 
-class Scoring(TypedDict, total=False):
-    """How masked inputs are put to the model: keywords that all metrics here take.
-
-    Attributes:
-        score: outputs -> (N, classes), in [0, 1]; default `jax.nn.softmax`.
-        baseline: what shows where a mask is 0; broadcasts against the inputs; default 0.
-        batch_size: masked inputs per pass; default: chosen for the backend.
-        channel_axis: where the channels are; default -1.
-        mesh: a `jax.sharding.Mesh` over whose devices the masked inputs are split.
-    """
-
-    score: Callable[..., Any]
-    baseline: Any
-    batch_size: int | None
-    channel_axis: int
-    mesh: Mesh | None
-
-
 def average_drop(
     model: Callable[..., Any],
     inputs: Any,
@@ -63,7 +45,7 @@ def average_drop(
     targets: Any = None,
     *,
     mute: float = 0.0,
-    **scoring: Unpack[Scoring],
+    **masking: Unpack[Masking],
 ) -> PerInput:
     """How much of the score is lost on the input masked by its heatmap, in percent; less is better.
 
@@ -79,7 +61,7 @@ def average_drop(
         targets: see the module.
         mute: pixels below this quantile of their heatmap are set to 0 first; a map of ones stays
             as it is. Score-CAM's paper mutes the lower half, 0.5; most other work, nothing.
-        **scoring: see `Scoring`.
+        **masking: see `Masking`.
 
     Source: Grad-CAM++ (arXiv 1710.11063), section 4.1; Score-CAM (arXiv 1910.01279), section 4.2.
 
@@ -88,7 +70,7 @@ def average_drop(
     >>> average_drop(model, signal, jnp.array([[1.0, 0.5]]), 0, score=lambda outputs: outputs)
     Array([25.], dtype=float32)
     """
-    before, after = _before_and_after(model, inputs, heatmaps, targets, mute, scoring)
+    before, after = _before_and_after(model, inputs, heatmaps, targets, mute, masking)
     return 100 * masks.divide(jax.nn.relu(before - after), before)
 
 
@@ -99,7 +81,7 @@ def average_increase(
     targets: Any = None,
     *,
     mute: float = 0.0,
-    **scoring: Unpack[Scoring],
+    **masking: Unpack[Masking],
 ) -> PerInput:
     """Whether the score rises on the input masked by its heatmap, 0 or 100; more is better.
 
@@ -108,7 +90,7 @@ def average_increase(
 
     Source: Grad-CAM++ (arXiv 1710.11063), section 4.1.
     """
-    before, after = _before_and_after(model, inputs, heatmaps, targets, mute, scoring)
+    before, after = _before_and_after(model, inputs, heatmaps, targets, mute, masking)
     return 100 * (before < after).astype(before.dtype)
 
 
@@ -119,7 +101,7 @@ def average_gain(
     targets: Any = None,
     *,
     mute: float = 0.0,
-    **scoring: Unpack[Scoring],
+    **masking: Unpack[Masking],
 ) -> PerInput:
     """How much of the score's distance to 1 is made up, in percent; more is better.
 
@@ -128,7 +110,7 @@ def average_gain(
 
     Source: Opti-CAM, Zhang et al. 2023 (arXiv 2301.07002), section 4.1.
     """
-    before, after = _before_and_after(model, inputs, heatmaps, targets, mute, scoring)
+    before, after = _before_and_after(model, inputs, heatmaps, targets, mute, masking)
     return 100 * masks.divide(jax.nn.relu(after - before), 1 - before)
 
 
@@ -139,7 +121,7 @@ def adcc(
     targets: Any = None,
     *,
     explain: Callable[[Array, Array], Array],
-    **scoring: Unpack[Scoring],
+    **masking: Unpack[Masking],
 ) -> PerInput:
     """The harmonic mean of coherency, simplicity and kept score, in [0, 1]; more is better.
 
@@ -157,20 +139,19 @@ def adcc(
         targets: see the module.
         explain: (inputs, targets (B,)) -> heatmaps: the method again, for the masked inputs; for
             example `lambda x, t: score_cam(model, x, t).heatmap`.
-        **scoring: see `Scoring`.
+        **masking: see `Masking`.
 
     Source: Poppi et al. 2021 (arXiv 2104.10252).
     """
-    channel_axis = scoring.get("channel_axis", -1)
-    inputs, heatmaps = _fitting(inputs, heatmaps, channel_axis)
+    inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
     if targets is None:
-        targets = _best_class(model, inputs, scoring.get("score", jax.nn.softmax))
-    drop = average_drop(model, inputs, heatmaps, targets, **scoring) / 100
-    baseline = jnp.asarray(scoring.get("baseline", 0.0), inputs.dtype)
+        targets = _best_class(model, inputs, masking.get("score") or jax.nn.softmax)
+    drop = average_drop(model, inputs, heatmaps, targets, **masking) / 100
+    baseline = jnp.asarray(masking.get("baseline", 0.0), inputs.dtype)
     baseline = baseline.reshape((1,) * (inputs.ndim - baseline.ndim) + baseline.shape)
-    shown = masks.apply_masks(inputs, heatmaps, baseline, channel_axis)
+    masked = masks.apply_masks(inputs, heatmaps, baseline, axis)
     targets, _ = checks.check_targets(targets, len(inputs))
-    again = explain(shown, targets[:, 0])
+    again = explain(masked, targets[:, 0])
     coherency = (1 + jax.vmap(correlation)(heatmaps, again)) / 2
     simplicity = 1 - jnp.abs(heatmaps).mean(tuple(range(1, heatmaps.ndim)))
     kept = 1 - drop
@@ -186,11 +167,11 @@ def deletion(
     *,
     step: int | float = 0.01,
     key: PRNGKeyArray | None = None,
-    **scoring: Unpack[Scoring],
+    **masking: Unpack[Masking],
 ) -> PerInput:
     """The area under `deletion_curve`, in [0, 1] for a score that is; less is better."""
     fractions, scores = deletion_curve(
-        model, inputs, heatmaps, targets, step=step, key=key, **scoring
+        model, inputs, heatmaps, targets, step=step, key=key, **masking
     )
     return _area(fractions, scores)
 
@@ -203,11 +184,11 @@ def insertion(
     *,
     step: int | float = 0.01,
     key: PRNGKeyArray | None = None,
-    **scoring: Unpack[Scoring],
+    **masking: Unpack[Masking],
 ) -> PerInput:
     """The area under `insertion_curve`, in [0, 1] for a score that is; more is better."""
     fractions, scores = insertion_curve(
-        model, inputs, heatmaps, targets, step=step, key=key, **scoring
+        model, inputs, heatmaps, targets, step=step, key=key, **masking
     )
     return _area(fractions, scores)
 
@@ -220,7 +201,7 @@ def deletion_curve(
     *,
     step: int | float = 0.01,
     key: PRNGKeyArray | None = None,
-    **scoring: Unpack[Scoring],
+    **masking: Unpack[Masking],
 ) -> tuple[Float[np.ndarray, " steps"], Float[Array, "batch steps"]]:
     """The score while pixels give way to the baseline, the most salient first.
 
@@ -236,18 +217,18 @@ def deletion_curve(
             in Score-CAM's paper) or a number of them (an int; 224 in RISE).
         key: orders pixels of one value at random. None: as they are read, which makes a heatmap
             with large flat parts be deleted from its top left.
-        **scoring: see `Scoring`.
+        **masking: see `Masking`.
 
     Returns:
         The share of the pixels that are deleted, (S,), from 0 to 1, and the scores, (B, S).
 
     Source: RISE, Petsiuk et al. 2018 (arXiv 1806.07421), section 4.2.
     """
-    inputs, heatmaps = _fitting(inputs, heatmaps, scoring.get("channel_axis", -1))
+    inputs, heatmaps, _ = _fitting(model, inputs, heatmaps, masking)
     last = heatmaps[0].size - 1
     deleted, counts = _progress(step, last + 1)
     ranks = last - _ranks(heatmaps, key)
-    return deleted, _score_revealed(model, inputs, ranks, last + 1 - counts, targets, scoring)
+    return deleted, _score_revealed(model, inputs, ranks, last + 1 - counts, targets, masking)
 
 
 def insertion_curve(
@@ -258,19 +239,19 @@ def insertion_curve(
     *,
     step: int | float = 0.01,
     key: PRNGKeyArray | None = None,
-    **scoring: Unpack[Scoring],
+    **masking: Unpack[Masking],
 ) -> tuple[Float[np.ndarray, " steps"], Float[Array, "batch steps"]]:
     """The score while pixels are put on a baseline, the most salient first.
 
     Arguments, result and source are those of `deletion_curve`, but that the default baseline is
     the input blurred by a Gaussian of σ = 5 over 11 pixels, as in RISE.
     """
-    inputs, heatmaps = _fitting(inputs, heatmaps, scoring.get("channel_axis", -1))
-    if "baseline" not in scoring:
-        scoring["baseline"] = blur(inputs, channel_axis=scoring.get("channel_axis", -1))
+    inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
+    if "baseline" not in masking:
+        masking["baseline"] = blur(inputs, channel_axis=axis)
     inserted, counts = _progress(step, heatmaps[0].size)
     ranks = _ranks(heatmaps, key)
-    return inserted, _score_revealed(model, inputs, ranks, counts, targets, scoring)
+    return inserted, _score_revealed(model, inputs, ranks, counts, targets, masking)
 
 
 def road(
@@ -282,7 +263,7 @@ def road(
     key: PRNGKeyArray,
     fractions: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     noise: ArrayLike = 0.01,
-    **scoring: Unpack[Scoring],
+    **masking: Unpack[Masking],
 ) -> PerInput:
     """Remove and debias: half of (score least − score most salient removed); more is better.
 
@@ -294,10 +275,9 @@ def road(
     Source: Rong et al. 2022 (arXiv 2202.00449), section 4; halved and combined as
     pytorch-grad-cam's `ROADCombined`.
     """
-    channel_axis = scoring.get("channel_axis", -1)
-    inputs, heatmaps = _fitting(inputs, heatmaps, channel_axis)
+    inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
     if targets is None:
-        targets = _best_class(model, inputs, scoring.get("score", jax.nn.softmax))
+        targets = _best_class(model, inputs, masking.get("score") or jax.nn.softmax)
     removed = np.rint(np.asarray(fractions) * heatmaps[0].size).astype(int)
     if not (removed.size and removed.min() > 0 and removed.max() < heatmaps[0].size):
         raise ValueError(
@@ -309,11 +289,9 @@ def road(
     difference = jnp.zeros(len(inputs))
     for sign, ordered in ((-1, ranks), (1, heatmaps[0].size - 1 - ranks)):
         for count, key in zip(removed, jax.random.split(noise_key, len(removed)), strict=True):
-            filled = impute(
-                inputs, ordered >= count, key=key, noise=noise, channel_axis=channel_axis
-            )
+            filled = impute(inputs, ordered >= count, key=key, noise=noise, channel_axis=axis)
             whole = jnp.ones((len(filled), *(1,) * (heatmaps.ndim - 1), 1), filled.dtype)
-            scores = _masked_scores(model, filled, whole, _show_all, targets, scoring)
+            scores = _masked_scores(model, filled, whole, _show_all, targets, masking)
             difference = difference + sign * scores[:, 0]
     return difference / (2 * len(removed))
 
@@ -324,9 +302,9 @@ def _before_and_after(
     heatmaps: Any,
     targets: Any,
     mute: float,
-    scoring: Scoring,
+    masking: Masking,
 ) -> tuple[PerInput, PerInput]:
-    inputs, heatmaps = _fitting(inputs, heatmaps, scoring.get("channel_axis", -1))
+    inputs, heatmaps, _ = _fitting(model, inputs, heatmaps, masking)
     if mute:
         space = tuple(range(1, heatmaps.ndim))
         heatmaps = jnp.where(
@@ -335,7 +313,7 @@ def _before_and_after(
     # The input itself is scored in the same pass, as its masked forms are, so that a mask of ones
     # changes nothing, not even by rounding.
     shown = jnp.stack([jnp.ones_like(heatmaps), heatmaps], -1)
-    scores = _masked_scores(model, inputs, shown, _as_they_are, targets, scoring)
+    scores = _masked_scores(model, inputs, shown, _as_they_are, targets, masking)
     return scores[:, 0], scores[:, 1]
 
 
@@ -345,7 +323,7 @@ def _score_revealed(
     ranks: Int[Array, "batch *spatial"],
     counts: Int[np.ndarray, " steps"],
     targets: Any,
-    scoring: Scoring,
+    masking: Masking,
 ) -> Float[Array, "batch steps"]:
     """Score each input with its first `counts` pixels shown, in the order of `ranks`."""
     # What stands for a mask is (1 + the input's index, how many pixels): full-size masks come of
@@ -353,7 +331,7 @@ def _score_revealed(
     index, count = jnp.meshgrid(1 + jnp.arange(len(inputs)), jnp.asarray(counts), indexing="ij")
     shown = jnp.stack([index * (count > 0), count], 1).astype(jnp.float32)
     return _masked_scores(
-        model, inputs, shown, jax.tree_util.Partial(_reveal, ranks), targets, scoring
+        model, inputs, shown, jax.tree_util.Partial(_reveal, ranks), targets, masking
     )
 
 
@@ -384,68 +362,62 @@ def _masked_scores(
     shown: Float[Array, "batch *grid masks"],
     render: Render,
     targets: Any,
-    scoring: Scoring,
+    masking: Masking,
 ) -> Float[Array, "batch masks"]:
-    options: dict[str, Any] = {
-        "score": jax.nn.softmax,
-        "baseline": 0.0,
-        "batch_size": None,
-        "mesh": None,
-    }
-    options |= {"channel_axis": -1, **scoring}
-    checks.check_batch_size(options["batch_size"])
+    axis = channel_axis_of(model, masking.get("channel_axis"))
+    checks.check_batch_size(masking.get("batch_size"))
     targets, one_each = checks.check_targets(targets, len(inputs))
     if not one_each:
         raise ValueError(
             f"targets have shape {targets.shape}, wanted one class an input: measure each of an "
             "explanation's heatmaps with its own target"
         )
-    arrays, static = split_arrays((model, options.pop("score"), render))
     scores, classes = _compiled(
-        arrays, inputs, shown, targets, options.pop("baseline"), static=static, **options
-    )
+        model, masking.get("score") or jax.nn.softmax, render, inputs, shown, targets,
+        checks.as_array(masking.get("baseline", 0.0)), axis, masking.get("batch_size"),
+        masking.get("mesh"), masking.get("remat", False),
+    )  # fmt: skip
     if targets is not None:
         checks.check_classes(targets, classes.shape[1])
     return scores
 
 
-@functools.partial(
-    jax.jit, static_argnames=("static", "batch_size", "channel_axis", "mesh")
-)  # fmt: skip
-def _compiled(arrays, inputs, shown, targets, baseline, *, static, **options):  # type: ignore[no-untyped-def]
-    model, score, render = join_arrays(arrays, static)
+@filter_jit
+def _compiled(  # type: ignore[no-untyped-def]
+    model, score, render, inputs, shown, targets, baseline, channel_axis, batch_size, mesh, remat
+):
     confidence = class_scores(score, model(inputs)[0], len(inputs))
     if targets is None:
         targets = confidence.argmax(1)[:, None]
     scores = score_masks(
-        model, inputs, shown, render, score=score, targets=targets, baseline=baseline, **options
-    )
+        model, inputs, shown, render, score=score, targets=targets, baseline=baseline,
+        channel_axis=channel_axis, batch_size=batch_size, mesh=mesh, remat=remat,
+    )  # fmt: skip
     return scores[:, 0], confidence[:0]
 
 
+@filter_jit
 def _best_class(
     model: Callable[..., Any], inputs: Float[Array, "batch ..."], score: Callable[..., Any]
 ) -> Int[Array, " batch"]:
-    arrays, static = split_arrays((model, score))
-    return _compiled_best_class(arrays, inputs, static=static)
-
-
-@functools.partial(jax.jit, static_argnames=("static",))
-def _compiled_best_class(arrays, inputs, *, static):  # type: ignore[no-untyped-def]
-    model, score = join_arrays(arrays, static)
     return class_scores(score, model(inputs)[0], len(inputs)).argmax(1)
 
 
-def _fitting(inputs: Any, heatmaps: Any, channel_axis: int) -> tuple[Array, Array]:
-    inputs = checks.check_inputs(inputs, channel_axis)
+def _fitting(
+    model: Callable[..., Any], inputs: Any, heatmaps: Any, masking: Masking
+) -> tuple[Array, Array, int]:
+    """The inputs and heatmaps as arrays that fit together, and the channel axis."""
+    check_options("the metric", Masking.__annotations__, masking)
+    axis = channel_axis_of(model, masking.get("channel_axis"))
+    inputs = checks.check_inputs(inputs, axis)
     heatmaps = jnp.asarray(heatmaps)
-    wanted = (len(inputs), *spatial_shape(inputs, channel_axis))
+    wanted = (len(inputs), *spatial_shape(inputs, axis))
     if heatmaps.shape != wanted:
         raise ValueError(
             f"heatmaps have shape {heatmaps.shape}, wanted {wanted}, one for each of the inputs "
             f"{inputs.shape} and of their size"
         )
-    return inputs, heatmaps
+    return inputs, heatmaps, axis
 
 
 def _progress(

@@ -2,14 +2,38 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal.checks import check_edit
 from scorecam_jax.steps.outputs import class_scores, select
+
+
+@runtime_checkable
+class Channels(Protocol):
+    """A choice of `count` channels: those of greatest importance to each input.
+
+    Hashable, so that `jit` can key on it.
+    """
+
+    @property
+    def count(self) -> int:
+        """How many channels are chosen."""
+
+    def __call__(
+        self,
+        model: Callable[..., Any],
+        inputs: Float[Array, "batch ..."],
+        activations: Float[Array, "batch *grid channels"],
+        targets: Int[Array, "batch targets"],
+        score: Callable[..., Any],
+        channel_axis: int,
+    ) -> Float[Array, "batch channels"]:
+        """Return each channel's importance; `activations` have the channels last."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,3 +91,29 @@ class Gradient:
         gradients = jnp.moveaxis(gradients, channel_axis % tap.ndim + 1, -1)
         space = tuple(range(2, gradients.ndim - 1))
         return (gradients * activations[None]).sum(space).max(0)
+
+
+def choice_of(channels: int | Channels | None) -> Channels | None:
+    """The choice that a caller means: a number n is `Deviation(n)`."""
+    return Deviation(int(channels)) if isinstance(channels, int | np.integer) else channels
+
+
+def take(
+    activations: Float[Array, "batch *grid channels"], chosen: Int[Array, "batch n"] | None
+) -> Float[Array, "batch *grid n"]:
+    """Take each input's chosen channels, or all of them."""
+    if chosen is None:
+        return activations
+    index = chosen.reshape(len(chosen), *[1] * (activations.ndim - 2), -1)
+    return jnp.take_along_axis(activations, index, -1)
+
+
+def put(
+    values: Float[Array, "batch targets n"], chosen: Int[Array, "batch n"] | None, count: int
+) -> Float[Array, "batch targets channels"]:
+    """Put the chosen channels' values back among all channels; the others get 0."""
+    if chosen is None:
+        return values
+    index = jnp.broadcast_to(chosen[:, None], values.shape)
+    zeros = jnp.zeros((*values.shape[:-1], count), values.dtype)
+    return jnp.put_along_axis(zeros, index, values, -1, inplace=False)

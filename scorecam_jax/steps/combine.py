@@ -12,6 +12,13 @@ from scorecam_jax.steps.masks import Render
 _MASKS_AT_ONCE = 32
 
 
+def sum_weighted(
+    maps: Float[Array, "batch *grid channels"], weights: Float[Array, "batch targets channels"]
+) -> Float[Array, "batch targets *grid"]:
+    """Sum maps by their weights: Σ_k w_k A_k."""
+    return jnp.einsum("b...k,btk->bt...", maps, weights, precision="highest")
+
+
 def sum_activations(
     activations: Float[Array, "batch *grid channels"],
     maps: Float[Array, "batch *grid channels"],
@@ -23,7 +30,7 @@ def sum_activations(
 
     Linear resizing of this sum equals summing the resized activations.
     """
-    return jnp.einsum("b...k,btk->bt...", activations, weights, precision="highest")
+    return sum_weighted(activations, weights)
 
 
 def sum_masks(
@@ -58,3 +65,8 @@ def resize_rectify_normalize(
     """Resize to the input's size, ReLU, then to [0, 1]; a sum that is nowhere positive gives 0."""
     sums = _masks.resize(sums, shape) if sums.shape[2:] != tuple(shape) else sums
     return _masks.normalize(jax.nn.relu(sums), len(shape))
+
+
+def peak_of(sums: Float[Array, "batch targets *space"]) -> Float[Array, "batch targets"]:
+    """The largest value of each sum, 0 if none is positive."""
+    return jax.nn.relu(sums.max(tuple(range(2, sums.ndim))))

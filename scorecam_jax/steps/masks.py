@@ -78,6 +78,13 @@ def is_live(maps: Float[Array, "batch *grid channels"]) -> Bool[Array, "batch ch
     return jnp.any(maps != 0, axis=tuple(range(1, maps.ndim - 1)))
 
 
+def with_empty_mask(
+    masks: Float[Array, "batch *grid channels"],
+) -> Float[Array, "batch *grid channels_and_1"]:
+    """Append a mask that shows nothing."""
+    return jnp.pad(masks, [(0, 0)] * (masks.ndim - 1) + [(0, 1)])
+
+
 def apply_masks(
     inputs: Float[Array, "_ ..."],
     masks: Float[Array, "n *spatial"],

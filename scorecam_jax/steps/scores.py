@@ -18,6 +18,11 @@ from jaxtyping import Array, Float
 from scorecam_jax._internal.checks import is_traced
 
 
+def logits(outputs: Any) -> Any:
+    """The outputs themselves."""
+    return outputs
+
+
 def values(outputs: Float[Array, "n *values"]) -> Float[Array, "n values"]:
     """The outputs as they are: a regression's values, or a classifier's logits.
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax import metrics, score_cam
+from scorecam_jax import gradient, metrics, score_cam
 from scorecam_jax.evaluate.measure import (
     METHODS,
     METRICS,
@@ -21,7 +21,6 @@ from scorecam_jax.evaluate.measure import (
     evaluate,
     evaluate_folder,
 )
-from scorecam_jax.methods import gradient
 from scorecam_jax.models import Preprocess
 
 SIZE = (16, 20)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import scorecam_jax as family
 from scorecam_jax import score_cam
-from scorecam_jax.methods import family
+from scorecam_jax.methods import rise
 from tests import reference
 from tests.networks import CHANNELS, CONSTANT, DEAD, images, network
 
@@ -42,7 +43,7 @@ def head(activations):
 def test_rise_sums_its_masks_by_their_scores():
     explanation = family.rise(network(), images(), TARGETS, key=KEY, count=50, cells=3)
     numbers = jnp.arange(1.0, 51)[:, None]
-    masks = np.asarray(family._draw(KEY, jnp.asarray(0.5), 3, numbers, SHAPE), float)
+    masks = np.asarray(rise._draw(KEY, jnp.asarray(0.5), 3, numbers, SHAPE), float)
     for row, target in enumerate(TARGETS):
         scores = probabilities(images()[row] * masks[..., None])[:, target]
         np.testing.assert_allclose(explanation.scores[row], scores, atol=1e-6)
@@ -52,7 +53,7 @@ def test_rise_sums_its_masks_by_their_scores():
 
 def test_rise_draws_smooth_masks_that_show_each_place_alike():
     numbers = jnp.arange(1.0, 2001)[:, None]
-    masks = np.asarray(family._draw(KEY, jnp.asarray(0.3), 4, numbers, (11, 16)))
+    masks = np.asarray(rise._draw(KEY, jnp.asarray(0.3), 4, numbers, (11, 16)))
     assert masks.min() == 0
     assert masks.max() == 1
     # Five standard deviations of the mean of 2000 draws of variance .3 · .7.

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scorecam_jax import from_nnx, score_cam
+from scorecam_jax import from_nnx, grad_cam, score_cam
 from scorecam_jax.methods.fusion import fuse_layers
-from scorecam_jax.methods.gradient import grad_cam
 
 
 class Network(nnx.Module):

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scorecam_jax import from_linen
-from scorecam_jax.methods import gradient
+from scorecam_jax import from_linen, gradient
 from tests import reference
 
 BATCH, CHANNELS, CLASSES = 2, 4, 3

@@ -233,7 +233,7 @@ def test_differentiable_in_inputs_and_parameters():
 
 def compilations(caplog):
     return sum(
-        "_score_cam" in record.getMessage() and "Finished XLA compilation" in record.getMessage()
+        "_compiled" in record.getMessage() and "Finished XLA compilation" in record.getMessage()
         for record in caplog.records
     )
 

@@ -5,8 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
-from scorecam_jax import models
-from scorecam_jax.methods import gradient
+from scorecam_jax import gradient, models
 from tests import reference
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")

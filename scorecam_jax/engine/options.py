@@ -1,0 +1,74 @@
+"""The options that methods and metrics share, declared once.
+
+A function takes the widest set that makes sense for it, as `**options: Unpack[Masking]`.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypedDict, Unpack, get_args, get_origin
+
+from jax.sharding import Mesh
+
+
+class Question(TypedDict, total=False):
+    """What is asked of the model.
+
+    Attributes:
+        score: outputs -> (N, classes). None: the method's own.
+        channel_axis: of inputs and activations alike. None: the model's own, and for a plain
+            function -1; 1 for one that takes channels first.
+    """
+
+    score: Callable[..., Any] | None
+    channel_axis: int | None
+
+
+class Passes(Question, total=False):
+    """How many passes are put to the model.
+
+    Attributes:
+        batch_size: inputs per pass. None: chosen for the platform by
+            `scorecam_jax.engine.tuning`. Memory grows with it.
+        mesh: split the passes over all devices of this `jax.sharding.Mesh`. None: the mesh over
+            whose explicit axes the inputs are sharded, if there is one.
+        remat: recompute the passes in the backward pass, to save memory. Default: False.
+    """
+
+    batch_size: int | None
+    mesh: Mesh | None
+    remat: bool
+
+
+class Masking(Passes, total=False):
+    """How masked inputs are put to the model.
+
+    Attributes:
+        baseline: what shows where a mask is 0; broadcasts against the inputs. Default: 0.
+    """
+
+    baseline: Any
+
+
+@functools.cache
+def options_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of the options that a method or metric takes, the shared ones last.
+
+    >>> from scorecam_jax import score_cam
+    >>> options_of(score_cam)[:3]
+    ('variant', 'channels', 'score')
+    """
+    names: list[str] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            names.append(parameter.name)
+        elif parameter.kind is parameter.VAR_KEYWORD and get_origin(parameter.annotation) is Unpack:
+            names.extend(get_args(parameter.annotation)[0].__annotations__)
+    return tuple(names)
+
+
+def check_options(called: str, known: Collection[str], options: Mapping[str, Any]) -> None:
+    """TypeError that names the known options, if one is unknown."""
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{called} has no option {name!r}; it takes {', '.join(known)}")

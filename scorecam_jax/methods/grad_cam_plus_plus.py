@@ -1,0 +1,58 @@
+"""Grad-CAM++ (Chattopadhyay et al. 2018, arXiv 1710.11063)."""
+
+from collections.abc import Callable
+from typing import Any, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from scorecam_jax.engine.options import Question
+from scorecam_jax.methods.base import Context, Explanation, Found, run
+from scorecam_jax.steps.combine import sum_weighted
+from scorecam_jax.steps.masks import divide
+from scorecam_jax.steps.scores import logits
+
+
+def grad_cam_plus_plus(
+    model: Callable[..., Any],
+    inputs: ArrayLike,
+    targets: Any = None,
+    **question: Unpack[Question],
+) -> Explanation:
+    """Weight each map by its positive gradients, those of small objects no less.
+
+    w_k = Σ_ij α_ij ReLU(g_ij) with α = g² / (2 g² + Σ_ab A_ab g³), which is 1 / (2 + g Σ_ab A_ab).
+    This closed form holds for a score exp(y) where the network is piecewise linear, so that its
+    second and third derivatives are exp(y) g² and exp(y) g³. The factor exp(y), common to all
+    weights of a map that is scaled to [0, 1] in the end, is left out. The sum is resized to the
+    input's size, rectified, and scaled to [0, 1].
+
+    Args:
+        model: as in `score_cam`; it must take `edit`.
+        inputs: as in `score_cam`.
+        targets: as in `score_cam`. T targets take T backward passes that
+            share one forward pass.
+        **question: see `Question`. The default score is the outputs themselves, the logits.
+
+    Source: Chattopadhyay et al. 2018 (arXiv 1710.11063).
+    """
+    return run(
+        grad_cam_plus_plus,
+        _grad_cam_plus_plus,
+        model,
+        inputs,
+        targets,
+        question,
+        score=logits,
+        gradients=True,
+    )
+
+
+def _grad_cam_plus_plus(context: Context) -> Found:
+    maps, gradients = context.activations[:, None], context.gradients
+    alphas = divide(
+        jnp.ones_like(gradients), 2 + gradients * maps.sum(context.space, keepdims=True)
+    )
+    weights = (alphas * jax.nn.relu(gradients)).sum(context.space)
+    return context.finish(sum_weighted(context.activations, weights), weights)

@@ -1,0 +1,61 @@
+"""IS-CAM (Naidu et al. 2020, arXiv 2010.03023)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from scorecam_jax.engine.options import Masking
+from scorecam_jax.methods.base import Context, Explanation, Found, run
+from scorecam_jax.methods.score_cam import sum_maps
+from scorecam_jax.methods.variants import OFFICIAL
+from scorecam_jax.steps.channels import Channels
+
+
+def is_cam(
+    model: Callable[..., Any],
+    inputs: ArrayLike,
+    targets: Any = None,
+    *,
+    steps: int = 10,
+    channels: int | Channels | None = None,
+    **masking: Unpack[Masking],
+) -> Explanation:
+    """Weight each map by its mean score as its mask fades in: w_k = mean_j f(X ∘ j/N H_k)_c.
+
+    Summed and finished as OFFICIAL.
+
+    Args:
+        model: as in `score_cam`.
+        inputs: as in `score_cam`.
+        targets: as in `score_cam`.
+        steps: N, each of which costs what Score-CAM does.
+        channels: as in `score_cam`.
+        **masking: see `Masking`. The default score is `jax.nn.softmax`.
+
+    Source: Naidu et al. 2020 (arXiv 2010.03023).
+    """
+    return run(
+        is_cam, _is_cam, model, inputs, targets, masking,
+        score=jax.nn.softmax, channels=channels, steps=steps,
+    )  # fmt: skip
+
+
+def _is_cam(context: Context, *, steps: int) -> Found:
+    masks = OFFICIAL.prepare(context.activations)
+
+    def score(share: Array) -> Array:
+        return context.score_masks(masks, Partial(_fade, share))
+
+    scores = jax.lax.map(score, jnp.arange(1.0, steps + 1) / steps).mean(0)
+    return sum_maps(context, OFFICIAL, masks, scores, scores[..., :1])
+
+
+def _fade(
+    share: Array, maps: Float[Array, "n *grid"], shape: Sequence[int]
+) -> Float[Array, "n *spatial"]:
+    return share * OFFICIAL.render(maps, shape)

@@ -1,0 +1,62 @@
+"""SS-CAM (Wang et al. 2020, arXiv 2006.14255)."""
+
+from collections.abc import Callable
+from typing import Any, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from scorecam_jax.engine.options import Masking
+from scorecam_jax.methods.base import Context, Explanation, Found, run
+from scorecam_jax.methods.score_cam import sum_maps
+from scorecam_jax.methods.variants import OFFICIAL
+from scorecam_jax.steps.channels import Channels
+from scorecam_jax.steps.masks import is_live
+
+
+def ss_cam(
+    model: Callable[..., Any],
+    inputs: ArrayLike,
+    targets: Any = None,
+    *,
+    key: Array,
+    samples: int = 35,
+    deviation: float = 2.0,
+    channels: int | Channels | None = None,
+    **masking: Unpack[Masking],
+) -> Explanation:
+    """Weight each map by its mean score under noise: w_k = mean_n f(X ∘ s(Up(A_k + ε_n)))_c.
+
+    ε is Gaussian and added to the activation maps. Constant maps stay out, as in OFFICIAL. Summed
+    and finished as OFFICIAL.
+
+    Args:
+        model: as in `score_cam`.
+        inputs: as in `score_cam`.
+        targets: as in `score_cam`.
+        key: what the noise is drawn from.
+        samples: how many draws of the noise, each of which costs what Score-CAM does.
+        deviation: the noise's standard deviation.
+        channels: as in `score_cam`.
+        **masking: see `Masking`. The default score is `jax.nn.softmax`.
+
+    Source: Wang et al. 2020 (arXiv 2006.14255), the form that smooths the maps.
+    """
+    return run(
+        ss_cam, _ss_cam, model, inputs, targets, masking,
+        score=jax.nn.softmax, channels=channels, key=key, samples=samples, deviation=deviation,
+    )  # fmt: skip
+
+
+def _ss_cam(context: Context, *, key: Array, samples: int, deviation: Any) -> Found:
+    masks = OFFICIAL.prepare(context.activations)
+    live = jnp.expand_dims(is_live(masks), range(1, masks.ndim - 1))
+
+    def score(key: Array) -> Array:
+        noise = deviation * jax.random.normal(key, masks.shape, masks.dtype)
+        return context.score_masks(jnp.where(live, masks + noise, 0), OFFICIAL.render)
+
+    scores = jax.lax.map(score, jax.random.split(key, samples)).mean(0)
+    return sum_maps(context, OFFICIAL, masks, scores, scores[..., :1])

@@ -1,0 +1,43 @@
+"""XGrad-CAM (Fu et al. 2020, arXiv 2008.02312)."""
+
+from collections.abc import Callable
+from typing import Any, Unpack
+
+from jax.typing import ArrayLike
+
+from scorecam_jax.engine.options import Question
+from scorecam_jax.methods.base import Context, Explanation, Found, run
+from scorecam_jax.steps.combine import sum_weighted
+from scorecam_jax.steps.masks import divide
+from scorecam_jax.steps.scores import logits
+
+
+def xgrad_cam(
+    model: Callable[..., Any],
+    inputs: ArrayLike,
+    targets: Any = None,
+    **question: Unpack[Question],
+) -> Explanation:
+    """Weight each map by the mean of its gradient where it is active: w_k = Σ g A / Σ A.
+
+    A map whose activations sum to 0 has weight 0. The sum is resized to the input's size,
+    rectified, and scaled to [0, 1].
+
+    Args:
+        model: as in `score_cam`; it must take `edit`.
+        inputs: as in `score_cam`.
+        targets: as in `score_cam`. T targets take T backward passes that
+            share one forward pass.
+        **question: see `Question`. The default score is the outputs themselves, the logits.
+
+    Source: Fu et al. 2020 (arXiv 2008.02312).
+    """
+    return run(
+        xgrad_cam, _xgrad_cam, model, inputs, targets, question, score=logits, gradients=True
+    )
+
+
+def _xgrad_cam(context: Context) -> Found:
+    maps, gradients = context.activations[:, None], context.gradients
+    weights = divide((gradients * maps).sum(context.space), maps.sum(context.space))
+    return context.finish(sum_weighted(context.activations, weights), weights)
