@@ -1,1 +1,1 @@
-"""How fast Score-CAM is, beside the bare network and beside other packages."""
+"""Timings of Score-CAM, against the bare network and against other packages."""

@@ -1,4 +1,4 @@
-"""How fast Score-CAM is on this machine, beside the bare network."""
+"""Score-CAM's speed on this machine, against the bare network."""
 
 import functools
 import os
@@ -34,25 +34,26 @@ def bench(
     repeats: int = 5,
     progress: Callable[[str], None] = lambda task: None,
 ) -> dict[str, Any]:
-    """Time a network bare and inside Score-CAM, by turns.
+    """Time a network alone and inside Score-CAM, in alternating runs.
 
     Args:
-        classifier: as from `models.load`, or `models.random`.
-        photo: what to explain; how many channels it leaves dead decides how much there is to do.
-        batch_sizes: to run the bare network at; none: 1, 2, 4, ... to 32, on an accelerator 512.
-        channels: explain through this many channels only.
-        repeats: runs of each, of which the median counts.
-        progress: told what is done next.
+        classifier: a classifier from `models.load` or `models.random`.
+        photo: the image to explain. The fewer channels are live on it, the less there is to do.
+        batch_sizes: the batch sizes for the bare network. If empty: the powers of two from 1 to 32,
+            on an accelerator to 512.
+        channels: the number of channels to score; None scores all.
+        repeats: the number of timed runs of each; the median counts.
+        progress: called with a description of each task before it starts.
 
     Returns:
-        A dictionary of figures, ready for JSON, in seconds, bytes and operations. `passes` are the
-        masked inputs that Score-CAM puts to the network: the live channels' and an empty one.
-        `five_targets` is how many times as long as one target's map those of the five likeliest
-        classes take together.
-        `peak_flops` is what a large product of float32 matrices reaches on this device, and
-        `share_of_peak_flops` how much of it the masked passes do, in the operations that XLA
-        counts for an image alone (None if it counts none); more than all of it where a network
-        knows a way that takes fewer.
+        A dictionary of figures, ready for JSON, in seconds, bytes and operations. `passes` is the
+        number of masked inputs that the network runs on: one per live channel and an empty one.
+        `five_targets` is the time for maps of the five likeliest classes together, divided by the
+        time for one class.
+        `peak_flops` is the rate that a large product of float32 matrices reaches on this device.
+        `share_of_peak_flops` is the masked passes' rate divided by `peak_flops`, in the operations
+        that XLA counts for a single image (None if XLA counts none). It can exceed 1 when the
+        network uses an algorithm with fewer operations, such as Winograd.
     """
     on_cpu = jax.default_backend() == "cpu"
     sizes = list(batch_sizes or [2**n for n in range(6 if on_cpu else 10)])
@@ -81,7 +82,7 @@ def bench(
     runs["matrices"] = functools.partial(jax.jit(jnp.matmul), matrix, matrix)
     seconds = take_turns(runs, repeats, progress)
 
-    # Alone, an image goes through none of the shortcuts that pay for several.
+    # A single image takes none of the shortcuts that reduce the count for a batch.
     flops = (networks[1].cost_analysis() or {}).get("flops", 0)
     live = int(is_live(OFFICIAL.prepare(explanation.activations)).sum())
     passes = min(live, channels or live) + 1
@@ -115,19 +116,19 @@ def compare_with_exact(
     images: Sequence[Inputs],
     progress: Callable[[str], None] = lambda task: None,
 ) -> dict[str, dict[str, float]]:
-    """Tell how near maps come to the exact ones, and how fast they are.
+    """Compare approximate maps with the exact ones, in value and in time.
 
     Args:
-        explainers: by name, functions (inputs, targets) -> Explanation. The first is the exact one,
-            and chooses the targets.
-        images: inputs of one image each. Each is explained by all, by turns; a first run, which
-            compiles, does not count.
-        progress: told what is done next.
+        explainers: names and functions (inputs, targets) -> Explanation. The first is the exact
+            one; it also chooses the targets.
+        images: inputs of one image each. Every explainer runs on an image before the next image
+            follows. The first run, which compiles, does not count.
+        progress: called with a description of each task before it starts.
 
     Returns:
-        For each explainer the median `seconds` of a map, the mean and the least `correlation`
-        (Pearson's) with the exact map, and the `largest_difference` from it of any pixel of any
-        image.
+        For each explainer: `seconds`, the median time of a map; `correlation` and
+        `least_correlation`, the mean and the minimum over images of Pearson's correlation with the
+        exact map; and `largest_difference`, the maximum over all pixels of all images.
     """
     seconds: dict[str, list[float]] = {name: [] for name in explainers}
     likeness: dict[str, list[float]] = {name: [] for name in explainers}
@@ -161,9 +162,9 @@ def take_turns(
     repeats: int,
     progress: Callable[[str], None] = lambda task: None,
 ) -> dict[Any, float]:
-    """The median seconds of each, run one after the other so that all see the machine's moods.
+    """Return the median seconds of each run, in rounds, so that all see the same load.
 
-    A first round, which compiles, does not count.
+    The first round, which compiles, does not count.
     """
     seconds: dict[Any, list[float]] = {name: [] for name in runs}
     for turn in range(repeats + 1):
@@ -178,9 +179,9 @@ def take_turns(
 
 
 def blobs(seed: int = 0) -> Image.Image:
-    """A picture to time things on where no photograph is at hand: smooth coloured blobs.
+    """Return a picture of smooth coloured blobs, for timings without a photograph.
 
-    It leaves other channels dead than a photograph does.
+    It does not have the same dead channels as a photograph.
 
     >>> blobs().size
     (512, 384)

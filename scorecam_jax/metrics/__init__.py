@@ -1,7 +1,7 @@
-"""Is a heatmap any good? Faithfulness to the model, localization of the object, sanity.
+"""Is a heatmap any good? Faithfulness to the model, localization of the object, sanity checks.
 
-One value an input each, (B,), so that they can be averaged and bootstrapped over images;
-`scorecam_jax.evaluate` does so for several methods at once.
+A metric returns one value per input, (B,), to average and bootstrap over images.
+`scorecam_jax.evaluate` does this for several methods at once.
 """
 
 from scorecam_jax.metrics.faithfulness import adcc as adcc

@@ -1,17 +1,17 @@
-"""Faithfulness: whether the score moves as the heatmap says when parts of the input are masked.
+"""Faithfulness: whether the score changes as the heatmap says when parts of the input are masked.
 
-Every metric is called `metric(model, inputs, heatmaps, targets, ...)` and returns one value for
-each input, (B,): average them, and bootstrap them, over your images. All can be called under `jit`.
+Every metric is called as `metric(model, inputs, heatmaps, targets, ...)` and returns one value per
+input, (B,), to average and bootstrap over your images. Every metric works under `jit`.
 
 - `model`: inputs -> (outputs, activations), as in `score_cam`.
 - `inputs`: (B, *spatial, C), preprocessed. `heatmaps`: (B, *spatial), in [0, 1].
 - `targets`: None (each input's best class), an int, or (B,).
 - further keywords: `Masking`; the default score is `jax.nn.softmax`.
 
-They raise ValueError if the heatmaps or targets do not fit the inputs.
+A metric raises ValueError if the heatmaps or targets do not fit the inputs.
 
-A masked input is nothing the model was trained on: part of every figure here is how it takes
-that. Compare methods on the same model and images, and beside the uniform map.
+Masked inputs are out of distribution, so every metric partly measures the model's reaction to
+masking. Compare methods on the same model and images, and include the uniform map.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,12 +47,12 @@ def average_drop(
     mute: float = 0.0,
     **masking: Unpack[Masking],
 ) -> PerInput:
-    """How much of the score is lost on the input masked by its heatmap, in percent; less is better.
+    """Loss of score on the input masked by its heatmap, in percent; lower is better.
 
-    100 · max(0, p − o) / p, with p the score of the input and o that of input ∘ heatmap.
+    100 · max(0, p − o) / p, where p is the score of the input and o that of input ∘ heatmap.
 
-    A map of ones loses nothing, and one of ones but for a pixel next to nothing: look at
-    `average_gain`, `deletion` and the uniform map beside it.
+    A map of ones loses nothing, and a map that hides a single pixel loses almost nothing. Read this
+    figure together with `average_gain`, `deletion` and the uniform map's figure.
 
     Args:
         model: see the module.
@@ -60,7 +60,7 @@ def average_drop(
         heatmaps: see the module.
         targets: see the module.
         mute: pixels below this quantile of their heatmap are set to 0 first; a map of ones stays
-            as it is. Score-CAM's paper mutes the lower half, 0.5; most other work, nothing.
+            unchanged. Score-CAM's paper mutes the lower half (0.5); most other work mutes nothing.
         **masking: see `Masking`.
 
     Source: Grad-CAM++ (arXiv 1710.11063), section 4.1; Score-CAM (arXiv 1910.01279), section 4.2.
@@ -83,10 +83,11 @@ def average_increase(
     mute: float = 0.0,
     **masking: Unpack[Masking],
 ) -> PerInput:
-    """Whether the score rises on the input masked by its heatmap, 0 or 100; more is better.
+    """Whether the score rises on the input masked by its heatmap, 0 or 100; higher is better.
 
-    100 · [p < o]; the mean over images is their percentage. It counts a rise by 1e-6 in full, and
-    hardly any map makes a score rise that is 0.999 already. Symbols as in `average_drop`.
+    100 · [p < o], with the symbols of `average_drop`. The mean over images is the percentage of
+    images whose score rises. A rise by 1e-6 counts in full, and hardly any map raises a score that
+    is already 0.999.
 
     Source: Grad-CAM++ (arXiv 1710.11063), section 4.1.
     """
@@ -103,10 +104,10 @@ def average_gain(
     mute: float = 0.0,
     **masking: Unpack[Masking],
 ) -> PerInput:
-    """How much of the score's distance to 1 is made up, in percent; more is better.
+    """Gain of score on the input masked by its heatmap, in percent; higher is better.
 
-    100 · max(0, o − p) / (1 − p): the counterpart of `average_drop`, symbols as there, 0 for a map
-    of ones. It needs scores in [0, 1].
+    100 · max(0, o − p) / (1 − p), with the symbols of `average_drop`: the share of the score's
+    distance to 1 that the mask closes. A map of ones gets 0. Scores have to be in [0, 1].
 
     Source: Opti-CAM, Zhang et al. 2023 (arXiv 2301.07002), section 4.1.
     """
@@ -123,22 +124,22 @@ def adcc(
     explain: Callable[[Array, Array], Array],
     **masking: Unpack[Masking],
 ) -> PerInput:
-    """The harmonic mean of coherency, simplicity and kept score, in [0, 1]; more is better.
+    """The harmonic mean of coherency, simplicity and kept score, in [0, 1]; higher is better.
 
-    3 / (1/coherency + 1/(1 − complexity) + 1/(1 − drop)), 0 if one of the three is.
+    3 / (1/coherency + 1/(1 − complexity) + 1/(1 − drop)); 0 if one of the three is 0.
     coherency = (1 + Pearson(map(x), map(x ∘ map))) / 2, complexity = mean |map|,
     drop = max(0, p − o) / p.
 
-    A constant map correlates with nothing: its coherency is taken to be 1/2. The map of ones has
-    no simplicity and gets 0; a tiny map has nearly full simplicity whatever it shows.
+    A constant map correlates with nothing, so its coherency is defined as 1/2. The map of ones has
+    no simplicity and gets 0. A tiny map has almost full simplicity, whatever it shows.
 
     Args:
         model: see the module.
         inputs: see the module.
         heatmaps: see the module.
         targets: see the module.
-        explain: (inputs, targets (B,)) -> heatmaps: the method again, for the masked inputs; for
-            example `lambda x, t: score_cam(model, x, t).heatmap`.
+        explain: (inputs, targets (B,)) -> heatmaps, the method that made the heatmaps. It is
+            applied to the masked inputs. Example: `lambda x, t: score_cam(model, x, t).heatmap`.
         **masking: see `Masking`.
 
     Source: Poppi et al. 2021 (arXiv 2104.10252).
@@ -169,7 +170,7 @@ def deletion(
     key: PRNGKeyArray | None = None,
     **masking: Unpack[Masking],
 ) -> PerInput:
-    """The area under `deletion_curve`, in [0, 1] for a score that is; less is better."""
+    """The area under `deletion_curve`, in [0, 1] if the score is; lower is better."""
     fractions, scores = deletion_curve(
         model, inputs, heatmaps, targets, step=step, key=key, **masking
     )
@@ -186,7 +187,7 @@ def insertion(
     key: PRNGKeyArray | None = None,
     **masking: Unpack[Masking],
 ) -> PerInput:
-    """The area under `insertion_curve`, in [0, 1] for a score that is; more is better."""
+    """The area under `insertion_curve`, in [0, 1] if the score is; higher is better."""
     fractions, scores = insertion_curve(
         model, inputs, heatmaps, targets, step=step, key=key, **masking
     )
@@ -203,24 +204,24 @@ def deletion_curve(
     key: PRNGKeyArray | None = None,
     **masking: Unpack[Masking],
 ) -> tuple[Float[np.ndarray, " steps"], Float[Array, "batch steps"]]:
-    """The score while pixels give way to the baseline, the most salient first.
+    """The score while pixels are replaced by the baseline, the most salient first.
 
-    Only the order of the pixels counts. Sharp edges of what is left are input too: a low area may
-    come from confusing the model rather than from removing what it looked for (see `road`).
+    Only the order of the pixels counts. The edges of the deleted region are input too: a low area
+    may show that the model is confused, not that its evidence is gone (see `road`).
 
     Args:
         model: see the module.
         inputs: see the module.
         heatmaps: see the module.
         targets: see the module.
-        step: what changes from one score to the next: a share of the pixels (a float below 1; 0.01
-            in Score-CAM's paper) or a number of them (an int; 224 in RISE).
-        key: orders pixels of one value at random. None: as they are read, which makes a heatmap
-            with large flat parts be deleted from its top left.
+        step: how many pixels change from one score to the next, as a share (a float below 1; 0.01
+            in Score-CAM's paper) or as a number (an int; 224 in RISE).
+        key: orders pixels of equal value at random. None keeps their reading order, so that the
+            flat parts of a heatmap are deleted from the top left.
         **masking: see `Masking`.
 
     Returns:
-        The share of the pixels that are deleted, (S,), from 0 to 1, and the scores, (B, S).
+        The share of pixels deleted, (S,), from 0 to 1, and the scores, (B, S).
 
     Source: RISE, Petsiuk et al. 2018 (arXiv 1806.07421), section 4.2.
     """
@@ -241,10 +242,10 @@ def insertion_curve(
     key: PRNGKeyArray | None = None,
     **masking: Unpack[Masking],
 ) -> tuple[Float[np.ndarray, " steps"], Float[Array, "batch steps"]]:
-    """The score while pixels are put on a baseline, the most salient first.
+    """The score while pixels are inserted into the baseline, the most salient first.
 
-    Arguments, result and source are those of `deletion_curve`, but that the default baseline is
-    the input blurred by a Gaussian of σ = 5 over 11 pixels, as in RISE.
+    Arguments, result and source are those of `deletion_curve`, except for the default baseline: it
+    is the input blurred by a Gaussian of σ = 5 over 11 pixels, as in RISE.
     """
     inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
     if "baseline" not in masking:
@@ -265,12 +266,13 @@ def road(
     noise: ArrayLike = 0.01,
     **masking: Unpack[Masking],
 ) -> PerInput:
-    """Remove and debias: half of (score least − score most salient removed); more is better.
+    """ROAD, remove and debias: whether removing salient pixels costs more; higher is better.
 
-    The mean over `fractions`, the shares of pixels removed; in [−1/2, 1/2] for scores in [0, 1].
-    What is removed is filled in by `impute`, so that the shape of the hole tells the model nothing.
-    Orders that tie are drawn with `key`: the uniform map gets 0 but for chance. Under `jit` there
-    is a pass of the model to compile for each fraction, twice.
+    Half the difference between the score without the least salient pixels and the score without the
+    most salient pixels, averaged over `fractions`, the shares of pixels removed. For scores in
+    [0, 1] it is in [−1/2, 1/2]. `impute` fills in the removed pixels, so that the shape of the hole
+    tells the model nothing. `key` orders ties at random, so the uniform map gets 0 up to chance.
+    Under `jit`, each fraction adds two passes of the model to the program to compile.
 
     Source: Rong et al. 2022 (arXiv 2202.00449), section 4; halved and combined as
     pytorch-grad-cam's `ROADCombined`.
@@ -282,7 +284,7 @@ def road(
     if not (removed.size and removed.min() > 0 and removed.max() < heatmaps[0].size):
         raise ValueError(
             f"fractions are {tuple(fractions)}, wanted shares of the pixels between 0 and 1, such "
-            "as (0.1, 0.5, 0.9), that neither keep nor remove them all"
+            "as (0.1, 0.5, 0.9), that neither keep nor remove all pixels"
         )
     tie_key, noise_key = jax.random.split(key)
     ranks = _ranks(heatmaps, tie_key)
@@ -310,7 +312,7 @@ def _before_and_after(
         heatmaps = jnp.where(
             heatmaps >= jnp.quantile(heatmaps, mute, space, keepdims=True), heatmaps, 0
         )
-    # The input itself is scored in the same pass, as its masked forms are, so that a mask of ones
+    # The input itself is scored in the same pass as the masked input, so that a mask of ones
     # changes nothing, not even by rounding.
     shown = jnp.stack([jnp.ones_like(heatmaps), heatmaps], -1)
     scores = _masked_scores(model, inputs, shown, _as_they_are, targets, masking)
@@ -326,8 +328,8 @@ def _score_revealed(
     masking: Masking,
 ) -> Float[Array, "batch steps"]:
     """Score each input with its first `counts` pixels shown, in the order of `ranks`."""
-    # What stands for a mask is (1 + the input's index, how many pixels): full-size masks come of
-    # it a chunk at a time. An empty one is all zero, as the engine wants it.
+    # A pair (1 + the input's index, the number of pixels) stands for a mask, so that full-size
+    # masks exist for one chunk only. An empty mask is (0, 0), as the engine requires.
     index, count = jnp.meshgrid(1 + jnp.arange(len(inputs)), jnp.asarray(counts), indexing="ij")
     shown = jnp.stack([index * (count > 0), count], 1).astype(jnp.float32)
     return _masked_scores(
@@ -369,7 +371,7 @@ def _masked_scores(
     targets, one_each = checks.check_targets(targets, len(inputs))
     if not one_each:
         raise ValueError(
-            f"targets have shape {targets.shape}, wanted one class an input: measure each of an "
+            f"targets have shape {targets.shape}, wanted one class per input; measure each of an "
             "explanation's heatmaps with its own target"
         )
     scores, classes = _compiled(
@@ -414,8 +416,8 @@ def _fitting(
     wanted = (len(inputs), *spatial_shape(inputs, axis))
     if heatmaps.shape != wanted:
         raise ValueError(
-            f"heatmaps have shape {heatmaps.shape}, wanted {wanted}, one for each of the inputs "
-            f"{inputs.shape} and of their size"
+            f"heatmaps have shape {heatmaps.shape}, wanted {wanted}: one heatmap per input, of the "
+            f"size of the inputs {inputs.shape}"
         )
     return inputs, heatmaps, axis
 
@@ -423,7 +425,7 @@ def _fitting(
 def _progress(
     step: int | float, pixels: int
 ) -> tuple[Float[np.ndarray, " steps"], Int[np.ndarray, " steps"]]:
-    """How many pixels have changed at each step, as shares and as counts, from none to all."""
+    """The number of pixels changed at each step, as shares and as counts, from none to all."""
     if isinstance(step, int | np.integer):
         valid = 1 <= step <= pixels
         counts = np.append(np.arange(0, pixels, step) if valid else [], pixels).astype(int)
@@ -434,7 +436,7 @@ def _progress(
     if not valid:
         raise ValueError(
             f"step is {step!r}, wanted a share of the pixels (a float between 0 and 1) or a "
-            f"number of them (an int from 1 to {pixels})"
+            f"number of pixels (an int from 1 to {pixels})"
         )
     return counts / pixels, counts
 
@@ -443,7 +445,7 @@ def _progress(
 def _ranks(
     heatmaps: Float[Array, "batch *spatial"], key: PRNGKeyArray | None = None
 ) -> Int[Array, "batch *spatial"]:
-    """Each pixel's place in the order from the most salient, 0, to the least."""
+    """Each pixel's rank, from 0 for the most salient."""
     flat = heatmaps.reshape(len(heatmaps), -1)
     places = jnp.arange(flat.shape[1])
     tied = places if key is None else jax.random.permutation(key, places)

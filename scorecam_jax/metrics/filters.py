@@ -1,4 +1,4 @@
-"""Separable smoothing over the spatial axes, which blurring, imputing and SSIM share."""
+"""Separable smoothing over the spatial axes, shared by blurring, imputation and SSIM."""
 
 import functools
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def gaussian_window(size: int, sigma: float) -> Float[np.ndarray, " size"]:
 def smooth(
     values: Float[Array, "..."], window: Float[np.ndarray, " size"], axes: Sequence[int]
 ) -> Float[Array, "..."]:
-    """Correlate with a window along each axis in turn, where the window fits: axes get shorter.
+    """Correlate with a window along each axis, only where it fits: the axes get shorter.
 
     >>> smooth(jnp.array([0.0, 0.0, 4.0, 0.0, 0.0]), np.array([0.25, 0.5, 0.25]), [0])
     Array([1., 2., 1.], dtype=float32)
@@ -35,10 +35,10 @@ def smooth(
 def blur(
     inputs: Float[Array, "batch ..."], *, size: int = 11, sigma: float = 5.0, channel_axis: int = -1
 ) -> Float[Array, "batch ..."]:
-    """Blur with a Gaussian over the spatial axes; edges are extended by their last values.
+    """Blur with a Gaussian over the spatial axes. Beyond an edge, its last value is repeated.
 
-    RISE's settings are the default. Its own code cuts its kernel from a blurred impulse and pads
-    with zeros, which darkens the border.
+    The default settings are RISE's. RISE's own code takes its kernel from a blurred impulse and
+    pads with zeros, which darkens the border.
     """
     axes = spatial_axes(inputs.ndim, channel_axis)
     before, after = (size - 1) // 2, size // 2
@@ -47,5 +47,5 @@ def blur(
 
 
 def spatial_axes(rank: int, channel_axis: int) -> tuple[int, ...]:
-    """Return all axes of a batch of inputs but the first and the channels'."""
+    """Return all axes of a batch of inputs except the first axis and the channel axis."""
     return tuple(axis for axis in range(1, rank) if axis != channel_axis % rank)

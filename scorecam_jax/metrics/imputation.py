@@ -1,4 +1,4 @@
-"""Filling in removed pixels so that the hole's shape tells nothing."""
+"""Imputation of removed pixels, so that the shape of the hole tells a model nothing."""
 
 import functools
 
@@ -20,18 +20,19 @@ def impute(
     noise: ArrayLike = 0.01,
     channel_axis: int = -1,
 ) -> Float[Array, "batch ..."]:
-    """Fill in the pixels not shown by the weighted mean of their neighbours, and some noise.
+    """Fill in the pixels not shown with the weighted mean of their neighbours, plus noise.
 
-    Each unknown pixel is the mean of the 3^n − 1 around it, known or not, with binomial weights (in
-    two dimensions 1/6 beside and 1/12 across a corner; at the border, those that exist). This
-    linear system is solved by conjugate gradients, to 1e-5 of its right-hand side.
+    Each unknown pixel is the mean of the 3^n − 1 pixels around it, known or not, with binomial
+    weights: in two dimensions 1/6 for a shared edge and 1/12 for a shared corner. At the border,
+    only the neighbours that exist count. Conjugate gradients solve this linear system to 1e-5 of
+    its right-hand side.
 
     Args:
         inputs: (B, *spatial, C).
-        shown: (B, *spatial), what is known.
-        key: for the noise.
-        noise: its standard deviation, in the inputs' units.
-        channel_axis: where the channels are.
+        shown: (B, *spatial), True for the known pixels.
+        key: the key that the noise is drawn from.
+        noise: the noise's standard deviation, in the inputs' units.
+        channel_axis: the channel axis of the inputs.
 
     Source: ROAD's noisy linear imputation, Rong et al. 2022 (arXiv 2202.00449), section 4.2.
     """

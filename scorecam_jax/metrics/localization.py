@@ -1,13 +1,13 @@
 """Localization: whether the heatmap lies on the object.
 
-Boxes are as in COCO: (x, y, width, height) in pixels, x to the right and y down from the corner of
-the first pixel, so that a pixel's centre is at halves. Heatmaps are (B, *spatial), so an image's
-are (B, rows, columns); in n dimensions a box is its corner and then its size, the last spatial
-axis first. Boxes without area say nothing: pad with zeros where images have different numbers.
+Boxes are COCO's: (x, y, width, height) in pixels. x runs to the right and y down from the corner of
+the first pixel, so the centre of the first pixel is (0.5, 0.5). Heatmaps are (B, *spatial), for
+images (B, rows, columns). In n dimensions a box is its corner, then its size, the last spatial axis
+first. Boxes without area are ignored: pad with zeros where images have different numbers of boxes.
 
-All are jittable and return one value for each heatmap. What a figure is worth shows beside that of
-the uniform map and of one that always points at the centre: where objects are large and in the
-middle, as photographers put them, any method looks good.
+All functions can be jitted and return one value per heatmap. Compare each figure with that of the
+uniform map and that of a map that always points at the centre. If objects are large and central,
+as photographers like them, any method looks good.
 """
 
 import functools
@@ -29,13 +29,13 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 @jax.jit
 def energy_pointing_game(heatmaps: Heatmaps, boxes: Boxes) -> Float[Array, " batch"]:
-    """The share of the heatmap's sum that lies inside the boxes, in [0, 1]; more is better.
+    """The share of the heatmap's sum that lies inside the boxes, in [0, 1]; higher is better.
 
-    Σ_inside / Σ; a pixel that an edge cuts counts by its covered share, so that the uniform map
-    gets the boxes' share of the area exactly. 0 for a map that is zero everywhere.
+    Σ_inside / Σ, and 0 for a map that is zero everywhere. A pixel cut by a box's edge counts by its
+    covered share, so that the uniform map gets exactly the boxes' share of the area.
 
-    It rewards maps that are small and rewards no map for covering the whole object; and it depends
-    on how a method scales its map: what is not zeroed outside adds up.
+    This metric favours small maps and does not reward covering the whole object. It also depends on
+    how a method scales its map: small values outside the boxes add up.
 
     Source: Score-CAM (arXiv 1910.01279), section 4.3.
 
@@ -51,13 +51,14 @@ def energy_pointing_game(heatmaps: Heatmaps, boxes: Boxes) -> Float[Array, " bat
 def pointing_game(
     heatmaps: Heatmaps, boxes: Boxes, tolerance: ArrayLike = 0.0
 ) -> Float[Array, " batch"]:
-    """Whether the maximum lies inside a box or within `tolerance` pixels of it: 1, or 0.
+    """Whether the maximum lies inside a box or within `tolerance` pixels of one: 1 or 0.
 
-    Where several pixels share the maximum, it is the share of them that does: what to expect if
-    one is drawn. (TorchRay takes the first, which is the top left of a map that says nothing.)
+    If several pixels share the maximum, the result is the share of them that does, which is the
+    expected value if one of them is drawn. (TorchRay takes the first: in a constant map, the top
+    left pixel.)
 
-    It sees one pixel of a heatmap. TorchRay allows 15 pixels on images resized to 224 and averages
-    first over each class's images.
+    This metric looks at a single pixel of the heatmap. TorchRay allows 15 pixels on images resized
+    to 224, and averages over the images of each class first.
 
     Source: Zhang et al. 2016 (arXiv 1608.00507), section 4.
 
@@ -80,7 +81,7 @@ def pointing_game(
 
 @functools.partial(jax.jit, static_argnames=("shape",))
 def cover(boxes: Boxes, shape: Sequence[int]) -> Float[Array, "batch *spatial"]:
-    """The share of each pixel that the boxes cover, or rather the one that covers most of it.
+    """The share of each pixel that is covered, by the box that covers most of the pixel.
 
     >>> cover(jnp.array([[[0.0, 0.0, 1.5, 1.0]]]), (2, 2))
     Array([[[1. , 0.5],
@@ -100,10 +101,11 @@ def cover(boxes: Boxes, shape: Sequence[int]) -> Float[Array, "batch *spatial"]:
 def boxes_from_heatmap(
     heatmaps: Heatmaps, threshold: ArrayLike = 0.2
 ) -> Float[Array, "batch sides"]:
-    """The box around the largest connected part of where the heatmap is high.
+    """The box around the largest connected part of the heatmap's high pixels.
 
-    High is at least `threshold` times the maximum, and above 0. Pixels that touch at a corner are
-    connected; of equally large parts the first is taken. A map of zeros has the box (0, ..., 0).
+    A pixel is high if it is above 0 and at least `threshold` times the maximum. Pixels that touch
+    at a corner are connected. The first of equally large parts counts. The box of a map of zeros is
+    (0, ..., 0).
 
     Source: CAM, Zhou et al. 2016 (arXiv 1512.04150), section 3.2, with threshold 0.2.
 
@@ -126,7 +128,7 @@ def boxes_from_heatmap(
 def box_iou(
     a: Real[Array, "*#batch sides"], b: Real[Array, "*#batch sides"]
 ) -> Float[Array, "*batch"]:
-    """The intersection of two boxes over their union, in [0, 1]; 0 if both have no area.
+    """The intersection of two boxes over their union, in [0, 1]; 0 if neither has an area.
 
     >>> box_iou(jnp.array([0, 0, 2, 2]), jnp.array([1, 0, 2, 2]))
     Array(0.33333334, dtype=float32)
@@ -142,7 +144,7 @@ def box_iou(
 def box_ious(
     heatmaps: Heatmaps, boxes: Boxes, thresholds: Sequence[float] = THRESHOLDS
 ) -> Float[Array, "batch thresholds"]:
-    """How well `boxes_from_heatmap` fits at each threshold: the best `box_iou` with any box."""
+    """The best `box_iou` of `boxes_from_heatmap` with any of the boxes, at each threshold."""
 
     def fit(threshold: Array) -> Array:
         return box_iou(boxes_from_heatmap(heatmaps, threshold)[:, None], boxes).max(1)
@@ -156,11 +158,12 @@ def max_box_acc(
 ) -> Float[Array, " images"]:
     """Whether each image's box is right at the threshold that is best on the other images.
 
-    Right is an IoU of at least `iou`; `ious` are `box_ious` of all images of one method. Where
-    several thresholds are best on the others, it is the share of them that are right on this one.
+    A box is right if its IoU is at least `iou`. `ious` are the `box_ious` of all images of one
+    method. If several thresholds are equally good on the other images, the result is the share of
+    them whose box is right on this image.
 
-    As published, the best threshold is chosen on the images it is then measured on:
-    `(ious >= iou).mean(0).max()`, which is higher, the more so the fewer images there are.
+    The published metric chooses the threshold on the same images that it measures:
+    `(ious >= iou).mean(0).max()`. That figure is higher, and the fewer images, the higher it is.
 
     Source: Choe et al. 2020 (arXiv 2001.07437), whose second version averages over `iou` of 0.3,
     0.5 and 0.7.
@@ -193,7 +196,7 @@ def _along(axis: int, values: Float[Array, "batch boxes size"]) -> Array:
 
 
 def _largest_part(high: Bool[Array, "*spatial"]) -> Bool[Array, "*spatial"]:
-    """The largest connected part of what is high."""
+    """The largest connected part of the high pixels."""
     size = high.size
     background = -1
 
@@ -207,8 +210,8 @@ def _largest_part(high: Bool[Array, "*spatial"]) -> Bool[Array, "*spatial"]:
                 shifted = jax.lax.slice_in_dim(padded, start, start + high.shape[axis], axis=axis)
                 wider = jnp.maximum(wider, shifted)
         wider = jnp.where(high, wider, background)
-        # A label is a place of the same part, whose own label is as good: parts are labelled in
-        # as many rounds as their extent has binary digits, about.
+        # A label is the index of a pixel of the same part, so that pixel's label is valid here too.
+        # Following labels this way takes about log2(extent of a part) rounds.
         wider = jnp.where(high, wider.reshape(-1)[wider], background)
         return wider, (wider != labels).any()
 

@@ -1,4 +1,4 @@
-"""Sanity: whether the heatmap depends on what the model has learnt."""
+"""Sanity checks: whether the heatmap depends on what the model has learnt."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -13,12 +13,12 @@ from scorecam_jax.steps.masks import divide
 
 
 class Randomization(NamedTuple):
-    """How much heatmaps keep of themselves as layer after layer is randomized.
+    """The similarity of heatmaps to the trained model's as layer after layer is randomized.
 
     Attributes:
-        layers: the S layers, from the output down. At each, it and those before it are randomized.
+        layers: the S layers, from the output down. At step s, the first s + 1 are randomized.
         spearman: (S, B), rank correlation of the heatmap with the trained model's.
-        ssim: (S, B), structural similarity to it.
+        ssim: (S, B), structural similarity of the heatmap to the trained model's.
     """
 
     layers: tuple[str, ...]
@@ -27,7 +27,7 @@ class Randomization(NamedTuple):
 
 
 def shuffle(key: PRNGKeyArray, parameters: Array) -> Array:
-    """Put an array's values in another order, which keeps their distribution."""
+    """Shuffle an array's values, which keeps their distribution."""
     return jax.random.permutation(key, parameters.reshape(-1)).reshape(parameters.shape)
 
 
@@ -41,25 +41,25 @@ def parameter_randomization(
     key: PRNGKeyArray,
     randomize: Callable[[PRNGKeyArray, Array], Array] = shuffle,
 ) -> Randomization:
-    """Randomize the model from the output down and see what becomes of the heatmaps.
+    """Randomize the model from the output down and measure how the heatmaps change.
 
-    A heatmap that stays as it is was not about the trained model: it shows edges, or where its
-    layer's activations are strong whatever they mean. Similarity far above 0 in the end is the
-    warning; how fast it falls also depends on how much each layer can break. Maps that are mostly
-    zero agree there, so read the figures beside those of a pair of unrelated images.
+    A heatmap that stays the same does not depend on the trained weights: it shows edges, or where
+    the layer's activations are large whatever they mean. A final similarity far above 0 is the
+    warning. How fast the similarity falls also depends on the layers. Maps that are mostly zero
+    agree in their zeros, so compare the figures with those of two unrelated images.
 
     Args:
-        model: a `Model` from an adapter that keeps its parameters under their names, as those for
-            Linen, NNX and Haiku do.
-        inputs: (B, *spatial, C), of at least 11 pixels a side, for SSIM's window.
-        targets: None (each input's best class before anything is randomized), an int, or (B,).
+        model: a `Model` from an adapter that keeps its parameters under their names, such as
+            `from_linen`, `from_nnx` and `from_haiku`.
+        inputs: (B, *spatial, C), with sides of at least 11 pixels, the size of SSIM's window.
+        targets: None (each input's best class before randomization), an int, or (B,).
         method: called as `score_cam` is; `functools.partial` sets its options.
         layers: paths of layers, from the output down, such as
-            `[layer.path for layer in reversed(list_layers(model, inputs))]`. Those in which
-            nothing is left to randomize are passed over.
-        key: what the randomness is drawn from.
-        randomize: (key, array) -> array. The default shuffles, which leaves variances positive;
-            the original check draws anew from the distribution of the initialization.
+            `[layer.path for layer in reversed(list_layers(model, inputs))]`. Layers in which
+            nothing is left to randomize are skipped.
+        key: the key that the randomization is drawn from.
+        randomize: (key, array) -> array. The default shuffles, which keeps variances positive. The
+            original check draws new values from the distribution of the initialization.
 
     Returns:
         A `Randomization`.
@@ -104,7 +104,7 @@ def spearman(
 ) -> Float[Array, " batch"]:
     """The rank correlation of each pair of maps, in [-1, 1]; 0 if one of them is constant.
 
-    Equal values share the mean of their ranks, as in `scipy.stats.spearmanr`.
+    Equal values get the mean of their ranks, as in `scipy.stats.spearmanr`.
 
     >>> spearman(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([[1.0, 8.0, 9.0]]))
     Array([1.], dtype=float32)
@@ -125,9 +125,9 @@ def ssim(
 ) -> Float[Array, " batch"]:
     """The mean structural similarity of each pair of maps in [0, 1]; 1 if they are equal.
 
-    With a Gaussian window of σ = 1.5 over 11 pixels, K1 = 0.01, K2 = 0.03 and range 1; the mean is
-    over the places where the window fits. This is scikit-image's `structural_similarity` with
-    `gaussian_weights=True, use_sample_covariance=False, data_range=1`.
+    The window is a Gaussian of σ = 1.5 over 11 pixels; K1 = 0.01, K2 = 0.03, and the range is 1.
+    The mean is over all positions where the window fits. This is scikit-image's
+    `structural_similarity` with `gaussian_weights=True, use_sample_covariance=False, data_range=1`.
 
     Raises:
         ValueError: a side is shorter than the window.
@@ -158,7 +158,7 @@ def _mean_ranks(values: Float[Array, "*spatial"]) -> Float[Array, "*spatial"]:
 
 
 def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
-    """The names on the way to a leaf, without its place among the arguments of a `Partial`."""
+    """The names on the path to a leaf, without its index among the arguments of a `Partial`."""
     places = jax.tree_util.FlattenedIndexKey | jax.tree_util.SequenceKey
     named = itertools.dropwhile(lambda entry: isinstance(entry, places), path)
     texts = (
@@ -169,7 +169,7 @@ def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def _parameters(layer: tuple[str, ...], names: list[tuple[str, ...]]) -> set[int]:
-    """Which parameters belong to a layer; a collection's name, as Linen has, may come before."""
+    """The parameters of a layer. The name of a collection, as in Linen, may precede its path."""
     for start in (0, 1):
         found = {
             index for index, name in enumerate(names) if name[start : start + len(layer)] == layer

@@ -1,1 +1,1 @@
-"""Steps: masks, weights, sums, channels and scores. Pure functions of arrays."""
+"""The steps of a method (masks, scores, weights, channels, sums) as pure functions of arrays."""

@@ -1,4 +1,4 @@
-"""Choosing some of a layer's channels, when all are too many."""
+"""Selection of a layer's channels, for layers that have too many to score them all."""
 
 import dataclasses
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class Channels(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Deviation:
-    """The `count` channels whose activations deviate most over space.
+    """Select the `count` channels whose activations have the largest deviation over space.
 
     Source: Faster-Score-CAM (tabayashi0117/Score-CAM's `max_N`).
     """
@@ -60,11 +60,11 @@ class Deviation:
 
 @dataclasses.dataclass(frozen=True)
 class Gradient:
-    """The `count` channels that raise the targets' scores most.
+    """Select the `count` channels that raise the targets' scores most.
 
-    A channel's importance is Σ gradient · activation over space, to first order what the score
-    loses when the channel is removed; with several targets, of the one that loses most. It takes
-    one backward pass for each target, and a model that takes `edit`.
+    A channel's importance is Σ gradient · activation over space: to first order, the loss of score
+    when the channel is removed. With several targets, the largest of these losses counts. This
+    needs one backward pass per target and a model that accepts `edit`.
     """
 
     count: int

@@ -1,4 +1,4 @@
-"""From weights to a heatmap: what is summed, and what is done to the sum."""
+"""From weights to a heatmap: the weighted sum and its scaling to [0, 1]."""
 
 from collections.abc import Sequence
 
@@ -40,7 +40,7 @@ def sum_masks(
     render: Render,
     shape: Sequence[int],
 ) -> Float[Array, "batch targets *spatial"]:
-    """Sum the masks, at the input's resolution: Σ_k w_k H_k; a few masks exist at a time."""
+    """Sum the masks at the input's resolution: Σ_k w_k H_k. Only a few masks exist at a time."""
     size = min(_MASKS_AT_ONCE, max(maps.shape[-1], 1))
     padding = -maps.shape[-1] % size
 
@@ -62,7 +62,10 @@ def sum_masks(
 def resize_rectify_normalize(
     sums: Float[Array, "batch targets *grid"], shape: Sequence[int]
 ) -> Float[Array, "batch targets *spatial"]:
-    """Resize to the input's size, ReLU, then to [0, 1]; a sum that is nowhere positive gives 0."""
+    """Resize to the input's size, apply ReLU and scale to [0, 1].
+
+    A sum that is nowhere positive gives zeros.
+    """
     sums = _masks.resize(sums, shape) if sums.shape[2:] != tuple(shape) else sums
     return _masks.normalize(jax.nn.relu(sums), len(shape))
 

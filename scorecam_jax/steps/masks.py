@@ -1,6 +1,6 @@
 """From activation maps to masks: resize, normalise, apply. Pure functions of arrays.
 
-Maps are (..., *grid) with `rank` spatial axes last; masks have the input's size there.
+Maps are (..., *grid): their last `rank` axes are spatial. There, masks have the input's size.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ Render: TypeAlias = Callable[[Float[Array, "n *grid"], Sequence[int]], Float[Arr
 def resize(maps: Float[Array, "..."], shape: Sequence[int]) -> Float[Array, "..."]:
     """Resize the last `len(shape)` axes linearly, sampling at half-pixel centres.
 
-    Equals PyTorch's `interpolate(align_corners=False)`, OpenCV's `INTER_LINEAR` and TensorFlow's
-    `resize`, none of which smooths before shrinking, to 3e-6 of the maps' range.
+    Agrees with PyTorch's `interpolate(align_corners=False)`, OpenCV's `INTER_LINEAR` and
+    TensorFlow's `resize` to 3e-6 of the maps' range. None of these smooths before shrinking.
 
     >>> resize(jnp.array([0.0, 1.0]), (4,))
     Array([0.  , 0.25, 0.75, 1.  ], dtype=float32)
@@ -28,9 +28,9 @@ def resize(maps: Float[Array, "..."], shape: Sequence[int]) -> Float[Array, "...
 
 
 def resize_aligned(maps: Float[Array, "..."], shape: Sequence[int]) -> Float[Array, "..."]:
-    """Resize the last `len(shape)` axes linearly, first and last samples staying where they are.
+    """Resize the last `len(shape)` axes linearly; the first and last samples stay in place.
 
-    Equals PyTorch's `interpolate(align_corners=True)` and `scipy.ndimage.zoom(order=1)`.
+    Agrees with PyTorch's `interpolate(align_corners=True)` and `scipy.ndimage.zoom(order=1)`.
 
     >>> resize_aligned(jnp.array([0.0, 1.0]), (5,))
     Array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)
@@ -49,13 +49,13 @@ def resize_aligned(maps: Float[Array, "..."], shape: Sequence[int]) -> Float[Arr
 def value_range(
     maps: Float[Array, "..."], rank: int
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Return each map's minimum and maximum over its last `rank` axes, which are kept as 1."""
+    """Return each map's minimum and maximum over its last `rank` axes, kept as size 1."""
     axes = tuple(range(-rank, 0))
     return maps.min(axes, keepdims=True), maps.max(axes, keepdims=True)
 
 
 def normalize(maps: Float[Array, "..."], rank: int, eps: float = 0.0) -> Float[Array, "..."]:
-    """Map each map's range to [0, 1]: (A - min) / (max - min + eps); constant maps become 0.
+    """Scale each map to [0, 1]: (A - min) / (max - min + eps). Constant maps become 0.
 
     Source: Score-CAM, Eq. 8 (arXiv 1910.01279v2).
 
@@ -68,13 +68,13 @@ def normalize(maps: Float[Array, "..."], rank: int, eps: float = 0.0) -> Float[A
 
 
 def divide(numerator: Float[Array, "..."], denominator: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Divide, giving 0 where the denominator is 0, in the derivative too."""
+    """Divide. Where the denominator is 0, the result and its derivative are 0."""
     zero = denominator == 0
     return jnp.where(zero, 0, numerator / jnp.where(zero, 1, denominator))
 
 
 def is_live(maps: Float[Array, "batch *grid channels"]) -> Bool[Array, "batch channels"]:
-    """Tell which maps are other than zero somewhere. The rest mask everything away."""
+    """Tell which maps are nonzero somewhere. The mask of any other map hides the whole input."""
     return jnp.any(maps != 0, axis=tuple(range(1, maps.ndim - 1)))
 
 
@@ -94,17 +94,17 @@ def apply_masks(
     """Show the input where the mask is 1 and the baseline where it is 0.
 
     Args:
-        inputs: (n, *spatial, C), or with the channels at `channel_axis`.
+        inputs: (n, *spatial, C), with the channels at `channel_axis`.
         masks: (n, *spatial), in [0, 1].
         baseline: an array of the inputs' rank that broadcasts against them.
-        channel_axis: where the channels of `inputs` are.
+        channel_axis: the channel axis of `inputs`.
     """
     masks = jnp.expand_dims(masks, channel_axis)
     return (inputs * masks + baseline * (1 - masks)).astype(inputs.dtype)
 
 
 def spatial_shape(inputs: Any, channel_axis: int) -> tuple[int, ...]:
-    """Return the sizes of the spatial axes: all but the first and the channels'."""
+    """Return the sizes of the spatial axes: all but the first axis and the channel axis."""
     shape = list(inputs.shape)
     del shape[channel_axis]
     return tuple(shape[1:])

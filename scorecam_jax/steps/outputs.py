@@ -1,4 +1,4 @@
-"""From a model's outputs to the scores of the classes that are explained."""
+"""From a model's outputs to the scores of the classes to explain."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 def class_scores(
     score: Callable[..., Any], outputs: Any, batch: int
 ) -> Float[Array, "batch classes"]:
-    """Apply `score` to the outputs in float32 or wider.
+    """Apply `score` to the outputs, in float32 or wider.
 
     Raises:
         ValueError: the result is not (batch, classes).
@@ -21,7 +21,7 @@ def class_scores(
     if not hasattr(scores, "shape") or len(shape) != 2 or shape[0] != batch:
         raise ValueError(
             f"score(outputs) gave {shape}, wanted (N, classes) = ({batch}, ...); pass a score "
-            "function that reduces your model's outputs to one row of class scores an input"
+            "function that reduces your model's outputs to one row of class scores per input"
         )
     return scores
 

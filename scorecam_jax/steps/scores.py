@@ -1,9 +1,9 @@
-"""What to explain: functions from a model's outputs to (N, classes), for `score=`.
+"""What to explain: functions from a model's outputs to scores (N, classes), for `score=`.
 
-`score_cam(model, inputs, targets, score=...)` explains the columns named by `targets`. The
-default, `jax.nn.softmax`, suits classifiers of one class an input; these suit other outputs. A
-score sees masked inputs by the chunk, so what it compares with (a region, a box, reference
-embeddings) is the same for every input of a call.
+`score_cam(model, inputs, targets, score=...)` explains the columns that `targets` names. The
+default, `jax.nn.softmax`, suits classifiers with one class per input. The functions here suit other
+outputs. A score function is called on chunks of masked inputs, so a region, a box or reference
+embeddings given to it apply to all inputs of a call.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ def logits(outputs: Any) -> Any:
 
 
 def values(outputs: Float[Array, "n *values"]) -> Float[Array, "n values"]:
-    """The outputs as they are: a regression's values, or a classifier's logits.
+    """The outputs as they are: the values of a regression or the logits of a classifier.
 
-    A single value (N,) becomes the one column (N, 1), so its target is 0.
+    Outputs (N,), one value per input, become a single column (N, 1), whose target is 0.
 
     >>> values(jnp.array([0.5, 2.0])).tolist()
     [[0.5], [2.0]]
@@ -35,7 +35,7 @@ def values(outputs: Float[Array, "n *values"]) -> Float[Array, "n values"]:
 
 
 def sigmoid(logits: Float[Array, "n *classes"]) -> Float[Array, "n classes"]:
-    """Each class's own probability, for several labels an input or a single yes or no.
+    """Each class's own probability, for several labels per input or a single yes-or-no label.
 
     >>> sigmoid(jnp.array([[0.0, 100.0]])).tolist()
     [[0.5, 1.0]]
@@ -47,8 +47,8 @@ def select(*path: str | int, score: Callable[[Any], Any] = jax.nn.softmax) -> Pa
     """Score one of several outputs.
 
     Args:
-        *path: keys, indices or attribute names that lead to it.
-        score: what is done with it.
+        *path: the keys, indices or attribute names that lead to the output.
+        score: the score function to apply to that output.
 
     >>> score = select("heads", 1, score=values)
     >>> score({"heads": (jnp.zeros((1, 3)), jnp.array([[4.0]])), "features": None}).tolist()
@@ -84,13 +84,13 @@ def segmentation(
     """Each class's mean logit over a region, for outputs (N, *spatial, classes).
 
     Args:
-        region: (*spatial), boolean or weights; the size of the outputs, one for all inputs.
-        activation: applied to the logits first, over their last axis: `jax.nn.softmax` for the
+        region: (*spatial), boolean or weights, of the outputs' size. It applies to all inputs.
+        activation: applied to the logits first, over their last axis. `jax.nn.softmax` gives the
             mean probability.
-        channel_axis: where the outputs have their classes.
+        channel_axis: the class axis of the outputs.
 
     Raises:
-        ValueError: the region is empty, or not of the outputs' size.
+        ValueError: the region is empty, or its size differs from the outputs'.
 
     Source: Seg-Grad-CAM's target, the mean of a class's logits over pixels of interest
     (Vinogradova et al. 2020, arXiv 2002.11434).
@@ -101,7 +101,7 @@ def segmentation(
     """
     region = jnp.asarray(region, jnp.float32)
     if not is_traced(region) and not bool(region.any()):
-        raise ValueError("the region is empty, wanted at least one cell in it")
+        raise ValueError("the region is empty, wanted at least one cell")
     return Partial(_Segmentation(activation, channel_axis), region)
 
 
@@ -114,30 +114,31 @@ class _Segmentation:
         logits = jnp.moveaxis(outputs, self.channel_axis, -1)
         if region.shape != logits.shape[1:-1]:
             raise ValueError(
-                f"the region has shape {region.shape}, wanted the outputs' {logits.shape[1:-1]}: "
-                "(N, *spatial, classes), with channel_axis=1 for classes first"
+                f"the region has shape {region.shape}, wanted the outputs' {logits.shape[1:-1]}; "
+                "outputs are (N, *spatial, classes): if the classes come first, pass channel_axis=1"
             )
-        shown = logits if self.activation is None else self.activation(logits)
+        cells = logits if self.activation is None else self.activation(logits)
         axes = tuple(range(region.ndim))
-        weighted = jnp.tensordot(shown, region, (tuple(axis + 1 for axis in axes), axes))
+        weighted = jnp.tensordot(cells, region, (tuple(axis + 1 for axis in axes), axes))
         return weighted / jnp.maximum(region.sum(), jnp.finfo(jnp.float32).tiny)
 
 
 def detection(box: Any) -> Partial:
-    """Each class's score at the best matching box, for outputs (boxes, scores).
+    """Each class's score in the box that matches best, for outputs (boxes, scores).
 
     The score of class c is max over the boxes b of IoU(b, box) · score(b, c). `boxes` is
-    (N, M, 4) and `scores` (N, M, classes), in [0, 1]; use `select` if there are other outputs.
+    (N, M, 4) and `scores` is (N, M, classes), in [0, 1]. If the model has other outputs too, reach
+    these with `select`.
 
     Args:
-        box: (4,), two opposite corners (low, low, high, high) in the coordinates and order of the
-            model's own boxes: the detection to explain.
+        box: (4,), the detection to explain: two opposite corners (low, low, high, high), in the
+            coordinates and order of the model's own boxes.
 
     Raises:
         ValueError: the box is not (4,) or has no area.
 
-    Source: D-RISE's similarity of a detection (Petsiuk et al., CVPR 2021, arXiv 2006.03204),
-    with the class's score in place of the cosine of all classes' scores.
+    Source: D-RISE's similarity of detections (Petsiuk et al., CVPR 2021, arXiv 2006.03204), with
+    the class's score in place of the cosine similarity of all classes' scores.
 
     >>> boxes = jnp.array([[[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 1.0]]])
     >>> scores = jnp.array([[[0.25, 0.0], [0.75, 0.5]]])
@@ -161,15 +162,16 @@ def _detection(box: jax.Array, outputs: tuple[jax.Array, jax.Array]) -> jax.Arra
 
 
 def similarity(references: Any, *, temperature: float | None = None) -> Partial:
-    """Each reference's cosine to the outputs, for embeddings (N, D).
+    """Each reference's cosine similarity to the outputs, for embeddings (N, D).
 
     Args:
         references: (classes, D), embeddings of texts or of other inputs.
-        temperature: None gives the cosines in [-1, 1]; a number gives the probabilities
-            softmax(cosine / temperature) over the references, 0.01 for CLIP.
+        temperature: None gives the cosines, in [-1, 1]. A number gives the probabilities
+            softmax(cosine / temperature) over the references; CLIP uses 0.01.
 
     Raises:
-        ValueError: probabilities over a single reference, which are always 1.
+        ValueError: the references are not (classes, D), or a temperature is given for a single
+            reference, whose probability is always 1.
 
     Source: CLIP's zero-shot classifier (Radford et al. 2021, arXiv 2103.00020).
 
@@ -200,4 +202,4 @@ class _Similarity:
 
 def _unit(vectors: jax.Array) -> jax.Array:
     squares = (vectors**2).sum(-1, keepdims=True)
-    return vectors / jnp.sqrt(jnp.where(squares > 0, squares, 1))  # zero stays zero
+    return vectors / jnp.sqrt(jnp.where(squares > 0, squares, 1))  # a zero vector stays zero

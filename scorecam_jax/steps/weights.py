@@ -1,8 +1,8 @@
-"""From scores to weights. Pure functions `(scores, live, empty) -> weights`.
+"""From scores to weights: pure functions `(scores, live, empty) -> weights`.
 
-`scores` (B, T, K) is the target's score under each mask, `live` (B, 1, K) tells which masks show
-anything, `empty` (B, T, 1) is the score of a mask that shows nothing (the baseline's). Weights are
-(B, T, K).
+`scores` (B, T, K) holds the target's score under each mask. `live` (B, 1, K) tells which masks show
+anything. `empty` (B, T, 1) is the score under an empty mask, which shows only the baseline. Weights
+are (B, T, K).
 """
 
 import jax
@@ -13,14 +13,14 @@ from jaxtyping import Array, Bool, Float
 def score_itself(
     scores: Float[Array, "b t k"], live: Bool[Array, "b 1 k"], empty: Float[Array, "b t 1"]
 ) -> Float[Array, "b t k"]:
-    """Weight each channel by its score, an empty mask's included."""
+    """Weight each channel by its score, even if its mask is empty."""
     return scores
 
 
 def score_of_live(
     scores: Float[Array, "b t k"], live: Bool[Array, "b 1 k"], empty: Float[Array, "b t 1"]
 ) -> Float[Array, "b t k"]:
-    """Weight each channel by its score, and constant channels, whose masks are empty, by 0."""
+    """Weight each channel by its score. Constant channels, whose masks are empty, get weight 0."""
     return jnp.where(live, scores, 0)
 
 
@@ -37,7 +37,7 @@ def increase_of_confidence(
 def softmax_over_channels(
     scores: Float[Array, "b t k"], live: Bool[Array, "b 1 k"], empty: Float[Array, "b t 1"]
 ) -> Float[Array, "b t k"]:
-    """Softmax of the scores over the channels; the baseline's score cancels.
+    """Softmax of the scores over the channels. The baseline's score cancels.
 
     Source: Score-CAM, Algorithm 1: α = softmax(S), S_k = f(M_k) − f(X_b).
     """

@@ -282,7 +282,7 @@ def test_what_does_not_fit_is_refused():
     model, inputs = network(2), jnp.ones((2, 7, 9, 3))
     with pytest.raises(ValueError, match=r"heatmaps have shape \(2, 9, 7\), wanted \(2, 7, 9\)"):
         metrics.average_drop(model, inputs, jnp.ones((2, 9, 7)))
-    with pytest.raises(ValueError, match="one class an input"):
+    with pytest.raises(ValueError, match="one class per input"):
         metrics.average_drop(model, inputs, jnp.ones((2, 7, 9)), np.zeros((2, 2), int))
     with pytest.raises(ValueError, match="not all classes"):
         metrics.deletion(model, inputs, jnp.ones((2, 7, 9)), 4)
