@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.trees import is_array, join_arrays, split_arrays
 
 
@@ -219,7 +220,8 @@ def split_inputs(model: Callable[..., Any], inputs: Any) -> tuple[Callable[..., 
     feed = getattr(model, "feed", None)
     if feed is not None:
         return feed(layout, Arguments(declared, {})), image
-    return jax.tree_util.Partial(_Fed(layout), model, Arguments(declared, {})), image
+    fed = _Fed(layout, channel_axis_of(model))
+    return jax.tree_util.Partial(fed, model, Arguments(declared, {})), image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,6 +245,7 @@ class Layout:
 @dataclasses.dataclass(frozen=True)
 class _Fed:
     layout: Layout
+    channel_axis: int
 
     def __call__(self, model: Any, others: Arguments, image: Any, edit: Any = None) -> Any:
         inputs = self.layout(image, others.for_inputs(image.shape[0])[0])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scorecam_jax._internal.keys import Static
+from scorecam_jax._internal.keys import Static as Static
 
 
 def is_array(leaf: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from scorecam_jax._internal.keys import Static
-from scorecam_jax._internal.notes import noting
+from scorecam_jax._internal.notes import check_arrays, noting
 from scorecam_jax._internal.per_input import Arguments, Layout, check_rows, split_inputs
 from scorecam_jax._internal.trees import cast
 
@@ -31,11 +31,13 @@ class Network:
         """Run the network; an exception notes how the image was read."""
         check_rows(weights, image.shape[0])
         with noting(image, self.channel_axis):
-            if self.layout is None:
-                return self.run(weights, image)
-            weights, others = weights
-            inputs = self.layout(image, others.for_inputs(image.shape[0])[0])
-            return self.run(weights, inputs)
+            inputs = image
+            if self.layout is not None:
+                weights, others = weights
+                inputs = self.layout(image, others.for_inputs(image.shape[0])[0])
+            outputs = self.run(weights, inputs)
+        check_arrays(outputs)
+        return outputs
 
 
 class Adapted(jax.tree_util.Partial):

@@ -22,7 +22,7 @@ from scorecam_jax.adapters import (
     list_layers,
 )
 from scorecam_jax.engine.tuning import _bytes_per_input
-from scorecam_jax.methods import family
+from scorecam_jax import opti_cam
 
 RNG = np.random.default_rng(0)
 IMAGES = jnp.asarray(RNG.uniform(size=(3, 6, 5, 3)), jnp.float32)
@@ -333,10 +333,10 @@ def test_declared_inputs_in_a_narrow_type(linen):
 @pytest.mark.parametrize("targets", [1, np.array([[0, 1], [1, 2], [2, 0]])], ids=["one", "two"])
 def test_opti_cam_repeats_rows_with_their_images(linen, targets):
     model = linen(per_input(META))
-    explanation = family.opti_cam(model, IMAGES, targets, steps=3)
+    explanation = opti_cam(model, IMAGES, targets, steps=3)
     for i in range(len(IMAGES)):
         target = targets if np.ndim(targets) == 0 else targets[i : i + 1]
-        single = family.opti_cam(
+        single = opti_cam(
             linen(per_input(META[i : i + 1])), IMAGES[i : i + 1], target, steps=3
         )
         np.testing.assert_allclose(explanation.weights[i], single.weights[0], rtol=1e-3)
