@@ -10,14 +10,14 @@ import jax
 
 
 @contextlib.contextmanager
-def noting(inputs: Any, channel_axis: int = -1) -> Iterator[None]:
+def noting(inputs: Any, channel_axis: int = -1, given: str = "") -> Iterator[None]:
     """Add to an exception of the network's how its inputs were read, and what to try if wrongly."""
     try:
         yield
     except Exception as error:
         if _is_our_own(error.__traceback__):
             raise
-        note = _how_read(tuple(inputs.shape), channel_axis)
+        note = given or _how_read(tuple(inputs.shape), channel_axis)
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
         raise

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from scorecam_jax._internal.axes import channel_axis_of
+from scorecam_jax._internal.notes import noting
 from scorecam_jax._internal.trees import is_array, join_arrays, split_arrays
 
 
@@ -249,7 +250,13 @@ class _Fed:
 
     def __call__(self, model: Any, others: Arguments, image: Any, edit: Any = None) -> Any:
         inputs = self.layout(image, others.for_inputs(image.shape[0])[0])
-        return model(inputs) if edit is None else model(inputs, edit=edit)
+        given = (
+            f"The model was called with a {type(inputs).__name__} of {len(inputs)} inputs, the "
+            "first of which is the image. If all are images, pass one array: "
+            "jnp.concatenate(inputs)."
+        )
+        with noting(image, self.channel_axis, given):
+            return model(inputs) if edit is None else model(inputs, edit=edit)
 
 
 def _first_is_no_image(inputs: Any, first: Any) -> str:

@@ -100,6 +100,22 @@ class _Equinox:
 
         return jax.vmap(single)(inputs, arguments.rows(count_images(inputs)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Equinox's modules pickle, but what JAX keeps of their structure does not.
+        treedef, settings = self.static.value
+        holes = [_Hole if setting is None else setting for setting in settings]
+        return _rebuild, (jax.tree.unflatten(treedef, holes), self.stateful, self.method)
+
+
+class _Hole:
+    """Where a pickled model has an array."""
+
+
+def _rebuild(tree: Any, stateful: bool, method: Any) -> _Equinox:
+    leaves, treedef = jax.tree.flatten(tree)
+    settings = tuple(None if leaf is _Hole else leaf for leaf in leaves)
+    return _Equinox(Static((treedef, settings)), stateful, method)
+
 
 def _children(node: Any, eqx: Any) -> dict[str, Any]:
     if isinstance(node, eqx.Module):

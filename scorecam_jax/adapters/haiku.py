@@ -48,7 +48,8 @@ def from_haiku(
         **kwargs: passed to `apply`, for example `is_training=False`.
 
     Returns:
-        A `Model` whose weights are arguments: it can be passed through `jax.jit`.
+        A `Model` whose weights are arguments: it can be passed through `jax.jit`. Unlike those of
+        other frameworks it does not pickle, as the functions that `hk.transform` makes do not.
 
     Raises:
         ImportError: Haiku is not installed.

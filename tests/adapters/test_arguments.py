@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scorecam_jax import per_input, score_cam
+from scorecam_jax import opti_cam, per_input, score_cam
 from scorecam_jax.adapters import (
     from_equinox,
     from_haiku,
@@ -22,7 +22,6 @@ from scorecam_jax.adapters import (
     list_layers,
 )
 from scorecam_jax.engine.tuning import _bytes_per_input
-from scorecam_jax import opti_cam
 
 RNG = np.random.default_rng(0)
 IMAGES = jnp.asarray(RNG.uniform(size=(3, 6, 5, 3)), jnp.float32)
@@ -336,9 +335,7 @@ def test_opti_cam_repeats_rows_with_their_images(linen, targets):
     explanation = opti_cam(model, IMAGES, targets, steps=3)
     for i in range(len(IMAGES)):
         target = targets if np.ndim(targets) == 0 else targets[i : i + 1]
-        single = opti_cam(
-            linen(per_input(META[i : i + 1])), IMAGES[i : i + 1], target, steps=3
-        )
+        single = opti_cam(linen(per_input(META[i : i + 1])), IMAGES[i : i + 1], target, steps=3)
         np.testing.assert_allclose(explanation.weights[i], single.weights[0], rtol=1e-3)
 
 
