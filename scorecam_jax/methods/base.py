@@ -35,7 +35,7 @@ class Explanation(NamedTuple):
 
     Attributes:
         heatmap: (B, [T,] *spatial), in [0, 1], at the input's size. All zero where the weighted
-            sum is nowhere positive.
+            sum is nowhere positive, or where the network's values are not finite.
         weights: (B, [T,] K), what each activation map was multiplied by; None for a method that
             weights no whole maps.
         scores: (B, [T,] K), the target's score under each mask, 0 for channels not chosen; None
@@ -263,8 +263,11 @@ def _compiled(  # type: ignore[no-untyped-def]
         None if values is None else put(values, chosen, activations.shape[-1])
         for values in (found.weights, found.scores)
     )
+    # What is not finite shows nothing: an empty map deceives nobody.
+    space = tuple(range(2, found.heatmap.ndim))
+    finite = jnp.isfinite(found.heatmap).all(space, keepdims=True)
     heatmap, weights, scores, peak = jax.tree.map(
         lambda values: jnp.broadcast_to(values, (*targets.shape, *values.shape[2:])),
-        (found.heatmap, weights, scores, peak),
+        (jnp.where(finite, found.heatmap, 0), weights, scores, peak),
     )
     return Explanation(heatmap, weights, scores, layer, outputs, targets, peak), confidence

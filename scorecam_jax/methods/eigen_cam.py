@@ -5,10 +5,12 @@ from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
-from scorecam_jax.steps.combine import sum_weighted
+from scorecam_jax.steps.combine import into_range, sum_weighted
+from scorecam_jax.steps.masks import divide
 from scorecam_jax.steps.scores import logits
 
 
@@ -37,7 +39,29 @@ def eigen_cam(
 
 def _eigen_cam(context: Context) -> Found:
     matrices = jax.lax.collapse(context.activations, 1, -1)
-    direction = jnp.linalg.svd(matrices, full_matrices=False)[2][:, :1]
+    matrices, _ = into_range(matrices, axes=[1, 2])
+    direction = jax.vmap(_leading_direction)(matrices)[:, None]
     total = jnp.einsum("bpk,bok->bo", matrices, direction)
     weights = jnp.where(total < 0, -1, 1)[..., None] * direction
     return context.finish(sum_weighted(context.activations, weights), weights)
+
+
+@jax.custom_jvp
+def _leading_direction(matrix: Float[Array, "places channels"]) -> Float[Array, " channels"]:
+    return jnp.linalg.svd(matrix, full_matrices=False)[2][0]
+
+
+@_leading_direction.defjvp
+def _leading_direction_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    # The derivative of a whole decomposition is undefined where singular values coincide, as those
+    # of dead channels do. That of the first direction v needs only its own gaps: with M = A'A,
+    # dv = (λ I − M)⁺ dM v, where λ is the largest eigenvalue of M.
+    ((matrix,), (change,)) = primals, tangents
+    _, values, directions = jnp.linalg.svd(matrix, full_matrices=False)
+    first = directions[0]
+    moved = change.T @ (matrix @ first) + matrix.T @ (change @ first)
+    shares = directions @ moved
+    gaps = values[0] ** 2 - values**2
+    outside = moved - directions.T @ shares  # what no direction of the matrix explains
+    slope = directions.T @ divide(shares, gaps) + divide(outside, values[0] ** 2)
+    return first, slope

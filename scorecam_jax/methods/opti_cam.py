@@ -61,7 +61,8 @@ def _opti_cam(context: Context, *, steps: int, learning_rate: Any) -> Found:
     baseline = checks.check_baseline(context.baseline, context.inputs)
     baseline = jnp.repeat(jnp.broadcast_to(baseline, context.inputs.shape), wanted, 0)
     model = take_rows(context.model, jnp.repeat(jnp.arange(batch), wanted))
-    optimizer = optax.adam(learning_rate)
+    # Without eps_root, the derivative of the root is infinite where nothing changes the score.
+    optimizer = optax.adam(learning_rate, eps_root=1e-30)
 
     def mask(mixture: Array) -> Array:
         sums = sum_activations(maps, maps, jax.nn.softmax(mixture), OFFICIAL.render, shape)

@@ -9,7 +9,7 @@ from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.variants import OFFICIAL, Variant
 from scorecam_jax.steps.channels import Channels
-from scorecam_jax.steps.combine import peak_of
+from scorecam_jax.steps.combine import into_range, peak_of
 from scorecam_jax.steps.masks import is_live, with_empty_mask
 
 
@@ -92,7 +92,10 @@ def sum_maps(
         scores: the targets' scores under each mask.
         empty: the targets' scores under an empty mask.
     """
-    maps, shape = context.activations, context.shape
+    shape = context.shape
     weights = variant.weigh(scores, is_live(masks)[:, None], empty)
-    sums = variant.combine(maps, masks, weights, variant.render, shape)
-    return Found(variant.finish(sums, shape), weights, scores, peak_of(sums))
+    # Of an unlikely class, the products of weights and maps would underflow. A heatmap does not
+    # depend on a common factor.
+    relative, factor = into_range(weights, axes=[2])
+    sums = variant.combine(context.activations, masks, relative, variant.render, shape)
+    return Found(variant.finish(sums, shape), weights, scores, peak_of(sums) * factor[..., 0])

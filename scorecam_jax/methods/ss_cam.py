@@ -28,8 +28,8 @@ def ss_cam(
 ) -> Explanation:
     """Weight each map by its mean score under noise: w_k = mean_n f(X ∘ s(Up(A_k + ε_n)))_c.
 
-    ε is Gaussian and added to the activation maps. Constant maps stay out, as in OFFICIAL. Summed
-    and finished as OFFICIAL.
+    ε is Gaussian, added to the activation maps, and the same for all inputs. Constant maps stay
+    out. The maps are summed and the sum is finished as by OFFICIAL.
 
     Args:
         model: as in `score_cam`.
@@ -54,7 +54,8 @@ def _ss_cam(context: Context, *, key: Array, samples: int, deviation: Any) -> Fo
     live = jnp.expand_dims(is_live(masks), range(1, masks.ndim - 1))
 
     def score(key: Array) -> Array:
-        noise = deviation * jax.random.normal(key, masks.shape, masks.dtype)
+        # All inputs share the noise, so that an input's map does not depend on its place.
+        noise = deviation * jax.random.normal(key, (1, *masks.shape[1:]), masks.dtype)
         return context.score_masks(jnp.where(live, masks + noise, 0), OFFICIAL.render)
 
     scores = jax.lax.map(score, jax.random.split(key, samples)).mean(0)

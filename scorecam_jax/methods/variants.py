@@ -60,7 +60,10 @@ def _as_they_are(values: Any) -> Any:
 
 def _from_minimum(activations: Maps) -> Maps:
     # Min-max normalisation does not see the shift, and a constant map becomes exactly zero.
-    return activations - activations.min(tuple(range(1, activations.ndim - 1)), keepdims=True)
+    maps = jnp.moveaxis(activations, -1, 1)
+    rank = maps.ndim - 2
+    low, _ = masks.value_range(maps, rank)
+    return jnp.moveaxis(jnp.where(masks.is_constant(maps, rank), 0, maps - low), 1, -1)
 
 
 def _normalized(activations: Maps) -> Maps:
@@ -82,7 +85,7 @@ def _aligned_as_by_pytorch_then_normalize(maps: Masks, shape: Sequence[int]) -> 
     if len(shape) == 2:
         constant = _resize_constant_as_by_pytorch(low, maps.shape[-2:], shape)
         resized = jnp.where(low == high, constant, resized)
-    return masks.normalize(resized, len(shape), eps=1e-8)
+    return masks.normalize(resized, len(shape), eps=1e-8, exactly=True)
 
 
 def _resize_constant_as_by_pytorch(
@@ -118,29 +121,30 @@ def _resize_constant_as_by_pytorch(
 
 
 def _up_then_divide_by_range(maps: Masks, shape: Sequence[int]) -> Masks:
-    # Whether a map is constant shows before resizing: afterwards rounding may hide it.
+    # Whether a map is constant shows before resizing, where rounding does not hide it. A map that
+    # varies can become constant when it is resized to fewer pixels.
     low, high = masks.value_range(maps, len(shape))
     resized = masks.resize(maps, shape)
     bottom, top = masks.value_range(resized, len(shape))
-    return resized / jnp.where(low == high, 1, top - bottom)
+    constant = (low == high) | masks.is_constant(resized, len(shape))
+    return masks.divide(resized, jnp.where(constant, 1, top - bottom))
 
 
 def _rectify_divide_by_maximum_resize(sums: Sums, shape: Sequence[int]) -> Heatmap:
     sums = jax.nn.relu(sums)
     rank = len(shape)
-    return masks.resize(masks.divide(sums, masks.value_range(sums, rank)[1]), shape)
+    scaled = masks.divide(sums, masks.value_range(sums, rank)[1])
+    return masks.resize(scaled, shape).clip(0, 1)
 
 
 def _rectify_normalize_resize(sums: Sums, shape: Sequence[int]) -> Heatmap:
-    return masks.resize(masks.normalize(jax.nn.relu(sums), len(shape), eps=1e-8), shape)
+    scaled = masks.normalize(jax.nn.relu(sums), len(shape), eps=1e-8)
+    return masks.resize(scaled, shape).clip(0, 1)
 
 
 def _rectify_scale_resize_scale(sums: Sums, shape: Sequence[int]) -> Heatmap:
-    def scale(maps: Array) -> Array:
-        low, high = masks.value_range(maps, len(shape))
-        return (maps - low) / (1e-7 + high - low)
-
-    return scale(masks.resize(scale(jax.nn.relu(sums)), shape))
+    scaled = masks.normalize(jax.nn.relu(sums), len(shape), eps=1e-7)
+    return masks.normalize(masks.resize(scaled, shape), len(shape), eps=1e-7)
 
 
 def _rectify_resize_aligned_normalize(sums: Sums, shape: Sequence[int]) -> Heatmap:

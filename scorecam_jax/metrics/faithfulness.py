@@ -14,12 +14,14 @@ Masked inputs are out of distribution, so every metric partly measures the model
 masking. Compare methods on the same model and images, and include the uniform map.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -35,6 +37,7 @@ from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.steps import masks
 from scorecam_jax.steps.masks import Render, spatial_shape
 from scorecam_jax.steps.outputs import class_scores
+from scorecam_jax.steps.scores import complement_of
 
 PerInput = Float[Array, " batch"]
 
@@ -71,7 +74,7 @@ def average_drop(
     >>> average_drop(model, signal, jnp.array([[1.0, 0.5]]), 0, score=lambda outputs: outputs)
     Array([25.], dtype=float32)
     """
-    before, after = _before_and_after(model, inputs, heatmaps, targets, mute, masking)
+    (before, after), _ = _before_and_after(model, inputs, heatmaps, targets, mute, masking)
     return 100 * masks.divide(jax.nn.relu(before - after), before)
 
 
@@ -92,8 +95,12 @@ def average_increase(
 
     Source: Grad-CAM++ (arXiv 1710.11063), section 4.1.
     """
-    before, after = _before_and_after(model, inputs, heatmaps, targets, mute, masking)
-    return 100 * (before < after).astype(before.dtype)
+    (before, after), (left, still_left) = _before_and_after(
+        model, inputs, heatmaps, targets, mute, masking
+    )
+    # Near 1 the distance to 1 is the finer scale.
+    rises = jnp.where(before < 0.5, before < after, left > still_left)
+    return 100 * rises.astype(before.dtype)
 
 
 def average_gain(
@@ -112,8 +119,8 @@ def average_gain(
 
     Source: Opti-CAM, Zhang et al. 2023 (arXiv 2301.07002), section 4.1.
     """
-    before, after = _before_and_after(model, inputs, heatmaps, targets, mute, masking)
-    return 100 * masks.divide(jax.nn.relu(after - before), 1 - before)
+    _, (left, still_left) = _before_and_after(model, inputs, heatmaps, targets, mute, masking)
+    return 100 * masks.divide(jax.nn.relu(left - still_left), left)
 
 
 def adcc(
@@ -227,7 +234,7 @@ def deletion_curve(
     Source: RISE, Petsiuk et al. 2018 (arXiv 1806.07421), section 4.2.
     """
     model, inputs, heatmaps, _ = _fitting(model, inputs, heatmaps, masking)
-    last = heatmaps[0].size - 1
+    last = math.prod(heatmaps.shape[1:]) - 1
     deleted, counts = _progress(step, last + 1)
     ranks = last - _ranks(heatmaps, key)
     return deleted, _score_revealed(model, inputs, ranks, last + 1 - counts, targets, masking)
@@ -251,7 +258,7 @@ def insertion_curve(
     model, inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
     if "baseline" not in masking:
         masking["baseline"] = blur(inputs, channel_axis=axis)
-    inserted, counts = _progress(step, heatmaps[0].size)
+    inserted, counts = _progress(step, math.prod(heatmaps.shape[1:]))
     ranks = _ranks(heatmaps, key)
     return inserted, _score_revealed(model, inputs, ranks, counts, targets, masking)
 
@@ -281,8 +288,8 @@ def road(
     model, inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
     if targets is None:
         targets = _best_class(model, inputs, masking.get("score") or jax.nn.softmax)
-    removed = np.rint(np.asarray(fractions) * heatmaps[0].size).astype(int)
-    if not (removed.size and removed.min() > 0 and removed.max() < heatmaps[0].size):
+    removed = np.rint(np.asarray(fractions) * math.prod(heatmaps.shape[1:])).astype(int)
+    if not (removed.size and removed.min() > 0 and removed.max() < math.prod(heatmaps.shape[1:])):
         raise ValueError(
             f"fractions are {tuple(fractions)}, wanted shares of the pixels between 0 and 1, such "
             "as (0.1, 0.5, 0.9), that neither keep nor remove all pixels"
@@ -290,11 +297,11 @@ def road(
     tie_key, noise_key = jax.random.split(key)
     ranks = _ranks(heatmaps, tie_key)
     difference = jnp.zeros(len(inputs))
-    for sign, ordered in ((-1, ranks), (1, heatmaps[0].size - 1 - ranks)):
+    for sign, ordered in ((-1, ranks), (1, math.prod(heatmaps.shape[1:]) - 1 - ranks)):
         for count, key in zip(removed, jax.random.split(noise_key, len(removed)), strict=True):
             filled = impute(inputs, ordered >= count, key=key, noise=noise, channel_axis=axis)
             whole = jnp.ones((len(filled), *(1,) * (heatmaps.ndim - 1), 1), filled.dtype)
-            scores = _masked_scores(model, filled, whole, _show_all, targets, masking)
+            scores, _ = _masked_scores(model, filled, whole, _show_all, targets, masking)
             difference = difference + sign * scores[:, 0]
     return difference / (2 * len(removed))
 
@@ -306,18 +313,19 @@ def _before_and_after(
     targets: Any,
     mute: float,
     masking: Masking,
-) -> tuple[PerInput, PerInput]:
+) -> tuple[tuple[PerInput, PerInput], tuple[PerInput, PerInput]]:
+    """The scores of the inputs and of the masked inputs, and one minus each of them."""
     model, inputs, heatmaps, _ = _fitting(model, inputs, heatmaps, masking)
     if mute:
         space = tuple(range(1, heatmaps.ndim))
         heatmaps = jnp.where(
             heatmaps >= jnp.quantile(heatmaps, mute, space, keepdims=True), heatmaps, 0
         )
-    # The input itself is scored in the same pass as the masked input, so that a mask of ones
+    # The input itself is scored in the same pass, as its masked forms are, so that a mask of ones
     # changes nothing, not even by rounding.
     shown = jnp.stack([jnp.ones_like(heatmaps), heatmaps], -1)
-    scores = _masked_scores(model, inputs, shown, _as_they_are, targets, masking)
-    return scores[:, 0], scores[:, 1]
+    scores, complements = _masked_scores(model, inputs, shown, _as_they_are, targets, masking)
+    return (scores[:, 0], scores[:, 1]), (complements[:, 0], complements[:, 1])
 
 
 def _score_revealed(
@@ -333,9 +341,8 @@ def _score_revealed(
     # masks exist for one chunk only. An empty mask is (0, 0), as the engine requires.
     index, count = jnp.meshgrid(1 + jnp.arange(len(inputs)), jnp.asarray(counts), indexing="ij")
     shown = jnp.stack([index * (count > 0), count], 1).astype(jnp.float32)
-    return _masked_scores(
-        model, inputs, shown, jax.tree_util.Partial(_reveal, ranks), targets, masking
-    )
+    scores, _ = _masked_scores(model, inputs, shown, Partial(_reveal, ranks), targets, masking)
+    return scores
 
 
 def _area(fractions: Float[np.ndarray, " steps"], scores: Float[Array, "batch steps"]) -> PerInput:
@@ -366,13 +373,14 @@ def _masked_scores(
     render: Render,
     targets: Any,
     masking: Masking,
-) -> Float[Array, "batch masks"]:
+) -> tuple[Float[Array, "batch masks"], Float[Array, "batch masks"]]:
+    """The targets' scores under each mask, and one minus each score."""
     axis = channel_axis_of(model, masking.get("channel_axis"))
     checks.check_batch_size(masking.get("batch_size"))
     targets, one_each = checks.check_targets(targets, len(inputs))
     if not one_each:
         raise ValueError(
-            f"targets have shape {targets.shape}, wanted one class per input; measure each of an "
+            f"targets have shape {targets.shape}, wanted one class per input: measure each of an "
             "explanation's heatmaps with its own target"
         )
     scores, classes = _compiled(
@@ -382,7 +390,7 @@ def _masked_scores(
     )  # fmt: skip
     if targets is not None:
         checks.check_classes(targets, classes.shape[1])
-    return scores
+    return scores[:, 0], scores[:, 1]
 
 
 @filter_jit
@@ -390,13 +398,18 @@ def _compiled(  # type: ignore[no-untyped-def]
     model, score, render, inputs, shown, targets, baseline, channel_axis, batch_size, mesh, remat
 ):
     confidence = class_scores(score, model(inputs)[0], len(inputs))
-    if targets is None:
-        targets = confidence.argmax(1)[:, None]
+    classes = confidence.shape[1]
+    targets = confidence.argmax(1)[:, None] if targets is None else targets.clip(0, classes - 1)
     scores = score_masks(
-        model, inputs, shown, render, score=score, targets=targets, baseline=baseline,
+        model, inputs, shown, render, score=Partial(_with_complements, score),
+        targets=jnp.concatenate([targets, classes + targets], 1), baseline=baseline,
         channel_axis=channel_axis, batch_size=batch_size, mesh=mesh, remat=remat,
     )  # fmt: skip
-    return scores[:, 0], confidence[:0]
+    return scores, confidence[:0]
+
+
+def _with_complements(score: Callable[..., Any], outputs: Any) -> Float[Array, "n twice_classes"]:
+    return jnp.concatenate([score(outputs), complement_of(score)(outputs)], 1)
 
 
 @filter_jit
@@ -448,7 +461,7 @@ def _ranks(
     heatmaps: Float[Array, "batch *spatial"], key: PRNGKeyArray | None = None
 ) -> Int[Array, "batch *spatial"]:
     """Each pixel's rank, from 0 for the most salient."""
-    flat = heatmaps.reshape(len(heatmaps), -1)
+    flat = jax.lax.collapse(heatmaps, 1)
     places = jnp.arange(flat.shape[1])
     tied = places if key is None else jax.random.permutation(key, places)
     order = jnp.lexsort((jnp.broadcast_to(tied, flat.shape), -flat), axis=1)

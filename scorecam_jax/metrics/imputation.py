@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from scorecam_jax.metrics.filters import smooth
+from scorecam_jax.steps.outputs import in_full_precision
 
 
 @functools.partial(jax.jit, static_argnames=("channel_axis",))
@@ -38,7 +39,7 @@ def impute(
     """
     rank = shown.ndim - 1
     axes = tuple(range(1, rank + 1))
-    values = jnp.moveaxis(inputs, channel_axis, -1)
+    values = in_full_precision(jnp.moveaxis(inputs, channel_axis, -1))
     known = jnp.broadcast_to(shown[..., None], values.shape)
 
     def around(values: Array) -> Array:
@@ -57,4 +58,5 @@ def impute(
     right = jnp.where(known, 0, around(jnp.where(known, values, 0)))
     solution, _ = jax.scipy.sparse.linalg.cg(system, right, tol=1e-5, maxiter=2000)
     solution = solution + noise * jax.random.normal(key, values.shape, values.dtype)
-    return jnp.moveaxis(jnp.where(known, values, solution), -1, channel_axis)
+    filled = jnp.where(known, values, solution).astype(inputs.dtype)
+    return jnp.moveaxis(filled, -1, channel_axis)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scorecam_jax.metrics.filters import gaussian_window, smooth
-from scorecam_jax.steps.masks import divide
+from scorecam_jax.steps.masks import divide, is_constant
+from scorecam_jax.steps.outputs import in_full_precision
 
 
 class Randomization(NamedTuple):
@@ -113,10 +114,18 @@ def spearman(
 
 
 def correlation(a: Float[Array, "*spatial"], b: Float[Array, "*spatial"]) -> Float[Array, ""]:
-    """Pearson's correlation of two maps; 0 if one of them is constant."""
-    a, b = a - a.mean(), b - b.mean()
+    """Pearson's correlation of two maps; 0 if one of them is constant but for rounding."""
+    a, b = _deviations(a), _deviations(b)
     norms = jnp.sqrt((a**2).sum()) * jnp.sqrt((b**2).sum())
     return jnp.clip(divide((a * b).sum(), norms), -1, 1)
+
+
+def _deviations(values: Float[Array, "*spatial"]) -> Float[Array, "*spatial"]:
+    """The deviations from the mean, scaled to at most 1, in float32 or wider."""
+    values = in_full_precision(values)
+    constant = is_constant(values, values.ndim)
+    deviations = jnp.where(constant, 0, values - values.mean())
+    return divide(deviations, jnp.abs(deviations).max())
 
 
 @jax.jit
@@ -154,7 +163,7 @@ def _mean_ranks(values: Float[Array, "*spatial"]) -> Float[Array, "*spatial"]:
     ordered = jnp.sort(flat)
     first = jnp.searchsorted(ordered, flat, side="left")
     after = jnp.searchsorted(ordered, flat, side="right")
-    return ((first + after) / 2).astype(values.dtype).reshape(values.shape)
+    return ((first + after) / 2).reshape(values.shape)
 
 
 def _names(path: tuple[Any, ...]) -> tuple[str, ...]:

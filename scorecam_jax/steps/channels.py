@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal.checks import check_edit
+from scorecam_jax.steps.masks import divide
 from scorecam_jax.steps.outputs import class_scores, select
+from scorecam_jax.steps.scores import logits
 
 
 @runtime_checkable
@@ -54,8 +56,9 @@ class Deviation:
         score: Callable[..., Any],
         channel_axis: int,
     ) -> Float[Array, "batch channels"]:
-        """Return each channel's standard deviation over space."""
-        return activations.std(tuple(range(1, activations.ndim - 1)))
+        """Return each channel's standard deviation over space, as a share of the largest value."""
+        largest = jnp.abs(activations).max(tuple(range(1, activations.ndim)), keepdims=True)
+        return divide(activations, largest).std(tuple(range(1, activations.ndim - 1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,15 +85,38 @@ class Gradient:
         check_edit(model)
         tap = jnp.zeros_like(jnp.moveaxis(activations, -1, channel_axis))
 
-        def target_scores(tap: Array) -> Array:
+        def target_scores(tap: Array) -> tuple[Array, Array]:
             outputs, _ = model(inputs, edit=lambda a: a + tap.astype(a.dtype))
-            return select(class_scores(score, outputs, len(inputs)), targets).sum(0)
+            if score is jax.nn.softmax:
+                scores, slopes = _log_odds(class_scores(logits, outputs, len(inputs)), targets)
+            else:
+                scores = select(class_scores(score, outputs, len(inputs)), targets)
+                slopes = jnp.ones_like(scores)
+            return scores.sum(0), slopes
 
-        _, pull = jax.vjp(target_scores, tap)
+        _, pull, slopes = jax.vjp(target_scores, tap, has_aux=True)
         (gradients,) = jax.vmap(pull)(jnp.eye(targets.shape[1], dtype=tap.dtype))
         gradients = jnp.moveaxis(gradients, channel_axis % tap.ndim + 1, -1)
         space = tuple(range(2, gradients.ndim - 1))
-        return (gradients * activations[None]).sum(space).max(0)
+        losses = (gradients * activations[None]).sum(space)
+        return (losses * slopes.T[..., None]).max(0)
+
+
+def _log_odds(
+    logits: Float[Array, "batch classes"], targets: Int[Array, "batch targets"]
+) -> tuple[Float[Array, "batch targets"], Float[Array, "batch targets"]]:
+    """The log-odds of the targets, and the probability's slope along them.
+
+    A sure network's probability does not move, and its log-odds do: p' = p (1 − p) (log-odds)'.
+    The slopes are relative to the largest of each input.
+    """
+    is_target = jax.nn.one_hot(targets, logits.shape[1], dtype=bool)
+    others = jnp.where(is_target, -jnp.inf, logits[:, None])
+    rest = jax.nn.logsumexp(others, axis=-1)
+    chosen = select(logits, targets)
+    logarithms = chosen + rest - 2 * jnp.logaddexp(chosen, rest)  # log p + log(1 − p)
+    slopes = jnp.exp(logarithms - logarithms.max(1, keepdims=True))
+    return chosen - rest, jax.lax.stop_gradient(slopes)
 
 
 def choice_of(channels: int | Channels | None) -> Channels | None:
@@ -104,7 +130,7 @@ def take(
     """Take each input's chosen channels, or all of them."""
     if chosen is None:
         return activations
-    index = chosen.reshape(len(chosen), *[1] * (activations.ndim - 2), -1)
+    index = jnp.expand_dims(chosen, range(1, activations.ndim - 1))
     return jnp.take_along_axis(activations, index, -1)
 
 

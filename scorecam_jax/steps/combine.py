@@ -73,3 +73,23 @@ def resize_rectify_normalize(
 def peak_of(sums: Float[Array, "batch targets *space"]) -> Float[Array, "batch targets"]:
     """The largest value of each sum, 0 if none is positive."""
     return jax.nn.relu(sums.max(tuple(range(2, sums.ndim))))
+
+
+def into_range(
+    values: Float[Array, "..."], axes: Sequence[int]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Divide values by a power of two if the largest of them is below 2^-60 or above 2^60.
+
+    Args:
+        values: any array.
+        axes: those that share a divisor.
+
+    Returns:
+        The quotients, exact, and the divisors, whose `axes` have size 1. The divisors count as
+        constants in derivatives.
+    """
+    largest = jax.lax.stop_gradient(jnp.abs(values).max(tuple(axes), keepdims=True, initial=0))
+    _, exponent = jnp.frexp(largest)
+    size = jnp.where(jnp.abs(exponent) > 60, jnp.ldexp(jnp.ones_like(largest), exponent), 1)
+    size = jnp.where((largest > 0) & jnp.isfinite(size), size, 1)
+    return values / size, size

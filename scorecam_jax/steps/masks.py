@@ -54,8 +54,31 @@ def value_range(
     return maps.min(axes, keepdims=True), maps.max(axes, keepdims=True)
 
 
-def normalize(maps: Float[Array, "..."], rank: int, eps: float = 0.0) -> Float[Array, "..."]:
+def is_constant(maps: Float[Array, "..."], rank: int) -> Bool[Array, "..."]:
+    """Tell which maps are constant but for rounding; the last `rank` axes are kept as size 1.
+
+    Sums of many terms are rounded. A map whose range is at most 32 units in the last place of its
+    largest value therefore counts as constant: stretched to [0, 1] it would show rounding errors.
+    """
+    low, high = value_range(maps, rank)
+    largest = jnp.maximum(jnp.abs(low), jnp.abs(high))
+    return high - low <= ROUNDING * jnp.finfo(maps.dtype).eps * largest
+
+
+ROUNDING = 32
+"""How many units in the last place of its largest value a constant map may vary by."""
+
+
+def normalize(
+    maps: Float[Array, "..."], rank: int, eps: float = 0.0, *, exactly: bool = False
+) -> Float[Array, "..."]:
     """Scale each map to [0, 1]: (A - min) / (max - min + eps). Constant maps become 0.
+
+    Args:
+        maps: (..., *spatial).
+        rank: how many axes are spatial.
+        eps: added to the range.
+        exactly: only maps of a single value count as constant, not those that vary by rounding.
 
     Source: Score-CAM, Eq. 8 (arXiv 1910.01279v2).
 
@@ -64,13 +87,26 @@ def normalize(maps: Float[Array, "..."], rank: int, eps: float = 0.0) -> Float[A
            [0. , 0. , 0. ]], dtype=float32)
     """
     low, high = value_range(maps, rank)
-    return divide(maps - low, high - low + eps)
+    constant = low == high if exactly else is_constant(maps, rank)
+    # With an eps, a constant map would be 0 too, but with a slope of 1 / eps.
+    return jnp.where(constant, 0, divide(maps - low, high - low + eps))
 
 
+@jax.custom_jvp
 def divide(numerator: Float[Array, "..."], denominator: Float[Array, "..."]) -> Float[Array, "..."]:
     """Divide. Where the denominator is 0, the result and its derivative are 0."""
     zero = denominator == 0
     return jnp.where(zero, 0, numerator / jnp.where(zero, 1, denominator))
+
+
+@divide.defjvp
+def _divide_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    # The usual form, with the square of the denominator, overflows and underflows too early.
+    (numerator, denominator), (change, change_below) = primals, tangents
+    quotient = divide(numerator, denominator)
+    zero = denominator == 0
+    slope = (change - quotient * change_below) / jnp.where(zero, 1, denominator)
+    return quotient, jnp.where(zero, 0, slope)
 
 
 def is_live(maps: Float[Array, "batch *grid channels"]) -> Bool[Array, "batch channels"]:

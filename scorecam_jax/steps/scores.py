@@ -7,6 +7,7 @@ embeddings given to it apply to all inputs of a call.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ def values(outputs: Float[Array, "n *values"]) -> Float[Array, "n values"]:
     >>> values(jnp.array([0.5, 2.0])).tolist()
     [[0.5], [2.0]]
     """
-    return outputs.reshape(outputs.shape[0], -1)
+    return outputs.reshape(outputs.shape[0], math.prod(outputs.shape[1:]))
 
 
 def sigmoid(logits: Float[Array, "n *classes"]) -> Float[Array, "n classes"]:
@@ -41,6 +42,36 @@ def sigmoid(logits: Float[Array, "n *classes"]) -> Float[Array, "n classes"]:
     [[0.5, 1.0]]
     """
     return jax.nn.sigmoid(values(logits))
+
+
+def complement_of(score: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function outputs -> 1 − score(outputs), accurate for sure networks where that is known.
+
+    In floating point, one minus a softmax of 0.99999999 is 0. The sum of the other classes' is not.
+
+    >>> complement_of(jax.nn.softmax)(jnp.array([[40.0, 0.0]]))
+    Array([[4.248354e-18, 1.000000e+00]], dtype=float32)
+    """
+    if score is jax.nn.softmax:
+        return _softmax_complement
+    if score is sigmoid:
+        return Partial(_negated, sigmoid)
+    return Partial(_one_minus, score)
+
+
+def _softmax_complement(logits: Float[Array, "n classes"]) -> Float[Array, "n classes"]:
+    probabilities = jax.nn.softmax(logits)
+    is_best = jax.nn.one_hot(logits.argmax(1), logits.shape[1], dtype=bool)
+    rest = jnp.where(is_best, 0, probabilities).sum(1, keepdims=True)
+    return jnp.where(is_best, rest, 1 - probabilities)
+
+
+def _negated(score: Callable[[Any], Any], logits: Array) -> Array:
+    return score(-logits)
+
+
+def _one_minus(score: Callable[[Any], Any], outputs: Any) -> Any:
+    return 1 - score(outputs)
 
 
 def select(*path: str | int, score: Callable[[Any], Any] = jax.nn.softmax) -> Partial:

@@ -92,7 +92,7 @@ def test_ss_cam_averages_over_noise():
     explanation = family.ss_cam(network(), images(), TARGETS, key=KEY, samples=3, deviation=0.5)
     weights = np.zeros((2, CHANNELS))
     for key in jax.random.split(KEY, 3):
-        noise = 0.5 * np.asarray(jax.random.normal(key, layer().shape), float)
+        noise = 0.5 * np.asarray(jax.random.normal(key, (1, *layer().shape[1:])), float)
         for row, target in enumerate(TARGETS):
             masks, _ = full_masks((layer() + noise)[row])
             masked = images()[row] * masks[..., None]
