@@ -6,6 +6,7 @@ marks are equations of its jaxpr, wherever the layer ran: under `jit`, `vmap` or
 mechanism serves every framework, and no framework's own hooks have to.
 """
 
+import copyreg
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
@@ -63,7 +64,21 @@ def marked_class(kind: Any, path: Path) -> type:
         return mark(kind.__call__(self, *args, **kwargs), path, kind.__name__)
 
     body = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}
-    return type(kind)(kind.__name__, (kind,), body)
+    body["_marked_from"] = (kind, path)
+    metaclass: Any = type(kind)
+    return _picklable(metaclass)(kind.__name__, (kind,), body)
+
+
+@functools.cache
+def _picklable(metaclass: Any) -> Any:
+    """A subclass of a metaclass whose classes pickle as calls of `marked_class`."""
+    made: Any = type(metaclass.__name__, (metaclass,), {"__module__": metaclass.__module__})
+
+    def reduce(kind: Any) -> tuple[Any, ...]:
+        return marked_class, kind._marked_from
+
+    copyreg.pickle(made, reduce)
+    return made
 
 
 def find_marks(jaxpr: Any) -> list[Mark]:

@@ -13,7 +13,10 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from scorecam_jax._internal.trees import is_array
+from scorecam_jax._internal.keys import Static
+from scorecam_jax._internal.per_input import split_inputs
+from scorecam_jax._internal.trees import cast
+from scorecam_jax.adapters.adapted import Adapted, Network
 from scorecam_jax.adapters.marks import Edit, Mark, Path, find_marks, replay
 from scorecam_jax.adapters.tokens import Grid, TokenView
 
@@ -75,7 +78,8 @@ def list_layers(model: Any, inputs: Any) -> list[LayerInfo]:
             f"cannot list the layers of a {type(model).__name__}: only models made by an adapter "
             "(from_linen, from_nnx, from_equinox, from_haiku, from_keras) know their layers"
         )
-    return model.func.layers(*model.args, inputs)
+    model, image = split_inputs(model, inputs)
+    return model.func.layers(*model.args, image)
 
 
 def show(
@@ -90,27 +94,27 @@ def show(
     """The Model of a network that marks its layers.
 
     Args:
-        run: `(weights, inputs) -> outputs`; hashable, and equal when built twice from one network.
+        run: `(weights, inputs) -> outputs`; what it holds beside functions is compared by value.
         weights: any pytree of arrays.
         layer: the path of a layer, a list of several, or None.
         dtype: what floating-point weights and inputs are cast to.
         grid: how token activations form a grid.
-        channel_axis: where that grid has its channels.
+        channel_axis: where inputs, and that grid, have their channels.
     """
     paths = layer if isinstance(layer, list) else [layer]
     call = _Shown(
-        run,
+        Network(run, channel_axis),
         tuple(None if path is None else parse_path(path) for path in paths),
         isinstance(layer, list),
         dtype,
         None if grid is None else TokenView(tuple(grid), channel_axis),
     )
-    return jax.tree_util.Partial(call, cast(weights, dtype))
+    return Adapted(call, cast(weights, dtype))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Shown:
-    run: Callable[[Any, Any], Any]
+    run: Network
     paths: tuple[Path | None, ...]
     several: bool
     dtype: Any
@@ -118,7 +122,7 @@ class _Shown:
 
     def __call__(self, weights: Any, inputs: Any, edit: Any = None) -> tuple[Any, Any]:
         if edit is None:
-            return _read(self, weights, inputs)
+            return _read(Static(self), weights, inputs)
         return self.replay(weights, inputs, edit)
 
     def replay(self, weights: Any, inputs: Any, edit: Any) -> tuple[Any, Any]:
@@ -173,7 +177,7 @@ class _Shown:
 # Compiled as a whole, so that reading a layer outside jit is not one program an operation, and
 # traced once, however often a method reads.
 _read = functools.partial(jax.jit, static_argnums=0)(
-    lambda shown, weights, inputs: shown.replay(weights, inputs, None)
+    lambda shown, weights, inputs: shown.value.replay(weights, inputs, None)
 )
 
 
@@ -241,18 +245,6 @@ def unknown_layer(name: str, layers: list[LayerInfo]) -> ValueError:
 
 def _listing(layers: list[LayerInfo]) -> str:
     return ", ".join(f"{layer.path!r} {layer.shape}" for layer in layers[-12:]) or "none"
-
-
-def cast(tree: Any, dtype: Any) -> Any:
-    """Every floating-point array of `tree` in `dtype`; unchanged if `dtype` is None."""
-    if dtype is None:
-        return tree
-
-    def convert(leaf: Any) -> Any:
-        floating = is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
-        return leaf.astype(dtype) if floating else leaf
-
-    return jax.tree.map(convert, tree)
 
 
 def require(package: str, extra: str) -> ModuleType:

@@ -1,22 +1,27 @@
 """Models written in Flax NNX."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from flax import nnx
 
+from scorecam_jax._internal.per_input import Arguments, count_images
+from scorecam_jax.adapters.adapted import call, unbound
 from scorecam_jax.adapters.marks import marked_class
 from scorecam_jax.adapters.model import Layers, show
 from scorecam_jax.adapters.tokens import Grid
 
 
 def from_nnx(
-    model: nnx.Module,
+    model: Any,
     layer: Layers = None,
-    *,
+    *args: Any,
+    method: str | Callable[..., Any] | None = None,
     dtype: Any = None,
     grid: Grid | None = None,
+    per_input: Any = (),
+    **kwargs: Any,
 ) -> jax.tree_util.Partial:
     """Show one layer of a Flax NNX model.
 
@@ -28,13 +33,20 @@ def from_nnx(
     influence a head that reads the class token.
 
     Args:
-        model: called as `model(inputs)`. It is copied as after `model.eval()` (BatchNorm uses its
-            running statistics, Dropout does nothing) and is itself left as it is.
+        model: called as `model(inputs, *args, **kwargs)`. It is copied as after `model.eval()`
+            (BatchNorm uses its running statistics, Dropout does nothing) and is itself left as it
+            is.
         layer: the path of a submodule, `"blocks/3/conv"` or `("blocks", 3, "conv")`. None picks
             the last one, in execution order, whose output still has a spatial grid (or, with
             `grid`, enough tokens). A list of paths shows several layers.
+        *args: passed to the model after the inputs.
+        method: what is called instead of the model: the name of one of its methods, or a function
+            `method(model, inputs, *args, **kwargs)`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens, the sizes of their grid.
+        per_input: a list of further positional arguments, or a dict of further keyword arguments,
+            each with one row an image; see `scorecam_jax.per_input`.
+        **kwargs: passed to the model.
 
     Returns:
         A `Model` whose weights are arguments: it can be passed through `jax.jit`.
@@ -42,6 +54,8 @@ def from_nnx(
     Raises:
         ValueError: when called, if the layer is unknown, runs more than once, or runs in a loop.
     """
+    from flax import nnx
+
     copy = nnx.merge(*nnx.split(model))
     copy.eval()
     # A subclass, unlike a wrapper, keeps a layer's attributes and its place among its siblings.
@@ -50,12 +64,19 @@ def from_nnx(
             kind = marked_class(type(module), tuple(map(str, path)))
             object.__setattr__(module, "__class__", kind)
     graphdef, state = nnx.split(copy)
-    return show(_Nnx(graphdef), state, layer, dtype=dtype, grid=grid)
+    weights = (state, Arguments(args, kwargs, per_input))
+    return show(_Nnx(graphdef, unbound(method)), weights, layer, dtype=dtype, grid=grid)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Nnx:
-    graphdef: nnx.GraphDef
+    graphdef: Any
+    method: str | Callable[..., Any] | None
 
-    def __call__(self, state: nnx.State, inputs: jax.Array) -> Any:
-        return nnx.merge(self.graphdef, state)(inputs)
+    def __call__(self, weights: Any, inputs: Any) -> Any:
+        from flax import nnx
+
+        state, arguments = weights
+        args, kwargs = arguments.for_inputs(count_images(inputs))
+        model = nnx.merge(self.graphdef, state)
+        return call(model, self.method, inputs, *args, **kwargs)

@@ -5,7 +5,6 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax.engine.options import Passes
@@ -19,7 +18,7 @@ from scorecam_jax.steps.scores import logits
 
 def ablation_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     *,
     channels: int | Channels | None = None,

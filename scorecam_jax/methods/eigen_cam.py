@@ -5,7 +5,6 @@ from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from scorecam_jax.engine.options import Question
@@ -17,7 +16,7 @@ from scorecam_jax.steps.scores import logits
 
 def eigen_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:

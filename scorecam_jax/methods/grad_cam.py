@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Unpack
 
-from jax.typing import ArrayLike
-
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.combine import sum_weighted
@@ -13,7 +11,7 @@ from scorecam_jax.steps.scores import logits
 
 def grad_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:

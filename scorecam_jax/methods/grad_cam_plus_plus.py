@@ -5,7 +5,6 @@ from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
@@ -16,7 +15,7 @@ from scorecam_jax.steps.scores import logits
 
 def grad_cam_plus_plus(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:

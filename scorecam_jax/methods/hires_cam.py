@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Unpack
 
-from jax.typing import ArrayLike
-
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.scores import logits
@@ -12,7 +10,7 @@ from scorecam_jax.steps.scores import logits
 
 def hires_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:

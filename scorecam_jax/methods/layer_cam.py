@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
-from jax.typing import ArrayLike
 
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
@@ -13,7 +12,7 @@ from scorecam_jax.steps.scores import logits
 
 def layer_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:

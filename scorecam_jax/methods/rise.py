@@ -7,7 +7,6 @@ from typing import Any, Unpack
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from scorecam_jax.engine.options import Masking
@@ -18,7 +17,7 @@ from scorecam_jax.steps.masks import normalize, resize
 
 def rise(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     *,
     key: Array,

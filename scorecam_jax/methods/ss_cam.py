@@ -5,7 +5,6 @@ from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from scorecam_jax.engine.options import Masking
@@ -18,7 +17,7 @@ from scorecam_jax.steps.masks import is_live
 
 def ss_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     *,
     key: Array,
