@@ -199,6 +199,12 @@ class Analysis:
         axes = {axis for axis, size in enumerate(shape) if axis not in (0, channels) and size > 1}
         return axes
 
+    def is_layer(self, site: Site) -> bool:
+        """Whether a function's result is at once what a layer returns."""
+        value = self.program.numbers[site.variable]
+        nodes = (node for node in self.program.nodes if value in node.operands)
+        return site.layer or next(nodes).eqn.primitive.name == "layer"
+
     def describe(self, site: Site) -> Found:
         """What is true of a value."""
         value = self.program.numbers[site.variable]

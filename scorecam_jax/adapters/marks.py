@@ -51,6 +51,11 @@ class Chosen(NamedTuple):
     path: Path
     runs: tuple[int, ...]
 
+    @property
+    def layer(self) -> Path:
+        """The path without a function that follows."""
+        return (*self.path[:-1], self.path[-1].partition(":")[0])
+
 
 class Mark(NamedTuple):
     """What an equation marks.
@@ -184,8 +189,11 @@ def _expose_scan(
     """Run a scan with the chosen runs of its body written out."""
     (body,) = bodies(eqn)
     jaxpr, constants = getattr(body, "jaxpr", body), getattr(body, "consts", ())
-    count, first = eqn.params["length"], eqn.params["num_consts"]
-    second = first + eqn.params["num_carry"]
+    count = eqn.params["length"]
+    # What the body takes or returns slices of has an axis more outside, whichever names the
+    # parameters have in a version of JAX.
+    second = sum(map(_same_rank, eqn.invars, jaxpr.invars))
+    first = second - sum(map(_same_rank, eqn.outvars, jaxpr.outvars))
     consts, carry, stacked = values[:first], values[first:second], values[second:]
     paths = [_path_of(inner) for inner, _ in equations(jaxpr)]
     names = {path for path in paths if path}
@@ -219,6 +227,10 @@ def _expose_scan(
     return [*carry, *(x[::-1] if eqn.params["reverse"] else x for x in made)]
 
 
+def _same_rank(outside: Any, inside: Any) -> bool:
+    return len(outside.aval.shape) == len(inside.aval.shape)
+
+
 def _path_of(eqn: JaxprEqn) -> Path:
     if eqn.primitive is _mark:
         return eqn.params["path"]
@@ -227,7 +239,7 @@ def _path_of(eqn: JaxprEqn) -> Path:
 
 def _runs_apart(paths: set[Path], count: int, chosen: tuple[Chosen, ...], level: int) -> list[int]:
     """The runs of a scan to write out, in order: those chosen, or the last."""
-    named = [layer.runs[level] for layer in chosen if layer.path in paths and layer.runs[level:]]
+    named = [layer.runs[level] for layer in chosen if layer.layer in paths and layer.runs[level:]]
     return sorted({run % count for run in named if -count <= run < count} or {count - 1})
 
 

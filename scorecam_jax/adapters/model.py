@@ -197,7 +197,7 @@ class _Shown:
                 each.site.name, each.site.kind, each.site.shape, each.cut, each.alive, each.grid
             )
             for each in known.found
-            if each.site.layer or each.cut
+            if each.site.layer or (each.cut and not known.is_layer(each.site))
         ]
 
     def _trace(self, weights: Any, inputs: Any) -> Any:
@@ -277,29 +277,28 @@ def parse_path(layer: Layer) -> Path:
 def _named(path: Path, known: Analysis) -> Site:
     """The site that a path names."""
     name = "/".join(path)
-    exact = [site for site in known.sites if site.path == path and not site.inside]
+    literal = [site for site in known.sites if site.path == path and "[" in name]
     wanted = parse_runs(path)
     alike = [site for site in known.sites if parse_runs(site.path).path == wanted.path]
-    runs = exact or [site for site in alike if _is_run(site, wanted)]
-    if runs:
-        (site,) = runs
-        _check_alive(site, known)
-        return site
-    outside = [site for site in alike if not site.inside]
-    inside = sorted({site.inside for site in alike} - {""})
+    runs = [site for site in literal or alike if literal or _is_run(site, wanted)]
+    if len(runs) == 1 and (wanted.runs or len(alike) == 1):
+        _check_alive(runs[0], known)
+        return runs[0]
     if not alike:
         raise _unknown(path, known)
+    inside = {site.inside for site in alike} - {""}
+    outside = [site for site in alike if not site.inside]
     if not outside:
         raise ValueError(
-            f"layer {name!r} runs inside {inside[0]}, which keeps its activations in; name a "
+            f"layer {name!r} runs inside {min(inside)}, which keeps its activations in; name a "
             "layer around it"
         )
     last = outside[-1]
-    counts = " times ".join(str(run.count) for run in last.runs)
-    where = f"runs inside {inside[0]}, {counts} times" if inside else f"is called {counts} times"
+    where = f"runs inside {min(inside)}" if inside else "is called more than once"
+    counts = ", ".join(str(run.count) for run in last.runs)
     raise ValueError(
-        f"layer {name!r} {where} in a forward pass, so which activations are meant is ambiguous: "
-        f"name one run, {last.name!r} for the last, or a layer around it"
+        f"layer {name!r} {where} in a forward pass ({counts} runs), so which activations are meant "
+        f"is ambiguous: name one run, {last.name!r} for the last, or a layer around it"
     )
 
 

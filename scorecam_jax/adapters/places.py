@@ -117,7 +117,7 @@ def _transpose(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
 
 
 def _broadcast(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
-    return [frozenset({(0, axis)}) for axis in eqn.params["broadcast_dimensions"]]
+    return [frozenset({(0, int(axis))}) for axis in eqn.params["broadcast_dimensions"]]
 
 
 def _squeeze(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
