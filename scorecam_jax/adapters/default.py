@@ -17,6 +17,7 @@ is the layer that the last mixing goes through: the norm before the last attenti
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -39,6 +40,7 @@ class Found(NamedTuple):
         order: when it is made.
         cut: whether every path from the image to the outputs passes through it.
         grid: the sizes of its grid; of tokens, of the grid that they form; or None.
+        channels: the axis of its channels.
         mixed: whether its places are mixed later on.
         alive: whether the outputs still depend on its places.
         weighted: whether a product or convolution with weights follows.
@@ -48,6 +50,7 @@ class Found(NamedTuple):
     order: int
     cut: bool
     grid: tuple[int, ...] | None
+    channels: int
     mixed: bool
     alive: bool
     weighted: bool
@@ -80,7 +83,7 @@ class Analysis:
         image = jaxpr.invars[weights]
         self.shape = image.aval.shape
         self.channel_axis = channel_axis % len(self.shape)
-        self.image = self.program.numbers[image]
+        self.image: Any = self.program.numbers[image]
         chosen = range(len(jaxpr.outvars)) if outputs is None else outputs
         self.outputs = [
             self.program.outputs[i]
@@ -161,7 +164,8 @@ class Analysis:
                 if not total or here != total:
                     continue
                 self.cuts.add(value)
-                shape = atom.aval.shape
+                aval: Any = atom.aval
+                shape = aval.shape
                 if shape[:1] == self.shape[:1]:
                     self.values.append((value, shape))
                     for axis in sorted({self.channel_axis, 1, len(shape) - 1}):
@@ -183,40 +187,52 @@ class Analysis:
         )
         return grid if alike and math.prod(grid) > 1 else None
 
-    def grid_of(self, shape: tuple[int, ...], order: int) -> tuple[int, ...] | None:
-        """The grid of activations, or the one that tokens form."""
-        if len(shape) == len(self.shape):
-            return self._spatial(shape, self.channel_axis)
+    def layout(self, shape: tuple[int, ...], cut: bool) -> tuple[tuple[int, ...] | None, int]:
+        """The grid and the channel axis of activations; of a cut, also if it is not the image's."""
+        for axis in (self.channel_axis, self.other_axis)[: 1 + cut]:
+            if grid := self._spatial(shape, axis):
+                return grid, axis
+        return None, self.channel_axis
+
+    @property
+    def other_axis(self) -> int:
+        """Where a network that transposes its image has its channels."""
+        return len(self.shape) - 1 if self.channel_axis == 1 else 1
+
+    def _tokens(self, shape: tuple[int, ...], order: int) -> tuple[int, ...] | None:
+        """The grid that tokens form."""
         if len(shape) != 3 or shape[0] != self.shape[0] or shape[1] == 1:
             return None
         before = [grid for number, grid in self.grids if number <= order]
         extra = shape[1] - math.prod(before[-1]) if before else -1
         return before[-1] if 0 <= extra <= _MOST_EXTRA_TOKENS else None
 
-    def places(self, shape: tuple[int, ...]) -> set[int]:
-        """The axes of activations along which their places lie."""
-        channels = self.channel_axis if len(shape) == len(self.shape) else len(shape) - 1
-        axes = {axis for axis, size in enumerate(shape) if axis not in (0, channels) and size > 1}
-        return axes
-
     def is_layer(self, site: Site) -> bool:
         """Whether a function's result is at once what a layer returns."""
-        value = self.program.numbers[site.variable]
+        value = self._number(site)
         nodes = (node for node in self.program.nodes if value in node.operands)
         return site.layer or next(nodes).eqn.primitive.name == "layer"
 
     def describe(self, site: Site) -> Found:
         """What is true of a value."""
-        value = self.program.numbers[site.variable]
-        return self._describe(site, value, site.shape)
+        return self._describe(site, self._number(site), site.shape)
+
+    def _number(self, site: Site) -> Any:
+        return self.program.numbers[site.variable]
 
     def _describe(self, site: Any, value: Any, shape: tuple[int, ...]) -> Found:
-        order, places = self.order.get(value, -1), self.places(shape)
+        order, cut = self.order.get(value, -1), value in self.cuts
+        if len(shape) == len(self.shape):
+            grid, channels = self.layout(shape, cut)
+        else:
+            grid, channels = self._tokens(shape, order), len(shape) - 1
+        places = _places(shape, channels)
         return Found(
             site,
             order,
-            value in self.cuts,
-            self.grid_of(shape, order),
+            cut,
+            grid,
+            channels,
             bool(places & self.later.mixed.get(value, set())),
             bool(places & self.later.alive.get(value, set())),
             value in self.later.weighted,
@@ -267,35 +283,33 @@ class Analysis:
             raise ValueError(self._complaint(tokens))
         return chosen.site
 
-    def _stream(self, tokens: TokenView | None) -> Found | None:
+    def _stream(self, tokens: TokenView | None) -> "_Stream | None":
         """The last value, named or not, that would do."""
         for value, shape in reversed(self.values):
             found = self._describe(None, value, shape)
             fits = found.grid is not None if tokens is None else tokens.accepts(shape)
             if fits and found.mixed and found.weighted:
-                return found._replace(site=_Unnamed(value, shape))
+                return _Stream(value, shape, found.order, _places(shape, found.channels))
         return None
 
-    def _before_mixing(self, stream: Found, fits: Any) -> Found | None:
+    def _before_mixing(self, stream: "_Stream", fits: Callable[[Found], bool]) -> Found | None:
         """The last layer of the stream's shape that all mixing of the stream goes through."""
-        value, shape = stream.site
         nodes = self.program.nodes[stream.order + 1 :]
         for found in reversed(self.found):
             if found.order <= stream.order:
                 return None
-            if found.site.shape != shape or not (fits(found) and found.mixed):
+            if found.site.shape != stream.shape or not (fits(found) and found.mixed):
                 continue
-            number = self.program.numbers[found.site.variable]
-            around = self._look_back(nodes, self.outputs, without=number)
-            if not self.places(shape) & around.mixed.get(value, set()):
+            around = self._look_back(nodes, self.outputs, without=self._number(found.site))
+            if not stream.places & around.mixed.get(stream.value, set()):
                 return found
         return None
 
-    def _is_mixed_before(self, found: Found, stream: Found) -> bool:
-        value = self.program.numbers[found.site.variable]
+    def _is_mixed_before(self, found: Found, stream: "_Stream") -> bool:
         nodes = self.program.nodes[found.order + 1 : stream.order + 1]
-        between = self._look_back(nodes, [stream.site.value])
-        return bool(self.places(found.site.shape) & between.mixed.get(value, set()))
+        between = self._look_back(nodes, [stream.value])
+        mixed = between.mixed.get(self._number(found.site), set())
+        return bool(_places(found.site.shape, found.channels) & mixed)
 
     def _complaint(self, tokens: TokenView | None) -> str:
         wanted = (
@@ -326,9 +340,18 @@ class Analysis:
         return ", ".join(reason for reason, holds in reasons.items() if not holds) or "it would do"
 
 
-class _Unnamed(NamedTuple):
+class _Stream(NamedTuple):
+    """A value, named or not, and when it is made."""
+
     value: int
     shape: tuple[int, ...]
+    order: int
+    places: set[int]
+
+
+def _places(shape: tuple[int, ...], channels: int) -> set[int]:
+    """The axes along which the places of activations lie."""
+    return {axis for axis, size in enumerate(shape) if axis not in (0, channels) and size > 1}
 
 
 def _is_explained(aval: Any, rows: int) -> bool:

@@ -45,7 +45,8 @@ def from_equinox(
         state: the `eqx.nn.State` of a model with BatchNorm, from `eqx.nn.make_with_state`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (tokens, K), the `(height, width)` of their grid; see `from_nnx`.
-        channel_axis: where `grid` puts the channels.
+        channel_axis: where the inputs, and the activations, have their channels; methods read it
+            from the model.
         per_input: a list of further positional arguments, or a dict of further keyword arguments,
             each with one row an image, of which the model takes its example's; see
             `scorecam_jax.per_input`.

@@ -19,6 +19,7 @@ def from_linen(
     *args: Any,
     dtype: Any = None,
     grid: Grid | None = None,
+    channel_axis: int = -1,
     per_input: Any = (),
     **kwargs: Any,
 ) -> jax.tree_util.Partial:
@@ -34,6 +35,8 @@ def from_linen(
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.
+        channel_axis: where the inputs, and the activations, have their channels; methods read it
+            from the model.
         per_input: a list of further positional arguments, or a dict of further keyword arguments,
             each with one row an image; see `scorecam_jax.per_input`.
         **kwargs: passed to `apply`, for example `train=False`, `rngs=...` or `method=...`.
@@ -53,7 +56,7 @@ def from_linen(
     if "method" in kwargs:
         kwargs["method"] = unbound(kwargs["method"])
     weights = (variables, Arguments(args, kwargs, per_input))
-    return show(_Linen(module), weights, layer, dtype=dtype, grid=grid)
+    return show(_Linen(module), weights, layer, dtype=dtype, grid=grid, channel_axis=channel_axis)
 
 
 @dataclasses.dataclass(frozen=True)

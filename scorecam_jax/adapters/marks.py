@@ -39,10 +39,10 @@ batching.primitive_batchers[_mark] = lambda args, dims, **at: (
 
 
 class Run(NamedTuple):
-    """Which run of a layer, from 0, and how many there are."""
+    """Which run of a layer, from 0, and how many runs there are."""
 
-    index: int
-    count: int
+    which: int
+    total: int
 
 
 class Chosen(NamedTuple):
@@ -161,7 +161,7 @@ def expose(
 
 def _rerun(run: Callable[..., Any], eqn: JaxprEqn, body: Any, values: list[Any]) -> Any:
     """Run a call's body; under `checkpoint`, if that is what the call is."""
-    inner = functools.partial(run, getattr(body, "jaxpr", body))
+    inner: Callable[..., Any] = functools.partial(run, getattr(body, "jaxpr", body))
     if "policy" in eqn.params:
         keep = {name: eqn.params[name] for name in ("policy", "prevent_cse")}
         inner = jax.checkpoint(inner, **keep)
@@ -176,7 +176,7 @@ def _has_marks(jaxpr: Any) -> bool:
 def _within(path: Path, loops: tuple[tuple[int, Run], ...]) -> Path:
     named = list(path)
     for depth, run in loops:
-        named[max(depth, 1) - 1] += f"[{run.index - run.count}]"
+        named[max(depth, 1) - 1] += f"[{run.which - run.total}]"
     return tuple(named)
 
 
@@ -245,7 +245,7 @@ def _runs_apart(paths: set[Path], count: int, chosen: tuple[Chosen, ...], level:
 
 def replay(
     jaxpr: Any, consts: Any, args: Any, edits: dict[Any, Edit | None]
-) -> tuple[list[Any], list[jax.Array]]:
+) -> tuple[list[Any], list[Any]]:
     """Run an exposed jaxpr with some values edited.
 
     Args:

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -216,10 +217,25 @@ class _Shown:
         """How a layer's activations become a grid."""
         if self.tokens is not None:
             return self.tokens
-        if len(site.shape) == len(known.shape):
+        found = known.describe(site)
+        if len(site.shape) != len(known.shape):
+            return None if found.grid is None else TokenView(found.grid, self.channel_axis)
+        if found.grid is None and known.layout(site.shape, cut=True)[0]:
+            raise ValueError(
+                f"the activations of layer {site.name!r} have shape {site.shape}, which is no grid "
+                f"like the image's {known.shape} with channels at axis {known.channel_axis}, but "
+                f"one with channels at axis {known.other_axis}: pass grid=(to_grid, from_grid), "
+                "two functions that move the axis there and back"
+            )
+        if found.channels == known.channel_axis:
             return None
-        grid = known.describe(site).grid
-        return None if grid is None else TokenView(grid, self.channel_axis)
+        there = functools.partial(
+            jnp.moveaxis, source=found.channels, destination=known.channel_axis
+        )
+        back = functools.partial(
+            jnp.moveaxis, source=known.channel_axis, destination=found.channels
+        )
+        return TokenView((there, back), self.channel_axis)
 
     def _edits(self, edit: Any) -> list[Edit | None]:
         edits = edit if self.several and edit is not None else [edit] * len(self.paths)
@@ -295,7 +311,7 @@ def _named(path: Path, known: Analysis) -> Site:
         )
     last = outside[-1]
     where = f"runs inside {min(inside)}" if inside else "is called more than once"
-    counts = ", ".join(str(run.count) for run in last.runs)
+    counts = ", ".join(str(run.total) for run in last.runs)
     raise ValueError(
         f"layer {name!r} {where} in a forward pass ({counts} runs), so which activations are meant "
         f"is ambiguous: name one run, {last.name!r} for the last, or a layer around it"
@@ -307,15 +323,14 @@ def _is_run(site: Site, wanted: Chosen) -> bool:
         not site.inside
         and len(site.runs) == len(wanted.runs)
         and all(
-            -run.count <= index < run.count and index % run.count == run.index
+            -run.total <= index < run.total and index % run.total == run.which
             for run, index in zip(site.runs, wanted.runs, strict=True)
         )
     )
 
 
 def _check_alive(site: Site, known: Analysis) -> None:
-    places = known.places(site.shape)
-    if not places or known.describe(site).alive:
+    if math.prod(site.shape[1:-1]) == 1 or known.describe(site).alive:
         return
     raise ValueError(
         f"the outputs do not depend on what is at the places of layer {site.name!r} {site.shape}: "

@@ -20,6 +20,7 @@ def from_nnx(
     method: str | Callable[..., Any] | None = None,
     dtype: Any = None,
     grid: Grid | None = None,
+    channel_axis: int = -1,
     per_input: Any = (),
     **kwargs: Any,
 ) -> jax.tree_util.Partial:
@@ -44,6 +45,8 @@ def from_nnx(
             `method(model, inputs, *args, **kwargs)`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens, the sizes of their grid.
+        channel_axis: where the inputs, and the activations, have their channels; methods read it
+            from the model.
         per_input: a list of further positional arguments, or a dict of further keyword arguments,
             each with one row an image; see `scorecam_jax.per_input`.
         **kwargs: passed to the model.
@@ -65,7 +68,8 @@ def from_nnx(
             object.__setattr__(module, "__class__", kind)
     graphdef, state = nnx.split(copy)
     weights = (state, Arguments(args, kwargs, per_input))
-    return show(_Nnx(graphdef, unbound(method)), weights, layer, dtype=dtype, grid=grid)
+    run = _Nnx(graphdef, unbound(method))
+    return show(run, weights, layer, dtype=dtype, grid=grid, channel_axis=channel_axis)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,7 +68,7 @@ def find_sites(jaxpr: Any) -> list[Site]:
             run = Run(seen[site.path], counts[site.path])
             seen[site.path] += 1
             stem, colon, function = site.path[-1].partition(":")
-            last = f"{stem}[{run.index - run.count}]{colon}{function}"
+            last = f"{stem}[{run.which - run.total}]{colon}{function}"
             site = site._replace(path=(*site.path[:-1], last), runs=(*site.runs, run))
         sites.append(site)
     return sites
@@ -78,8 +78,8 @@ def _in_loops(jaxpr: Any) -> Iterator[Site]:
     for eqn, inside in equations(jaxpr):
         mark = mark_of(eqn)
         if mark and inside:
-            shape = eqn.outvars[0].aval.shape
-            yield Site(mark.path, mark.kind, shape, None, inside, mark.runs, True)
+            aval: Any = eqn.outvars[0].aval
+            yield Site(mark.path, mark.kind, aval.shape, None, inside, mark.runs, True)
 
 
 def _in_level(jaxpr: Any) -> Iterator[Site]:
