@@ -96,6 +96,8 @@ def mark_of(eqn: JaxprEqn) -> Mark | None:
     """What an equation marks, if anything."""
     if eqn.primitive is _mark:
         return Mark(eqn.params["path"], eqn.params["kind"], eqn.params["runs"])
+    if eqn.primitive.name == "name":
+        return Mark(tuple(eqn.params["name"].split("/")), "checkpoint_name", ())
     return None
 
 
@@ -139,14 +141,11 @@ def expose(
     """
 
     def rule(eqn: JaxprEqn, values: list[Any]) -> list[Any] | None:
-        if eqn.primitive is _mark:
-            path, runs = _within(eqn.params["path"], loops), tuple(run for _, run in loops)
-            return [_mark.bind(*values, path=path, kind=eqn.params["kind"], runs=runs)]
-        if eqn.primitive.name == "name":
-            path = _within(tuple(eqn.params["name"].split("/")), loops)
-            runs = tuple(run for _, run in loops)
-            (named,) = bind(eqn, values)
-            return [_mark.bind(named, path=path, kind="checkpoint_name", runs=runs)]
+        if found := mark_of(eqn):
+            path, runs = _within(found.path, loops), tuple(run for _, run in loops)
+            # Policies of `checkpoint` read the names, so those stay.
+            (value,) = values if eqn.primitive is _mark else bind(eqn, values)
+            return [_mark.bind(value, path=path, kind=found.kind, runs=runs)]
         if not any(map(_has_marks, bodies(eqn))):
             return None
         if eqn.primitive.name == "scan":
@@ -170,7 +169,7 @@ def _rerun(run: Callable[..., Any], eqn: JaxprEqn, body: Any, values: list[Any])
 
 def _has_marks(jaxpr: Any) -> bool:
     inner = equations(getattr(jaxpr, "jaxpr", jaxpr))
-    return any(eqn.primitive is _mark or eqn.primitive.name == "name" for eqn, _ in inner)
+    return any(mark_of(eqn) for eqn, _ in inner)
 
 
 def _within(path: Path, loops: tuple[tuple[int, Run], ...]) -> Path:
@@ -195,8 +194,8 @@ def _expose_scan(
     second = sum(map(_same_rank, eqn.invars, jaxpr.invars))
     first = second - sum(map(_same_rank, eqn.outvars, jaxpr.outvars))
     consts, carry, stacked = values[:first], values[first:second], values[second:]
-    paths = [_path_of(inner) for inner, _ in equations(jaxpr)]
-    names = {path for path in paths if path}
+    marks = (mark_of(inner) for inner, _ in equations(jaxpr))
+    names = {found.path for found in marks if found}
     apart = _runs_apart(names, count, chosen, len(loops))
     alike = itertools.takewhile(lambda level: len(set(level)) == 1, zip(*names, strict=False))
     depth = len(list(alike))
@@ -229,12 +228,6 @@ def _expose_scan(
 
 def _same_rank(outside: Any, inside: Any) -> bool:
     return len(outside.aval.shape) == len(inside.aval.shape)
-
-
-def _path_of(eqn: JaxprEqn) -> Path:
-    if eqn.primitive is _mark:
-        return eqn.params["path"]
-    return tuple(eqn.params["name"].split("/")) if eqn.primitive.name == "name" else ()
 
 
 def _runs_apart(paths: set[Path], count: int, chosen: tuple[Chosen, ...], level: int) -> list[int]:

@@ -99,7 +99,9 @@ def _in_level(jaxpr: Any) -> Iterator[Site]:
         if eqn.primitive.name in CHECKPOINTS:
             for body in bodies(eqn):
                 yield from _in_level(getattr(body, "jaxpr", body))
-        if mark := mark_of(eqn):
+        # An exposed name is followed by a mark.
+        mark = mark_of(eqn)
+        if mark and eqn.primitive.name != "name":
             out = eqn.outvars[0]
             site = Site(mark.path, mark.kind, out.aval.shape, out, "", mark.runs, True)
             yield site
