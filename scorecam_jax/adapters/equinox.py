@@ -37,8 +37,8 @@ def from_equinox(
             `model(x, state, *args, **kwargs)`, returning `(outputs, state)`. It is copied by
             `eqx.nn.inference_mode` and is itself left as it is.
         layer: the path of a submodule, `"layers/3/conv"` or `("layers", 3, "conv")`, or a function
-            that picks it, `lambda model: model.layers[3].conv`. None picks the last one, in
-            execution order, whose output still has a spatial grid. A list shows several layers.
+            that picks it, `lambda model: model.layers[3].conv`. None picks one, see
+            `from_nnx`. A list shows several layers.
         *args: passed to the model after the example, and after `state`.
         method: what is called instead of the model: the name of one of its methods, or a function
             `method(model, x, ...)`.

@@ -35,7 +35,7 @@ def from_function(
         params: any pytree of arrays.
         layer: the name of a layer; with the run in brackets, `"block[-1]"` for the last, if the
             name is given several times or within a `jax.lax.scan`. None picks one, see
-            `from_linen`. A list of names shows several layers.
+            `from_nnx`. A list of names shows several layers.
         *args: passed to the function after the inputs.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see

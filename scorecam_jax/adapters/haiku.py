@@ -35,8 +35,7 @@ def from_haiku(
             `hk.multi_transform_with_state` or `hk.without_apply_rng` made.
         params: its parameters.
         layer: the name of a module as it is in `params`, `"res_net/~/block_group_3"`. None picks
-            the last one, in execution order, whose output still has a spatial grid. A list of
-            names shows several layers.
+            one, see `from_nnx`. A list of names shows several layers.
         *args: passed to `apply` after the inputs.
         method: the name, or index, of the function that is called, for `hk.multi_transform`.
         state: its state, for `hk.transform_with_state`.

@@ -38,8 +38,7 @@ def from_keras(
             ones.
         layer: the name of a layer, or of an operation of a functional model, `"add_17"`; or for one
             inside a nested model or layer the path of names, `"backbone/conv5_block3_out"`. None
-            picks the last one, in execution order, whose output still has a spatial grid. A list of
-            paths shows several layers.
+            picks one, see `from_nnx`. A list of paths shows several layers.
         *args: passed to the model after the inputs.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see

@@ -29,8 +29,7 @@ def from_linen(
         module: called as `module.apply(variables, inputs, *args, **kwargs)`.
         variables: its variables, `{"params": ..., "batch_stats": ...}`.
         layer: the path of a submodule, `"layer4/block_1"` or `("layer4", "block_1")`. None picks
-            the last one, in execution order, whose output still has a spatial grid. A list of
-            paths shows several layers.
+            one, see `from_nnx`. A list of paths shows several layers.
         *args: passed to `apply` after the inputs.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
