@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scorecam_jax.adapters import LayerInfo as LayerInfo
     from scorecam_jax.adapters import Model as Model
     from scorecam_jax.adapters import from_equinox as from_equinox
+    from scorecam_jax.adapters import from_function as from_function
     from scorecam_jax.adapters import from_haiku as from_haiku
     from scorecam_jax.adapters import from_keras as from_keras
     from scorecam_jax.adapters import from_linen as from_linen
@@ -67,7 +68,8 @@ _MODULES = {
 _MEMBERS = {
     "_internal.per_input": ("per_input",),
     "adapters": (
-        "LayerInfo", "Model", "from_equinox", "from_haiku", "from_keras", "from_linen", "from_nnx",
+        "LayerInfo", "Model", "from_equinox", "from_function", "from_haiku", "from_keras",
+        "from_linen", "from_nnx",
         "list_layers",
     ),
     "engine.score_masks": ("score_masks",),

@@ -37,15 +37,16 @@ def from_equinox(
             `model(x, state, *args, **kwargs)`, returning `(outputs, state)`. It is copied by
             `eqx.nn.inference_mode` and is itself left as it is.
         layer: the path of a submodule, `"layers/3/conv"` or `("layers", 3, "conv")`, or a function
-            that picks it, `lambda model: model.layers[3].conv`. None picks the last one, in
-            execution order, whose output still has a spatial grid. A list shows several layers.
+            that picks it, `lambda model: model.layers[3].conv`. None picks one, see
+            `from_nnx`. A list shows several layers.
         *args: passed to the model after the example, and after `state`.
         method: what is called instead of the model: the name of one of its methods, or a function
             `method(model, x, ...)`.
         state: the `eqx.nn.State` of a model with BatchNorm, from `eqx.nn.make_with_state`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (tokens, K), the `(height, width)` of their grid; see `from_nnx`.
-        channel_axis: where `grid` puts the channels.
+        channel_axis: where the inputs, and the activations, have their channels; methods read it
+            from the model.
         per_input: a list of further positional arguments, or a dict of further keyword arguments,
             each with one row an image, of which the model takes its example's; see
             `scorecam_jax.per_input`.

@@ -24,6 +24,7 @@ def from_haiku(
     rng: jax.Array | None = None,
     dtype: Any = None,
     grid: Grid | None = None,
+    channel_axis: int = -1,
     per_input: Any = (),
     **kwargs: Any,
 ) -> jax.tree_util.Partial:
@@ -34,8 +35,7 @@ def from_haiku(
             `hk.multi_transform_with_state` or `hk.without_apply_rng` made.
         params: its parameters.
         layer: the name of a module as it is in `params`, `"res_net/~/block_group_3"`. None picks
-            the last one, in execution order, whose output still has a spatial grid. A list of
-            names shows several layers.
+            one, see `from_nnx`. A list of names shows several layers.
         *args: passed to `apply` after the inputs.
         method: the name, or index, of the function that is called, for `hk.multi_transform`.
         state: its state, for `hk.transform_with_state`.
@@ -43,6 +43,8 @@ def from_haiku(
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.
+        channel_axis: where the inputs, and the activations, have their channels; methods read it
+            from the model.
         per_input: a list of further positional arguments, or a dict of further keyword arguments,
             each with one row an image; see `scorecam_jax.per_input`.
         **kwargs: passed to `apply`, for example `is_training=False`.
@@ -75,7 +77,14 @@ def from_haiku(
     wants_rng = "rng" in inspect.signature(apply).parameters
     first = [params, *[state] * stateful, *[rng] * wants_rng]
     weights = (first, Arguments(args, kwargs, per_input))
-    return show(_Haiku(Closure(apply), stateful), weights, layer, dtype=dtype, grid=grid)
+    return show(
+        _Haiku(Closure(apply), stateful),
+        weights,
+        layer,
+        dtype=dtype,
+        grid=grid,
+        channel_axis=channel_axis,
+    )
 
 
 def _function(functions: Any, method: str | int | None) -> Any:

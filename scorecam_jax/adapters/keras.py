@@ -26,6 +26,7 @@ def from_keras(
     *args: Any,
     dtype: Any = None,
     grid: Grid | None = None,
+    channel_axis: int = -1,
     per_input: Any = (),
     **kwargs: Any,
 ) -> jax.tree_util.Partial:
@@ -37,12 +38,13 @@ def from_keras(
             ones.
         layer: the name of a layer, or of an operation of a functional model, `"add_17"`; or for one
             inside a nested model or layer the path of names, `"backbone/conv5_block3_out"`. None
-            picks the last one, in execution order, whose output still has a spatial grid. A list of
-            paths shows several layers.
+            picks one, see `from_nnx`. A list of paths shows several layers.
         *args: passed to the model after the inputs.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.
+        channel_axis: where the inputs, and the activations, have their channels; methods read it
+            from the model.
         per_input: a list of further positional arguments, or a dict of further keyword arguments,
             each with one row an image; see `scorecam_jax.per_input`.
         **kwargs: passed to the model.
@@ -68,7 +70,7 @@ def from_keras(
         _check_unambiguous(model, path, keras)
     weights = (_Variables(model), Arguments(args, kwargs, per_input))
     # The layers themselves cast to the type that they compute in.
-    return show(_Keras(model, name), weights, layer, grid=grid)
+    return show(_Keras(model, name), weights, layer, grid=grid, channel_axis=channel_axis)
 
 
 @jax.tree_util.register_pytree_node_class

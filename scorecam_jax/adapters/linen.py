@@ -19,6 +19,7 @@ def from_linen(
     *args: Any,
     dtype: Any = None,
     grid: Grid | None = None,
+    channel_axis: int = -1,
     per_input: Any = (),
     **kwargs: Any,
 ) -> jax.tree_util.Partial:
@@ -28,12 +29,13 @@ def from_linen(
         module: called as `module.apply(variables, inputs, *args, **kwargs)`.
         variables: its variables, `{"params": ..., "batch_stats": ...}`.
         layer: the path of a submodule, `"layer4/block_1"` or `("layer4", "block_1")`. None picks
-            the last one, in execution order, whose output still has a spatial grid. A list of
-            paths shows several layers.
+            one, see `from_nnx`. A list of paths shows several layers.
         *args: passed to `apply` after the inputs.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.
+        channel_axis: where the inputs, and the activations, have their channels; methods read it
+            from the model.
         per_input: a list of further positional arguments, or a dict of further keyword arguments,
             each with one row an image; see `scorecam_jax.per_input`.
         **kwargs: passed to `apply`, for example `train=False`, `rngs=...` or `method=...`.
@@ -53,7 +55,7 @@ def from_linen(
     if "method" in kwargs:
         kwargs["method"] = unbound(kwargs["method"])
     weights = (variables, Arguments(args, kwargs, per_input))
-    return show(_Linen(module), weights, layer, dtype=dtype, grid=grid)
+    return show(_Linen(module), weights, layer, dtype=dtype, grid=grid, channel_axis=channel_axis)
 
 
 @dataclasses.dataclass(frozen=True)
