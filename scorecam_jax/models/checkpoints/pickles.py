@@ -94,6 +94,7 @@ class Unpickler:
         stack: list[Any] = []
         marks: list[int] = []
         memo: dict[int, Any] = {}
+        argument: Any
         for instruction, argument, _ in pickletools.genops(self.content):
             self._count(1)
             name = instruction.name

@@ -23,6 +23,7 @@ from scorecam_jax.models import load_checkpoint
 from tests.models.checkpoints.files import (
     Global,
     dumps,
+    replace,
     tensor,
     write_legacy,
     write_safetensors,
@@ -91,6 +92,7 @@ def corrupt(data, rng):
 
 
 def corrupted(format_, path, rng):
+    path.unlink(missing_ok=True)
     root, values = checkpoint()
     inside = rng.random() < 0.5
     if format_ == "safetensors":
@@ -113,7 +115,7 @@ def corrupted(format_, path, rng):
         raws = {key: (value.tobytes(), value.size) for key, value in values.items()}
         write_legacy(path, root, raws)
     if not inside:
-        path.write_bytes(corrupt(path.read_bytes(), rng))
+        replace(path, corrupt(path.read_bytes(), rng))
 
 
 def check(path):

@@ -95,3 +95,9 @@ def write_safetensors(path, entries, data, header_size=None):
     size = len(header) if header_size is None else header_size
     path.write_bytes(struct.pack("<Q", size) + header + data)
     return path
+
+
+def replace(path, content):
+    """Writes a new file: some file systems wait for the disk when an old one is emptied."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)

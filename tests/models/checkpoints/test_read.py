@@ -10,6 +10,7 @@ import pytest
 from scorecam_jax.models import load_checkpoint
 from tests.models.checkpoints.files import (
     Global,
+    replace,
     tensor,
     write,
     write_legacy,
@@ -142,7 +143,7 @@ def test_every_truncation_is_an_error(tmp_path, format_):
     whole = path.read_bytes()
     assert load_checkpoint(path)["w"].sum() == 9
     for size in range(len(whole)):
-        path.write_bytes(whole[:size])
+        replace(path, whole[:size])
         with pytest.raises(ValueError, match=r"empty|truncated|damaged"):
             load_checkpoint(path)
 
@@ -154,7 +155,7 @@ def test_damaged_bytes_never_escape_as_other_errors(tmp_path, format_):
     whole = path.read_bytes()
     for place in range(0, len(whole)):
         for value in (0x00, 0xFF):
-            path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+            replace(path, whole[:place] + bytes([value]) + whole[place + 1 :])
             try:
                 loaded = load_checkpoint(path)
             except ValueError:
@@ -232,7 +233,7 @@ def test_truncated_safetensors_are_refused(tmp_path):
     whole = path.read_bytes()
     assert load_checkpoint(path)["w"].shape == (2,)
     for size in range(len(whole)):
-        path.write_bytes(whole[:size])
+        replace(path, whole[:size])
         with pytest.raises(ValueError, match=r"empty|truncated|damaged"):
             load_checkpoint(path)
 
