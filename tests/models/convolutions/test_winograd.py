@@ -6,7 +6,7 @@ from flax import nnx
 from jax import lax
 
 from scorecam_jax.engine.jaxprs import hoist
-from scorecam_jax.models import winograd
+from scorecam_jax.models.convolutions import winograd
 from scorecam_jax.models.layers import Conv
 
 RNG = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def test_an_output_takes_four_or_two_and_a_quarter_products(tile):
 
 
 def test_a_loop_around_a_layer_transforms_its_kernel_once():
-    layer = Conv(5, 6, 3, source=("conv",), rngs=nnx.Rngs(0))
+    layer = Conv(5, 6, 3, rngs=nnx.Rngs(0))
     graph, state = nnx.split(layer)
     x = jnp.asarray(normal(2, 8, 8, 5))
     run = hoist(lambda state, x: nnx.merge(graph, state)(x), state, x)
@@ -78,7 +78,7 @@ def test_a_loop_around_a_layer_transforms_its_kernel_once():
 
 @pytest.mark.parametrize(("platform", "convolutions"), [("cpu", 0), ("cuda", 1), ("tpu", 1)])
 def test_accelerators_keep_their_own_convolutions(platform, convolutions):
-    layer = Conv(5, 6, 3, source=("conv",), rngs=nnx.Rngs(0))
+    layer = Conv(5, 6, 3, rngs=nnx.Rngs(0))
     traced = jax.jit(lambda x: layer(x)).trace(jnp.zeros((2, 8, 8, 5)))
     program = traced.lower(lowering_platforms=(platform,)).as_text()
     assert program.count("stablehlo.convolution") == convolutions
@@ -86,6 +86,6 @@ def test_accelerators_keep_their_own_convolutions(platform, convolutions):
 
 @pytest.mark.parametrize("shape", [(1, 28, 28, 5), (6, 28, 28, 1000)])
 def test_one_image_or_too_many_for_the_caches_are_summed_directly(shape):
-    layer = Conv(shape[-1], 6, 3, source=("conv",), rngs=nnx.Rngs(0))
+    layer = Conv(shape[-1], 6, 3, rngs=nnx.Rngs(0))
     program = jax.jit(lambda x: layer(x)).lower(jnp.zeros(shape)).as_text()
     assert "stablehlo.convolution" in program

@@ -8,8 +8,8 @@ from flax import nnx
 
 from scorecam_jax import models
 from scorecam_jax.adapters.nnx import from_nnx
-from scorecam_jax.models.resnet import resnet18, resnet50
-from scorecam_jax.models.vgg import VGG16, torchvision_names
+from scorecam_jax.models.networks.resnet import resnet18, resnet50
+from scorecam_jax.models.networks.vgg import VGG16, torchvision_names
 
 NETWORKS = pytest.mark.parametrize(
     ("make", "layer", "shape", "parameters"),

@@ -9,7 +9,16 @@ from jaxtyping import Array, Float
 
 from scorecam_jax.models.layers import Conv, Linear
 
-_ReluConv = partial(Conv, activation=jax.nn.relu)
+# From the paths of layers here to torchvision's names, one after the other.
+CHECKPOINT_NAMES = {
+    r"\.layers\.": ".",  # those of nnx.Sequential
+    r"conv(\d)\.norm": r"bn\1",
+    r"shortcut\.norm": "downsample.1",
+    r"shortcut": "downsample.0",
+}
+
+_Conv = partial(Conv, epsilon=1e-5)
+_ReluConv = partial(_Conv, activation=jax.nn.relu)
 
 
 class BasicBlock(nnx.Module):
@@ -17,12 +26,10 @@ class BasicBlock(nnx.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int, *, source: str, rngs: nnx.Rngs):
-        self.conv1 = _ReluConv(
-            inputs, width, 3, stride=stride, padding=1, source=_normed(source, 1), rngs=rngs
-        )
-        self.conv2 = Conv(width, width, 3, padding=1, source=_normed(source, 2), rngs=rngs)
-        self.shortcut = _shortcut(inputs, width, stride, source, rngs)
+    def __init__(self, inputs: int, width: int, stride: int, *, rngs: nnx.Rngs):
+        self.conv1 = _ReluConv(inputs, width, 3, stride=stride, padding=1, rngs=rngs)
+        self.conv2 = _Conv(width, width, 3, padding=1, rngs=rngs)
+        self.shortcut = _shortcut(inputs, width, stride, rngs)
 
     def __call__(
         self, x: Float[Array, "batch height width inputs"]
@@ -36,14 +43,12 @@ class Bottleneck(nnx.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int, *, source: str, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, width: int, stride: int, *, rngs: nnx.Rngs):
         outputs = width * self.expansion
-        self.conv1 = _ReluConv(inputs, width, 1, source=_normed(source, 1), rngs=rngs)
-        self.conv2 = _ReluConv(
-            width, width, 3, stride=stride, padding=1, source=_normed(source, 2), rngs=rngs
-        )
-        self.conv3 = Conv(width, outputs, 1, source=_normed(source, 3), rngs=rngs)
-        self.shortcut = _shortcut(inputs, outputs, stride, source, rngs)
+        self.conv1 = _ReluConv(inputs, width, 1, rngs=rngs)
+        self.conv2 = _ReluConv(width, width, 3, stride=stride, padding=1, rngs=rngs)
+        self.conv3 = _Conv(width, outputs, 1, rngs=rngs)
+        self.shortcut = _shortcut(inputs, outputs, stride, rngs)
 
     def __call__(
         self, x: Float[Array, "batch height width inputs"]
@@ -71,16 +76,14 @@ class ResNet(nnx.Module):
         *,
         rngs: nnx.Rngs,
     ):
-        self.conv1 = _ReluConv(3, 64, 7, stride=2, padding=3, source=("conv1", "bn1"), rngs=rngs)
+        self.conv1 = _ReluConv(3, 64, 7, stride=2, padding=3, rngs=rngs)
         wide = block.expansion
-        stages = [
-            _stage(block, inputs, 64 * 2**index, depth, f"layer{index + 1}", rngs)
-            for index, (depth, inputs) in enumerate(
-                zip(depths, (64, 64 * wide, 128 * wide, 256 * wide), strict=True)
-            )
-        ]
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.fc = Linear(512 * wide, 1000, source=("fc",), rngs=rngs)
+        d1, d2, d3, d4 = depths
+        self.layer1 = _stage(block, 64, 64, d1, 1, rngs)
+        self.layer2 = _stage(block, 64 * wide, 128, d2, 2, rngs)
+        self.layer3 = _stage(block, 128 * wide, 256, d3, 2, rngs)
+        self.layer4 = _stage(block, 256 * wide, 512, d4, 2, rngs)
+        self.fc = Linear(512 * wide, 1000, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
         """The logits."""
@@ -104,28 +107,21 @@ def _stage(
     inputs: int,
     width: int,
     depth: int,
-    source: str,
+    stride: int,
     rngs: nnx.Rngs,
 ) -> nnx.Sequential:
-    blocks = []
-    for index in range(depth):
-        stride = 2 if index == 0 and source != "layer1" else 1
-        blocks.append(block(inputs, width, stride, source=f"{source}.{index}", rngs=rngs))
-        inputs = width * block.expansion
+    outputs = width * block.expansion
+    blocks = [block(inputs, width, stride, rngs=rngs)]
+    blocks += [block(outputs, width, 1, rngs=rngs) for _ in range(depth - 1)]
     return nnx.Sequential(*blocks)
 
 
-def _normed(source: str, number: int) -> tuple[str, str]:
-    return f"{source}.conv{number}", f"{source}.bn{number}"
-
-
 def _shortcut(
-    inputs: int, outputs: int, stride: int, source: str, rngs: nnx.Rngs
+    inputs: int, outputs: int, stride: int, rngs: nnx.Rngs
 ) -> Callable[[jax.Array], jax.Array]:
     if stride == 1 and inputs == outputs:
         return _identity
-    names = f"{source}.downsample.0", f"{source}.downsample.1"
-    return Conv(inputs, outputs, 1, stride=stride, source=names, rngs=rngs)
+    return _Conv(inputs, outputs, 1, stride=stride, rngs=rngs)
 
 
 def _identity(x: jax.Array) -> jax.Array:

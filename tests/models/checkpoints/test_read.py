@@ -1,11 +1,6 @@
-"""Checkpoints are written here byte by byte, so that no test needs PyTorch."""
-
 import collections
-import io
-import json
 import os
 import pickle
-import struct
 import zipfile
 
 import jax.numpy as jnp
@@ -13,90 +8,15 @@ import numpy as np
 import pytest
 
 from scorecam_jax.models import load_checkpoint
-
-
-class Global:
-    """Pickles as a reference to `module.name`, called with `args` if there are any."""
-
-    def __init__(self, module, name, *args):
-        self.module, self.name, self.args = module, name, args
-
-    def __hash__(self):
-        return id(self)
-
-
-class Stored:
-    """Pickles as a persistent reference to a storage."""
-
-    def __init__(self, kind, key, size):
-        self.pid = ("storage", Global("torch", kind), key, "cpu", size)
-
-
-class Writer(pickle._Pickler):
-    """Python's own pickler can name globals that do not exist here."""
-
-    def persistent_id(self, obj):
-        return obj.pid if isinstance(obj, Stored) else None
-
-    def save_global_call(self, obj):
-        self.write(pickle.GLOBAL + f"{obj.module}\n{obj.name}\n".encode())
-        if obj.args:
-            self.save(obj.args)
-            self.write(pickle.REDUCE)
-
-    dispatch = {**pickle._Pickler.dispatch, Global: save_global_call}  # noqa: RUF012
-
-
-def dumps(obj):
-    file = io.BytesIO()
-    Writer(file, 2).dump(obj)
-    return file.getvalue()
-
-
-def tensor(kind, key, size, shape, strides, offset=0):
-    return Global(
-        "torch._utils",
-        "_rebuild_tensor_v2",
-        Stored(kind, key, size),
-        offset,
-        shape,
-        strides,
-        False,
-        collections.OrderedDict(),
-    )
-
-
-def write_zip(path, root, storages):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("name/data.pkl", dumps(root))
-        archive.writestr("name/byteorder", "little")
-        for key, raw in storages.items():
-            archive.writestr(f"name/data/{key}", raw)
-    return path
-
-
-def write_legacy(path, root, storages):
-    content = dumps(0x1950A86A20F9469CFC6C) + dumps(1001) + dumps({"little_endian": True})
-    content += dumps(root) + dumps(list(storages))
-    for raw, size in storages.values():
-        content += struct.pack("<q", size) + raw
-    path.write_bytes(content)
-    return path
-
-
-def write(format_, path, root, storages):
-    """`storages` maps keys to arrays."""
-    if format_ == "zip":
-        return write_zip(path, root, {key: a.tobytes() for key, a in storages.items()})
-    return write_legacy(path, root, {key: (a.tobytes(), a.size) for key, a in storages.items()})
-
-
-def write_safetensors(path, entries, data, header_size=None):
-    header = json.dumps(entries).encode()
-    size = len(header) if header_size is None else header_size
-    path.write_bytes(struct.pack("<Q", size) + header + data)
-    return path
-
+from tests.models.checkpoints.files import (
+    Global,
+    replace,
+    tensor,
+    write,
+    write_legacy,
+    write_safetensors,
+    write_zip,
+)
 
 FORMATS = pytest.mark.parametrize("format_", ["zip", "legacy"])
 
@@ -223,7 +143,7 @@ def test_every_truncation_is_an_error(tmp_path, format_):
     whole = path.read_bytes()
     assert load_checkpoint(path)["w"].sum() == 9
     for size in range(len(whole)):
-        path.write_bytes(whole[:size])
+        replace(path, whole[:size])
         with pytest.raises(ValueError, match=r"empty|truncated|damaged"):
             load_checkpoint(path)
 
@@ -235,7 +155,7 @@ def test_damaged_bytes_never_escape_as_other_errors(tmp_path, format_):
     whole = path.read_bytes()
     for place in range(0, len(whole)):
         for value in (0x00, 0xFF):
-            path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+            replace(path, whole[:place] + bytes([value]) + whole[place + 1 :])
             try:
                 loaded = load_checkpoint(path)
             except ValueError:
@@ -313,6 +233,144 @@ def test_truncated_safetensors_are_refused(tmp_path):
     whole = path.read_bytes()
     assert load_checkpoint(path)["w"].shape == (2,)
     for size in range(len(whole)):
-        path.write_bytes(whole[:size])
+        replace(path, whole[:size])
         with pytest.raises(ValueError, match=r"empty|truncated|damaged"):
             load_checkpoint(path)
+
+
+@pytest.mark.parametrize("kind", ["Float", "Double", "Half", "Long", "Short", "Byte", "BFloat16"])
+def test_big_endian_zip_files_are_read_right(tmp_path, kind):
+    dtype = {"BFloat16": jnp.bfloat16, "Half": "f2", "Float": "f4", "Double": "f8", "Long": "i8",
+             "Short": "i2", "Byte": "u1"}[kind]  # fmt: skip
+    values = np.array([1, 3, 200]).astype(dtype)
+    swapped = b"".join(value.tobytes()[::-1] for value in values)
+    root = {"w": tensor(f"{kind}Storage", "0", 3, (3,), (1,))}
+    path = write_zip(tmp_path / "a.pth", root, {"0": swapped}, byteorder="big")
+    np.testing.assert_array_equal(load_checkpoint(path)["w"], values)
+
+
+def test_big_endian_complex_numbers_are_read_right(tmp_path):
+    values = np.complex64([1 + 2j, 3 - 4j])
+    root = {"w": tensor("ComplexFloatStorage", "0", 2, (2,), (1,))}
+    swapped = values.astype(">c8").tobytes()
+    path = write_zip(tmp_path / "a.pth", root, {"0": swapped}, byteorder="big")
+    np.testing.assert_array_equal(load_checkpoint(path)["w"], values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"system": {"little_endian": False}}, "big-endian"),
+        ({"system": [1]}, "big-endian"),
+        ({"version": 1000}, "protocol is 1000"),
+        ({"keys": ["0", "0"]}, "'0' occurs twice"),
+        ({"keys": ["0", "1"]}, "'1' belongs to no tensor"),
+        ({"keys": [["0"]]}, "more than names"),
+        ({"keys": []}, "'0' is missing"),
+    ],
+)
+def test_legacy_files_that_contradict_themselves_are_refused(tmp_path, changes, complaint):
+    root = {"w": tensor("FloatStorage", "0", 2, (2,), (1,))}
+    path = write_legacy(tmp_path / "a.pth", root, {"0": (bytes(8), 2)}, **changes)
+    with pytest.raises(ValueError, match=complaint):
+        load_checkpoint(path)
+
+
+def test_legacy_sizes_that_disagree_are_refused(tmp_path):
+    root = {"w": tensor("FloatStorage", "0", 2, (2,), (1,))}
+    path = write_legacy(tmp_path / "a.pth", root, {"0": (bytes(8), 1)})
+    with pytest.raises(ValueError, match="1 values in one place and 2 in another"):
+        load_checkpoint(path)
+
+
+@FORMATS
+@pytest.mark.parametrize(("kind", "size"), [("IntStorage", 2), ("FloatStorage", 1)])
+def test_one_storage_of_two_types_or_sizes_is_refused(tmp_path, format_, kind, size):
+    root = {
+        "a": tensor("FloatStorage", "0", 2, (2,), (1,)),
+        "b": tensor(kind, "0", size, (1,), (1,)),
+    }
+    path = write(format_, tmp_path / "a.pth", root, {"0": np.ones(2, np.float32)})
+    with pytest.raises(ValueError, match="values of float32 and also"):
+        load_checkpoint(path)
+
+
+@FORMATS
+def test_a_name_that_occurs_twice_or_is_no_string_is_refused(tmp_path, format_):
+    one = tensor("FloatStorage", "0", 2, (2,), (1,))
+    for pairs, complaint in (
+        ([["w", one], ["w", one]], "'w' occurs twice"),
+        ([[3, one]], "name is 3; wanted a string"),
+        ([[(1, (2,)), one]], "name is a tuple; wanted a string"),
+    ):
+        root = Global("collections", "OrderedDict", pairs)
+        path = write(format_, tmp_path / "a.pth", root, {"0": np.ones(2, np.float32)})
+        with pytest.raises(ValueError, match=complaint):
+            load_checkpoint(path)
+
+
+@FORMATS
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_training_checkpoints_of_every_protocol_are_read(tmp_path, format_, protocol):
+    """With an optimizer's numbered entries, sets, bytes and attributes of the state dict."""
+    state = collections.OrderedDict(w=tensor("FloatStorage", "0", 4, (2, 2), (2, 1)))
+    state["b"] = tensor("FloatStorage", "0", 4, (2,), (1,), offset=2)
+    state._metadata = {"": {"version": 1}}
+    root = {
+        "epoch": 2**40,
+        "optimizer": {"state": {0: {"step": 1.5}, 1: {"step": None}}, "groups": [{"lr": (1, 2)}]},
+        "state_dict": state,
+    }
+    if protocol >= 4:  # older ones need functions for these
+        root |= {"seen": {1, 2, 3}, "kinds": frozenset("ab"), "raw": b"bytes"}
+    values = np.arange(4, dtype=np.float32)
+    if format_ == "zip":
+        path = write_zip(tmp_path / "a.pth", root, {"0": values.tobytes()}, protocol=protocol)
+    else:
+        path = write_legacy(
+            tmp_path / "a.pth", root, {"0": (values.tobytes(), 4)}, protocol=protocol
+        )
+    loaded = load_checkpoint(path)
+    assert list(loaded) == ["w", "b"]
+    np.testing.assert_array_equal(loaded["w"], [[0, 1], [2, 3]])
+    np.testing.assert_array_equal(loaded["b"], [2, 3])
+
+
+def test_truth_values_are_0_or_1(tmp_path):
+    root = {"w": tensor("BoolStorage", "0", 2, (2,), (1,))}
+    with pytest.raises(ValueError, match="truth values"):
+        load_checkpoint(write_zip(tmp_path / "a.pth", root, {"0": b"\1\2"}))
+
+
+@pytest.mark.parametrize(
+    ("entries", "size", "complaint"),
+    [
+        ('{"a": ONE, "a": ONE}', 4, "occurs twice"),
+        ('{"a": ONE, "b": ONE}', 4, "'b' begins at 0, where the one before ends at 4"),
+        ('{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}', 8, "begins at 4"),
+        ('{"a": ONE}', 8, "take 4 bytes, and 8 are there"),
+        ('{"a": {"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}}', 4, "shape"),
+        ('{"a": {"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]}}', 4, "shape"),
+        ('{"a": {"dtype": "BOOL", "shape": [4], "data_offsets": [0, 4]}}', 4, "truth values"),
+    ],
+)
+def test_safetensors_that_contradict_themselves_are_refused(tmp_path, entries, size, complaint):
+    one = '{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, entries.replace("ONE", one).encode(), bytes([7] * size))
+    with pytest.raises(ValueError, match=complaint):
+        load_checkpoint(path)
+
+
+def test_safetensors_may_be_stored_in_any_order(tmp_path):
+    entries = {
+        "late": {"dtype": "U8", "shape": [2], "data_offsets": [3, 5]},
+        "empty": {"dtype": "F32", "shape": [0, 3], "data_offsets": [3, 3]},
+        "early": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]},
+    }
+    path = write_safetensors(tmp_path / "a.safetensors", entries, bytes(range(5)))
+    loaded = load_checkpoint(path)
+    assert list(loaded) == ["late", "empty", "early"]
+    assert loaded["empty"].shape == (0, 3)
+    np.testing.assert_array_equal(loaded["early"], [0, 1, 2])
+    np.testing.assert_array_equal(loaded["late"], [3, 4])

@@ -11,6 +11,9 @@ from jaxtyping import Array, Float, Num
 from scorecam_jax.models.layers import Conv, Linear
 
 _WIDTHS = (64, 64, "pool", 128, 128, "pool", *(256,) * 3, "pool", *((512,) * 3 + ("pool",)) * 2)
+# From the paths of layers here to torchvision's names.
+CHECKPOINT_NAMES = {r"^(features|classifier)_": r"\1."}
+
 _TIMM = {
     "pre_logits.fc1": "classifier.0",
     "pre_logits.fc2": "classifier.3",
@@ -53,17 +56,16 @@ class VGG16(nnx.Module):
         layers: list[nnx.Module] = []
         for width in _WIDTHS:
             if isinstance(width, int):
-                source = (f"features.{len(layers)}",)
-                layers += [Conv(inputs, width, 3, source=source, rngs=rngs), ReLU()]
+                layers += [Conv(inputs, width, 3, rngs=rngs), ReLU()]
                 inputs = width
             else:
                 layers.append(MaxPool())
         for index, layer in enumerate(layers):
             setattr(self, f"features_{index}", layer)
         self.depth = len(layers)
-        self.classifier_0 = Linear(512 * 7 * 7, 4096, source=("classifier.0",), rngs=rngs)
-        self.classifier_3 = Linear(4096, 4096, source=("classifier.3",), rngs=rngs)
-        self.classifier_6 = Linear(4096, 1000, source=("classifier.6",), rngs=rngs)
+        self.classifier_0 = Linear(512 * 7 * 7, 4096, rngs=rngs)
+        self.classifier_3 = Linear(4096, 4096, rngs=rngs)
+        self.classifier_6 = Linear(4096, 1000, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
         """The logits.

@@ -18,7 +18,25 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+
+# From the paths of layers here to the published names, one after the other.
+CHECKPOINT_NAMES = {
+    r"^stem\.norm": "_bn0",
+    r"^stem": "_conv_stem",
+    r"^head\.norm": "_bn1",
+    r"^head": "_conv_head",
+    r"^classifier": "_fc",
+    r"^blocks": "_blocks",
+    r"expand\.norm": "_bn0",
+    r"filter\.norm": "_bn1",
+    r"project\.norm": "_bn2",
+    r"\.expand": "._expand_conv",
+    r"\.filter": "._depthwise_conv",
+    r"\.project": "._project_conv",
+}
+
 _Conv = partial(Conv, epsilon=1e-3)
+_Relu6Conv = partial(_Conv, activation=jax.nn.relu6)
 
 
 class Block(nnx.Module):
@@ -32,36 +50,12 @@ class Block(nnx.Module):
         stride: int,
         expansion: int,
         *,
-        source: str,
         rngs: nnx.Rngs,
     ):
-        names = iter([(f"{source}._bn{n}") for n in range(3)][expansion == 1 :])
         wide = inputs * expansion
-        self.expand = (
-            _Conv(
-                inputs,
-                wide,
-                1,
-                activation=jax.nn.relu6,
-                source=(f"{source}._expand_conv", next(names)),
-                rngs=rngs,
-            )
-            if expansion > 1
-            else None
-        )
-        self.filter = _Conv(
-            wide,
-            wide,
-            size,
-            stride=stride,
-            depthwise=True,
-            activation=jax.nn.relu6,
-            source=(f"{source}._depthwise_conv", next(names)),
-            rngs=rngs,
-        )
-        self.project = _Conv(
-            wide, outputs, 1, source=(f"{source}._project_conv", next(names)), rngs=rngs
-        )
+        self.expand = _Relu6Conv(inputs, wide, 1, rngs=rngs) if expansion > 1 else None
+        self.filter = _Relu6Conv(wide, wide, size, stride=stride, depthwise=True, rngs=rngs)
+        self.project = _Conv(wide, outputs, 1, rngs=rngs)
         self.residual = stride == 1 and inputs == outputs
 
     def __call__(
@@ -85,36 +79,17 @@ class EfficientNetLite0(nnx.Module):
     """
 
     def __init__(self, *, rngs: nnx.Rngs):
-        self.stem = _Conv(
-            3,
-            32,
-            3,
-            stride=2,
-            activation=jax.nn.relu6,
-            source=("_conv_stem", "_bn0"),
-            rngs=rngs,
-        )
+        self.stem = _Relu6Conv(3, 32, 3, stride=2, rngs=rngs)
         blocks: list[Block] = []
         inputs = 32
         for repeats, size, stride, expansion, outputs in _STAGES:
             for repeat in range(repeats):
-                blocks.append(
-                    Block(
-                        inputs,
-                        outputs,
-                        size,
-                        stride if repeat == 0 else 1,
-                        expansion,
-                        source=f"_blocks.{len(blocks)}",
-                        rngs=rngs,
-                    )
-                )
+                step = stride if repeat == 0 else 1
+                blocks.append(Block(inputs, outputs, size, step, expansion, rngs=rngs))
                 inputs = outputs
         self.blocks = nnx.List(blocks)
-        self.head = _Conv(
-            320, 1280, 1, activation=jax.nn.relu6, source=("_conv_head", "_bn1"), rngs=rngs
-        )
-        self.classifier = Linear(1280, 1000, source=("_fc",), rngs=rngs)
+        self.head = _Relu6Conv(320, 1280, 1, rngs=rngs)
+        self.classifier = Linear(1280, 1000, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
         """The logits."""
