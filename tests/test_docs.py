@@ -1,4 +1,4 @@
-"""The documentation holds: its code runs, its commands and links exist, and every public name is documented."""
+"""The documentation holds: code runs, commands and links exist, public names are documented."""
 
 import importlib
 import importlib.util
