@@ -39,7 +39,16 @@ def pages_with(language):
     return pytest.mark.parametrize("page", found, ids=relative)
 
 
+@pytest.fixture
+def quick_compilation():
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pages_with("python")
+@pytest.mark.usefixtures("quick_compilation")
 def test_every_python_block_runs(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("KERAS_BACKEND", "jax")
