@@ -41,10 +41,9 @@ def pages_with(language):
 
 @pytest.fixture
 def quick_compilation():
-    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pages_with("python")
