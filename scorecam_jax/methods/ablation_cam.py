@@ -24,7 +24,7 @@ def ablation_cam(
     channels: int | Channels | None = None,
     **passes: Unpack[Passes],
 ) -> Explanation:
-    """Weight each map by what is lost without it: w_k = (y − y_k) / y; 0 where y is 0.
+    """Weight each map by the score lost without it: w_k = (y − y_k) / y; 0 where y is 0.
 
     y_k is the score with channel k set to 0. Only the network after the layer runs again. `scores`
     are the y_k. Resized, rectified and scaled to [0, 1].

@@ -17,7 +17,7 @@ def uniform(
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:
-    """Point everywhere alike: a heatmap of ones.
+    """Point everywhere equally: a heatmap of ones.
 
     Args:
         model: as in `score_cam`.

@@ -20,11 +20,11 @@ def eigen_cam(
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:
-    """Project the maps on their first principal direction, for whatever class.
+    """Project the maps onto their first principal direction, whatever the class.
 
-    With A as a (places, K) matrix U Σ V', the map is A v_1. Its sign, which the decomposition
-    leaves open, is that of a positive sum. The maps are not centred, as in the paper. Themap is
-    resized to the input's size, rectified, and scaled to [0, 1].
+    With A as a (places, K) matrix U Σ V', the map is A v_1. The decomposition leaves its sign open;
+    it is chosen so that the map's sum is positive. The maps are not centred, as in the paper. The
+    map is resized to the input's size, rectified, and scaled to [0, 1].
 
     Args:
         model: as in `score_cam`.

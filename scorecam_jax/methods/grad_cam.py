@@ -22,8 +22,7 @@ def grad_cam(
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. T targets take T backward passes that
-            share one forward pass.
+        targets: as in `score_cam`. T targets take T backward passes after one forward pass.
         **question: see `Question`. The default score is the outputs themselves, the logits.
 
     Source: Selvaraju et al. 2017 (arXiv 1610.02391), Eqs. 1 and 2.

@@ -30,8 +30,7 @@ def grad_cam_plus_plus(
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. T targets take T backward passes that
-            share one forward pass.
+        targets: as in `score_cam`. T targets take T backward passes after one forward pass.
         **question: see `Question`. The default score is the outputs themselves, the logits.
 
     Source: Chattopadhyay et al. 2018 (arXiv 1710.11063).

@@ -32,7 +32,7 @@ def is_cam(
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        steps: N, each of which costs what Score-CAM does.
+        steps: N. Each step costs as much as Score-CAM.
         channels: as in `score_cam`.
         **masking: see `Masking`. The default score is `jax.nn.softmax`.
 

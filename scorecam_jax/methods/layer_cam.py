@@ -24,8 +24,7 @@ def layer_cam(
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. T targets take T backward passes that
-            share one forward pass.
+        targets: as in `score_cam`. T targets take T backward passes after one forward pass.
         **question: see `Question`. The default score is the outputs themselves, the logits.
 
     Source: Jiang et al. 2021 (IEEE Transactions on Image Processing 30), Eqs. 5 to 7.

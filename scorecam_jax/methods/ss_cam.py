@@ -28,15 +28,15 @@ def ss_cam(
 ) -> Explanation:
     """Weight each map by its mean score under noise: w_k = mean_n f(X ∘ s(Up(A_k + ε_n)))_c.
 
-    ε is Gaussian, added to the activation maps, and the same for all inputs. Constant maps stay
-    out. The maps are summed and the sum is finished as by OFFICIAL.
+    ε is Gaussian noise on the activation maps, the same for all inputs. Constant maps stay out, as
+    in OFFICIAL. The sum is finished as OFFICIAL finishes it.
 
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        key: what the noise is drawn from.
-        samples: how many draws of the noise, each of which costs what Score-CAM does.
+        key: the key that the noise is drawn from.
+        samples: the number of draws of the noise. Each draw costs as much as Score-CAM.
         deviation: the noise's standard deviation.
         channels: as in `score_cam`.
         **masking: see `Masking`. The default score is `jax.nn.softmax`.

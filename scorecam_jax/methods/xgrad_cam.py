@@ -24,8 +24,7 @@ def xgrad_cam(
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. T targets take T backward passes that
-            share one forward pass.
+        targets: as in `score_cam`. T targets take T backward passes after one forward pass.
         **question: see `Question`. The default score is the outputs themselves, the logits.
 
     Source: Fu et al. 2020 (arXiv 2008.02312).
