@@ -5,7 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+
+from scorecam_jax.steps.scores import is_softmax
 
 
 def class_scores(
@@ -14,7 +16,7 @@ def class_scores(
     """Apply `score` to the outputs, in float32 or wider.
 
     Raises:
-        ValueError: the result is not (batch, classes).
+        ValueError: the result is not (batch, classes), or it is a softmax over a single class.
     """
     scores = score(jax.tree.map(in_full_precision, outputs))
     shape = getattr(scores, "shape", type(scores).__name__)
@@ -23,7 +25,38 @@ def class_scores(
             f"score(outputs) gave {shape}, wanted (N, classes) = ({batch}, ...); pass a score "
             "function that reduces your model's outputs to one row of class scores per input"
         )
+    if shape[1] == 1 and is_softmax(score):
+        raise ValueError(
+            "the score is a softmax over a single class, which is 1 whatever the input: pass "
+            "score=scores.sigmoid for a yes-or-no logit (scores.binary to explain the no as well), "
+            "or score=scores.values for a regression and for outputs that are probabilities already"
+        )
     return scores
+
+
+def is_softmax_of_probabilities(
+    outputs: Any, scores: Float[Array, "n targets"], targets: Int[Array, "n targets"]
+) -> Bool[Array, " n"]:
+    """Tell for which inputs the scores are the softmax of outputs that are probabilities already.
+
+    Probabilities are rows of non-negative numbers that sum to 1. Rows of equal probabilities, which
+    a softmax leaves as they are, do not count.
+    """
+    found = jnp.zeros(len(targets), bool)
+    for leaf in jax.tree.leaves(outputs):
+        if leaf.ndim != 2 or leaf.shape[1] < 2 or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            continue
+        rows = in_full_precision(leaf)
+        sums_to_one = (rows >= 0).all(1) & (jnp.abs(rows.sum(1) - 1) < _TOLERANCE)
+        again = select(jax.nn.softmax(rows), targets)
+        same = (jnp.abs(scores - again) <= _ROUNDING * again).all(1)
+        uneven = rows.max(1) - rows.min(1) > _TOLERANCE
+        found |= sums_to_one & same & uneven
+    return found
+
+
+_TOLERANCE = 1e-2  # of a sum of probabilities in half precision
+_ROUNDING = 1e-5
 
 
 def select(
