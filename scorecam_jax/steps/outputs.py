@@ -40,7 +40,7 @@ def is_softmax_of_probabilities(
     """Tell for which inputs the scores are the softmax of outputs that are probabilities already.
 
     Probabilities are rows of non-negative numbers that sum to 1. Rows of equal probabilities, which
-    a softmax leaves as they are, do not count.
+    a softmax leaves as they are, and rows of zeros and a 1, which may well be logits, do not count.
     """
     found = jnp.zeros(len(targets), bool)
     for leaf in jax.tree.leaves(outputs):
@@ -50,7 +50,7 @@ def is_softmax_of_probabilities(
         sums_to_one = (rows >= 0).all(1) & (jnp.abs(rows.sum(1) - 1) < _TOLERANCE)
         again = select(jax.nn.softmax(rows), targets)
         same = (jnp.abs(scores - again) <= _ROUNDING * again).all(1)
-        uneven = rows.max(1) - rows.min(1) > _TOLERANCE
+        uneven = (rows.max(1) - rows.min(1) > _TOLERANCE) & (rows.max(1) < 1)
         found |= sums_to_one & same & uneven
     return found
 
