@@ -83,8 +83,12 @@ def check_classes(targets: Any, classes: int) -> None:
             f"{classes}: 0 to {classes - 1}"
         )
     # A row of class indices names no class twice.
-    if targets.ndim == 2 and targets.shape[1] == classes > 1 and is_true(
-        lambda: (targets <= 1).all() & ((classes > 2) | (targets[:, 0] == targets[:, 1]).any())
+    if (
+        targets.ndim == 2
+        and targets.shape[1] == classes > 1
+        and is_true(
+            lambda: (targets <= 1).all() & ((classes > 2) | (targets[:, 0] == targets[:, 1]).any())
+        )
     ):
         raise ValueError(
             f"targets are 0 and 1, with a column for each of the {classes} classes, wanted class "

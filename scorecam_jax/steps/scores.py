@@ -333,9 +333,7 @@ class _Segmentation:
         return weighted / jnp.maximum(region.sum(), jnp.finfo(jnp.float32).tiny)
 
 
-def detection(
-    box: Any, *, activation: Callable[[jax.Array], jax.Array] | None = None
-) -> Partial:
+def detection(box: Any, *, activation: Callable[[jax.Array], jax.Array] | None = None) -> Partial:
     """Each class's score in the box that matches best, for outputs (boxes, scores).
 
     The score of class c is max over the boxes b of IoU(b, box) · score(b, c). `boxes` is
