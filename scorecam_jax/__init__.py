@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from scorecam_jax.adapters import from_linen as from_linen
     from scorecam_jax.adapters import from_nnx as from_nnx
     from scorecam_jax.adapters import list_layers as list_layers
+    from scorecam_jax.diagnosis import Finding as Finding
+    from scorecam_jax.diagnosis import diagnose as diagnose
     from scorecam_jax.engine.score_masks import score_masks as score_masks
     from scorecam_jax.methods import variants as variants
     from scorecam_jax.methods.ablation_cam import ablation_cam as ablation_cam
@@ -72,6 +74,7 @@ _MEMBERS = {
         "from_linen", "from_nnx",
         "list_layers",
     ),
+    "diagnosis": ("Finding", "diagnose"),
     "engine.score_masks": ("score_masks",),
     "methods.base": ("Explanation",),
     "methods.fusion": ("fuse_layers",),

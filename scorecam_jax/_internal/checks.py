@@ -48,13 +48,20 @@ def check_inputs(inputs: Any, channel_axis: int) -> Array:
     return jnp.asarray(inputs)
 
 
+_MULTI_HOT = (
+    "If row i of the targets marks the classes of input i, explain these classes with "
+    "targets=numpy.flatnonzero(targets[i])[None] and inputs[i:i+1]; if it marks a single class "
+    "each, with targets=targets.argmax(1)"
+)
+
+
 def check_targets(targets: Any, batch: int) -> tuple[Array | None, bool]:
     """Return targets as (batch, T) integers or None, and whether T is not the caller's axis."""
     if targets is None:
         return None, True
     targets = as_array(targets)
     if not jnp.issubdtype(targets.dtype, jnp.integer):
-        raise TypeError(f"targets are {targets.dtype}, wanted integer class indices")
+        raise TypeError(f"targets are {targets.dtype}, wanted integer class indices. {_MULTI_HOT}")
     if targets.ndim == 0:
         return jnp.broadcast_to(jnp.asarray(targets), (batch, 1)), True
     if targets.ndim > 2 or targets.shape[0] != batch:
@@ -67,13 +74,25 @@ def check_targets(targets: Any, batch: int) -> tuple[Array | None, bool]:
 
 
 def check_classes(targets: Any, classes: int) -> None:
-    """ValueError if a known target is not a class."""
+    """ValueError if a known target is not a class, or the targets mark classes by 0 and 1."""
     if is_traced(targets) or not targets.size:
         return
     if not is_true(lambda: (targets.min() >= 0) & (targets.max() < classes)):
         raise ValueError(
             f"targets {np.unique(targets).tolist()} are not all classes of this model, which has "
             f"{classes}: 0 to {classes - 1}"
+        )
+    # A row of class indices names no class twice.
+    if (
+        targets.ndim == 2
+        and targets.shape[1] == classes > 1
+        and is_true(
+            lambda: (targets <= 1).all() & ((classes > 2) | (targets[:, 0] == targets[:, 1]).any())
+        )
+    ):
+        raise ValueError(
+            f"targets are 0 and 1, with a column for each of the {classes} classes, wanted class "
+            f"indices. {_MULTI_HOT}"
         )
 
 

@@ -6,6 +6,7 @@ the network.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,7 +26,13 @@ from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.steps.channels import Channels, choice_of, put, take
 from scorecam_jax.steps.combine import peak_of, resize_rectify_normalize
 from scorecam_jax.steps.masks import Render, spatial_shape
-from scorecam_jax.steps.outputs import class_scores, in_full_precision
+from scorecam_jax.steps.outputs import (
+    class_scores,
+    in_full_precision,
+    is_softmax_of_probabilities,
+    select,
+)
+from scorecam_jax.steps.scores import check_score
 
 
 class Explanation(NamedTuple):
@@ -35,7 +42,9 @@ class Explanation(NamedTuple):
 
     Attributes:
         heatmap: (B, [T,] *spatial), in [0, 1], at the input's size. All zero where the weighted
-            sum is nowhere positive, or where the network's values are not finite.
+            sum is nowhere positive, or where the network's values are not finite. From
+            `variants.SIGNED` in [-1, 1]: positive where the input speaks for the target, negative
+            where it speaks against it.
         weights: (B, [T,] K), what each activation map was multiplied by; None for a method that
             weights no whole maps.
         scores: (B, [T,] K), the target's score under each mask, 0 for channels not chosen; None
@@ -44,8 +53,12 @@ class Explanation(NamedTuple):
         outputs: the model's outputs on the unmasked inputs.
         targets: (B, [T]), the classes explained.
         peak: (B, [T]), the maximum of the rectified sum before it was scaled to [0, 1], so that
-            heatmaps of several targets or inputs can be put on one scale: peak · heatmap. 1 for a
-            method that scales nothing.
+            heatmaps of several targets or inputs can be put on one scale: peak · heatmap. It is
+            taken at the layer's resolution. Of a signed heatmap, the largest absolute value. Sums
+            of other methods or scores have other units. 1 for a method that scales nothing.
+        confidence: (B, [T]), the targets' scores on the unmasked inputs.
+        empty: (B, [T]), the targets' scores on the baseline alone; None for a method that does
+            not score the baseline.
     """
 
     heatmap: Float[Array, "batch *targets_and_spatial"]
@@ -55,9 +68,11 @@ class Explanation(NamedTuple):
     outputs: Any
     targets: Int[Array, "batch *targets"]
     peak: Float[Array, "batch *targets"]
+    confidence: Float[Array, "batch *targets"] | None = None
+    empty: Float[Array, "batch *targets"] | None = None
 
 
-_WITH_TARGETS = ("heatmap", "weights", "scores", "targets", "peak")
+_WITH_TARGETS = ("heatmap", "weights", "scores", "targets", "peak", "confidence", "empty")
 
 
 class Found(NamedTuple):
@@ -68,12 +83,14 @@ class Found(NamedTuple):
         weights: (B, T, K) or (B, 1, K), or None.
         scores: (B, T, masks), or None.
         peak: (B, T), or None for 1.
+        empty: (B, T), the targets' scores on the baseline alone, or None.
     """
 
     heatmap: Float[Array, "batch targets *spatial"]
     weights: Float[Array, "batch targets channels"] | None = None
     scores: Float[Array, "batch targets masks"] | None = None
     peak: Float[Array, "batch targets"] | None = None
+    empty: Float[Array, "batch targets"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,9 +223,15 @@ def run(
     with noting(inputs, axis):
         if targets is not None and not checks.is_traced(targets):
             # The trace that tells the number of classes is the one that the call below runs.
-            _, confidence = _compiled.eval_shape(*arguments, **options)
+            _, confidence, _ = _compiled.eval_shape(*arguments, **options)
             checks.check_classes(targets, confidence.shape[1])
-        explanation, _ = _compiled(*arguments, **options)
+            check_score(arguments[4], confidence.shape[1])
+        explanation, _, twice = _compiled(*arguments, **options)
+    if not checks.is_traced(twice) and twice:
+        warnings.warn(
+            "the model's outputs already are probabilities, and the score is their softmax, which "
+            "hardly varies: pass score=scores.values", stacklevel=3,
+        )  # fmt: skip
     if not squeeze:
         return explanation
     values = {name: getattr(explanation, name) for name in _WITH_TARGETS}
@@ -266,8 +289,12 @@ def _compiled(  # type: ignore[no-untyped-def]
     # What is not finite shows nothing: an empty map deceives nobody.
     space = tuple(range(2, found.heatmap.ndim))
     finite = jnp.isfinite(found.heatmap).all(space, keepdims=True)
-    heatmap, weights, scores, peak = jax.tree.map(
+    heatmap, weights, scores, peak, empty = jax.tree.map(
         lambda values: jnp.broadcast_to(values, (*targets.shape, *values.shape[2:])),
-        (jnp.where(finite, found.heatmap, 0), weights, scores, peak),
+        (jnp.where(finite, found.heatmap, 0), weights, scores, peak, found.empty),
     )
-    return Explanation(heatmap, weights, scores, layer, outputs, targets, peak), confidence
+    explanation = Explanation(
+        heatmap, weights, scores, layer, outputs, targets, peak, select(confidence, targets), empty
+    )
+    twice = is_softmax_of_probabilities(outputs, explanation.confidence, targets).any()
+    return explanation, confidence, twice

@@ -7,9 +7,9 @@ from jaxtyping import Array, Float
 
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
-from scorecam_jax.methods.variants import OFFICIAL, Variant
+from scorecam_jax.methods.variants import Variant, default_for
 from scorecam_jax.steps.channels import Channels
-from scorecam_jax.steps.combine import into_range, peak_of
+from scorecam_jax.steps.combine import into_range
 from scorecam_jax.steps.masks import is_live, with_empty_mask
 
 
@@ -18,7 +18,7 @@ def score_cam(
     inputs: Any,
     targets: Any = None,
     *,
-    variant: Variant = OFFICIAL,
+    variant: Variant | None = None,
     channels: int | Channels | None = None,
     **masking: Unpack[Masking],
 ) -> Explanation:
@@ -36,12 +36,13 @@ def score_cam(
         targets: None (each input's best class), an int, (B,), or (B, T) for T classes of each
             input, scored in the same masked passes. Under `jit` values are not checked and those
             out of range are clipped.
-        variant: which published formula; see `scorecam_jax.variants`.
+        variant: which published formula; see `scorecam_jax.variants`. None: OFFICIAL if `score`
+            gives probabilities, INCREASE if not; see `variants.default_for`.
         channels: explain by some of the channels only. None: all; n: the n channels of largest
             spatial deviation; or a choice such as `Gradient(n)`.
         **masking: `score`, `baseline`, `channels`, `batch_size`, `channel_axis`, `mesh` and
             `remat`; see `Masking`. The default score is the variant's own: `jax.nn.softmax`
-            for OFFICIAL.
+            for OFFICIAL, INCREASE and SIGNED.
 
     Returns:
         An `Explanation`.
@@ -59,6 +60,7 @@ def score_cam(
     >>> explanation.heatmap.shape, explanation.weights.shape
     ((1, 3), (1, 3))
     """
+    variant = variant or default_for(masking.get("score"))
     return run(
         score_cam, _score_cam, model, inputs, targets, masking,
         score=variant.score, channels=channels, variant=variant,
@@ -98,4 +100,5 @@ def sum_maps(
     # depend on a common factor.
     relative, factor = into_range(weights, axes=[2])
     sums = variant.combine(context.activations, masks, relative, variant.render, shape)
-    return Found(variant.finish(sums, shape), weights, scores, peak_of(sums) * factor[..., 0])
+    peak = variant.peak(sums) * factor[..., 0]
+    return Found(variant.finish(sums, shape), weights, scores, peak, empty[..., 0])

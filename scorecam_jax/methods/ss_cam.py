@@ -10,9 +10,9 @@ from jaxtyping import Array
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.score_cam import sum_maps
-from scorecam_jax.methods.variants import OFFICIAL
+from scorecam_jax.methods.variants import Variant, default_for
 from scorecam_jax.steps.channels import Channels
-from scorecam_jax.steps.masks import is_live
+from scorecam_jax.steps.masks import is_live, with_empty_mask
 
 
 def ss_cam(
@@ -28,8 +28,9 @@ def ss_cam(
 ) -> Explanation:
     """Weight each map by its mean score under noise: w_k = mean_n f(X ∘ s(Up(A_k + ε_n)))_c.
 
-    ε is Gaussian noise on the activation maps, the same for all inputs. Constant maps stay out, as
-    in OFFICIAL. The sum is finished as OFFICIAL finishes it.
+    ε is Gaussian noise on the activation maps, the same for all inputs. Constant maps stay out. The
+    sum is finished as OFFICIAL finishes it. A score that is no probability weighs by its increase
+    over the baseline's; see `variants.default_for`.
 
     Args:
         model: as in `score_cam`.
@@ -43,20 +44,24 @@ def ss_cam(
 
     Source: Wang et al. 2020 (arXiv 2006.14255), the form that smooths the maps.
     """
+    variant = default_for(masking.get("score"))
     return run(
-        ss_cam, _ss_cam, model, inputs, targets, masking,
-        score=jax.nn.softmax, channels=channels, key=key, samples=samples, deviation=deviation,
+        ss_cam, _ss_cam, model, inputs, targets, masking, score=variant.score, channels=channels,
+        variant=variant, key=key, samples=samples, deviation=deviation,
     )  # fmt: skip
 
 
-def _ss_cam(context: Context, *, key: Array, samples: int, deviation: Any) -> Found:
-    masks = OFFICIAL.prepare(context.activations)
+def _ss_cam(
+    context: Context, *, variant: Variant, key: Array, samples: int, deviation: Any
+) -> Found:
+    masks = variant.prepare(context.activations)
     live = jnp.expand_dims(is_live(masks), range(1, masks.ndim - 1))
 
     def score(key: Array) -> Array:
         # All inputs share the noise, so that an input's map does not depend on its place.
         noise = deviation * jax.random.normal(key, (1, *masks.shape[1:]), masks.dtype)
-        return context.score_masks(jnp.where(live, masks + noise, 0), OFFICIAL.render)
+        noisy = jnp.where(live, masks + noise, 0)
+        return context.score_masks(with_empty_mask(noisy), variant.render)
 
     scores = jax.lax.map(score, jax.random.split(key, samples)).mean(0)
-    return sum_maps(context, OFFICIAL, masks, scores, scores[..., :1])
+    return sum_maps(context, variant, masks, scores[..., :-1], scores[..., -1:])

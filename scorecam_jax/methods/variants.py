@@ -26,6 +26,7 @@ from jaxtyping import Array, Float
 
 from scorecam_jax.steps import combine, masks, weights
 from scorecam_jax.steps.masks import Render
+from scorecam_jax.steps.scores import is_probability
 
 Masks = Float[Array, "..."]
 Maps = Float[Array, "batch *grid channels"]
@@ -44,6 +45,7 @@ class Variant(NamedTuple):
         weigh: (scores, live, empty) -> weights; see `scorecam_jax.weights`.
         combine: (activations, maps, weights, render, shape) -> sums (B, T, *grid or *shape).
         finish: (sums, shape) -> heatmap (B, T, *shape) in [0, 1].
+        peak: sums -> (B, T), the value that the heatmap's 1 stands for.
     """
 
     prepare: Callable[[Maps], Maps]
@@ -52,6 +54,7 @@ class Variant(NamedTuple):
     weigh: Callable[..., Float[Array, "b t k"]]
     combine: Callable[..., Sums]
     finish: Callable[[Sums, Sequence[int]], Heatmap]
+    peak: Callable[[Sums], Float[Array, "batch targets"]] = combine.peak_of
 
 
 def _as_they_are(values: Any) -> Any:
@@ -167,6 +170,19 @@ Where the original returns None, because the sum is constant, this returns zeros
 for constant maps after resizing them, where rounding may hide them; this looks before.
 """
 
+INCREASE = OFFICIAL._replace(weigh=weights.increase_of_confidence)
+"""Eqs. 6 to 10 of the paper: OFFICIAL, with maps weighed by the increase over the baseline's score.
+
+w_k = f(X ∘ H_k)_c − f(X_b)_c. A constant that is added to all outputs changes nothing, so f need
+not be a probability.
+"""
+
+SIGNED = INCREASE._replace(finish=combine.resize_scale_signed, peak=combine.signed_peak_of)
+"""INCREASE without the rectifier: evidence for the class is positive, evidence against it negative.
+
+Up(Σ w_k A_k) / max |Up(Σ w_k A_k)|, in [-1, 1].
+"""
+
 PAPER = OFFICIAL._replace(score=_as_they_are, weigh=weights.softmax_over_channels)
 """Algorithm 1 of the paper (arXiv 1910.01279v2), whose scores are logits.
 
@@ -253,6 +269,7 @@ included; s(Up(ReLU(Σ w_k A_k))) with aligned corners and eps 1e-7. `channels=n
 
 BY_NAME = {
     "official": OFFICIAL,
+    "increase": INCREASE,
     "paper": PAPER,
     "yiskw713": YISKW713,
     "tabayashi": TABAYASHI,
@@ -261,3 +278,17 @@ BY_NAME = {
     "tf-keras-vis": TF_KERAS_VIS,
 }
 """The variants under the names that the command line takes."""
+
+
+def default_for(score: Callable[..., Any] | None) -> Variant:
+    """The variant that methods take unless the caller names one.
+
+    OFFICIAL for probabilities, which it weighs maps by as they are. INCREASE for every other
+    score: its zero is arbitrary, and what is added to all outputs alike must not change the map.
+    `scorecam_jax.scores.is_probability` tells them apart; None is the default score, the softmax.
+
+    >>> from scorecam_jax import scores
+    >>> default_for(scores.sigmoid) is OFFICIAL, default_for(scores.values) is INCREASE
+    (True, True)
+    """
+    return OFFICIAL if score is None or is_probability(score) else INCREASE

@@ -70,6 +70,25 @@ def resize_rectify_normalize(
     return _masks.normalize(jax.nn.relu(sums), len(shape))
 
 
+def resize_scale_signed(
+    sums: Float[Array, "batch targets *grid"], shape: Sequence[int]
+) -> Float[Array, "batch targets *spatial"]:
+    """Resize to the input's size and divide by the largest absolute value: into [-1, 1].
+
+    The sign stays: what speaks for the target is positive, what speaks against it negative.
+    """
+    sums = _masks.resize(sums, shape) if sums.shape[2:] != tuple(shape) else sums
+    largest = jnp.abs(sums).max(tuple(range(2, sums.ndim)), keepdims=True)
+    return _masks.divide(sums, largest)
+
+
+def signed_peak_of(
+    sums: Float[Array, "batch targets *space"],
+) -> Float[Array, "batch targets"]:
+    """The largest absolute value of each sum."""
+    return jnp.abs(sums).max(tuple(range(2, sums.ndim)))
+
+
 def peak_of(sums: Float[Array, "batch targets *space"]) -> Float[Array, "batch targets"]:
     """The largest value of each sum, 0 if none is positive."""
     return jax.nn.relu(sums.max(tuple(range(2, sums.ndim))))

@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from scorecam_jax._internal.notes import check_arrays, choose_one, is_one_array
+from scorecam_jax.steps.scores import is_softmax
 
 
 def class_scores(
@@ -17,7 +18,8 @@ def class_scores(
 
     Raises:
         TypeError: the outputs hold something else than arrays.
-        ValueError: the result is not (batch, classes), or `score` cannot take several outputs.
+        ValueError: the result is not (batch, classes), it is a softmax over a single class, or
+            `score` cannot take several outputs.
     """
     check_arrays(outputs)
     try:
@@ -35,7 +37,38 @@ def class_scores(
             "function that reduces your model's outputs to one row of class scores per input. If "
             "the inputs are a single image, add a batch axis: inputs[None]"
         )
+    if shape[1] == 1 and is_softmax(score):
+        raise ValueError(
+            "the score is a softmax over a single class, which is 1 whatever the input: pass "
+            "score=scores.sigmoid for a yes-or-no logit (scores.binary to explain the no as well), "
+            "or score=scores.values for a regression and for outputs that are probabilities already"
+        )
     return scores
+
+
+def is_softmax_of_probabilities(
+    outputs: Any, scores: Float[Array, "n targets"], targets: Int[Array, "n targets"]
+) -> Bool[Array, " n"]:
+    """Tell for which inputs the scores are the softmax of outputs that are probabilities already.
+
+    Probabilities are rows of non-negative numbers that sum to 1. Rows of equal probabilities, which
+    a softmax leaves as they are, and rows of zeros and a 1, which may well be logits, do not count.
+    """
+    found = jnp.zeros(len(targets), bool)
+    for leaf in jax.tree.leaves(outputs):
+        if leaf.ndim != 2 or leaf.shape[1] < 2 or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            continue
+        rows = in_full_precision(leaf)
+        sums_to_one = (rows >= 0).all(1) & (jnp.abs(rows.sum(1) - 1) < _TOLERANCE)
+        again = select(jax.nn.softmax(rows), targets)
+        same = (jnp.abs(scores - again) <= _ROUNDING * again).all(1)
+        uneven = (rows.max(1) - rows.min(1) > _TOLERANCE) & (rows.max(1) < 1)
+        found |= sums_to_one & same & uneven
+    return found
+
+
+_TOLERANCE = 1e-2  # of a sum of probabilities in half precision
+_ROUNDING = 1e-5
 
 
 def select(

@@ -4,9 +4,16 @@
 default, `jax.nn.softmax`, suits classifiers with one class per input. The functions here suit other
 outputs. A score function is called on chunks of masked inputs, so a region, a box or reference
 embeddings given to it apply to all inputs of a call.
+
+A constant that is added to a score says nothing about the input. Probabilities have no such
+constant, and masks may be weighed by them as they are. Other scores are weighed by their increase
+over the baseline's score; see `scorecam_jax.variants.default_for`. `is_probability` tells which is
+which. A function of your own counts as no probability, unless it has an attribute `probability`
+that is True.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +23,37 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from scorecam_jax._internal.checks import is_traced
+from scorecam_jax._internal.checks import as_array, is_traced, is_true
+
+
+def is_probability(score: Callable[..., Any]) -> bool:
+    """Tell whether a score function is known to give probabilities.
+
+    `jax.nn.softmax`, `jax.nn.sigmoid`, `sigmoid` and `binary` are, and so is `select` of one of
+    these, `segmentation` with one of these as its activation, `similarity` with a temperature, and
+    a function whose attribute `probability` is True.
+
+    >>> is_probability(select("logits")), is_probability(values)
+    (True, False)
+    """
+    kernel = _kernel(score)
+    if kernel is jax.nn.softmax or kernel is jax.nn.sigmoid:
+        return True
+    return bool(getattr(kernel, "probability", False))
+
+
+def is_softmax(score: Callable[..., Any]) -> bool:
+    """Tell whether a score function is known to take a softmax, or its logarithm, over classes."""
+    kernel = _kernel(score)
+    return kernel is jax.nn.softmax or kernel is jax.nn.log_softmax
+
+
+def _kernel(score: Any) -> Any:
+    """The function that makes the scores, inside those that prepare its input."""
+    while isinstance(score, functools.partial):
+        inner = getattr(score.func, "inner", None)
+        score = score.func if inner is None else inner(*score.args)
+    return score
 
 
 def logits(outputs: Any) -> Any:
@@ -74,6 +111,141 @@ def _one_minus(score: Callable[[Any], Any], outputs: Any) -> Any:
     return 1 - score(outputs)
 
 
+def binary(logit: Float[Array, "n *one"]) -> Float[Array, "n 2"]:
+    """The probabilities of "no" (target 0) and "yes" (target 1), from a single logit for "yes".
+
+    The same as softmax([0, logit]).
+
+    Raises:
+        ValueError: there is more than one logit per input.
+
+    >>> binary(jnp.array([[0.0], [100.0]])).tolist()
+    [[0.5, 0.5], [0.0, 1.0]]
+    """
+    column = values(logit)
+    if column.shape[1] != 1:
+        raise ValueError(
+            f"binary takes one logit per input, and the outputs have {column.shape[1]}: use "
+            "jax.nn.softmax for classes that exclude one another, scores.sigmoid for labels"
+        )
+    return jax.nn.sigmoid(jnp.concatenate([-column, column], 1))
+
+
+for _probabilities in (sigmoid, binary):
+    _probabilities.probability = True  # type: ignore[attr-defined]
+
+
+def contrast(
+    rather_than: Any,
+    *,
+    share: float = 1.0,
+    score: Callable[[Any], Any] = logits,
+) -> Partial:
+    """Each class's score less that of other classes: why this rather than that.
+
+    The score of class c is y_c − share · mean of y_d over the classes d in `rather_than`. It works
+    with any method; methods that weigh maps by scores weigh by its increase.
+
+    Args:
+        rather_than: the other class; several, (n,), of which the mean is taken; or several for
+            each class, (classes, n), as `nearest` finds them.
+        share: how much of the other classes' score is taken off.
+        score: outputs -> y (N, classes).
+
+    Raises:
+        TypeError: `rather_than` is not integer.
+        ValueError: `rather_than` has no class in it or too many axes, or names no class.
+
+    Source: Finer-CAM (Zhang et al., CVPR 2025, arXiv 2501.11309), which takes off the mean over
+    similar classes.
+
+    >>> contrast(1)(jnp.array([[3.0, 2.0, 0.0]])).tolist()
+    [[1.0, 0.0, -2.0]]
+    """
+    others = as_array(rather_than)
+    if not jnp.issubdtype(others.dtype, jnp.integer):
+        raise TypeError(f"rather_than is {others.dtype}, wanted integer class indices")
+    if others.ndim > 2 or not others.size:
+        raise ValueError(
+            f"rather_than has shape {others.shape}, wanted a class, several (n,), or several for "
+            "each class (classes, n)"
+        )
+    return Partial(_Contrast(), jnp.atleast_1d(others), jnp.asarray(share, jnp.float32), score)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Contrast:
+    probability = False
+
+    def __call__(
+        self, others: jax.Array, share: jax.Array, score: Callable[[Any], Any], outputs: Any
+    ) -> jax.Array:
+        scores = score(outputs)
+        self.check(scores.shape[1], others)
+        if others.ndim == 1:
+            return scores - share * scores[:, others].mean(1, keepdims=True)
+        return scores - share * scores[:, others].mean(2)
+
+    @staticmethod
+    def check(classes: int, others: Any, *_: Any) -> None:
+        if classes < 2:
+            raise ValueError(
+                "the scores have a single class, so there is none to contrast it with: a "
+                "yes-or-no logit has two with score=scores.binary"
+            )
+        if others.ndim == 2 and len(others) != classes:
+            raise ValueError(
+                f"rather_than has shape {others.shape}, wanted ({classes}, n): some classes for "
+                f"each of the {classes}"
+            )
+        if not is_traced(others) and not is_true(
+            lambda: (others.min() >= 0) & (others.max() < classes)
+        ):
+            raise ValueError(
+                f"rather_than={others.tolist()} are not all classes of this model, which has "
+                f"{classes}: 0 to {classes - 1}"
+            )
+
+
+def nearest(outputs: Any, count: int = 3, *, score: Callable[[Any], Any] = logits) -> jax.Array:
+    """Each class's `count` nearest others by their scores on one input, for `contrast`.
+
+    Args:
+        outputs: the model's, on a single input: other inputs have other neighbours.
+        count: how many, at least 1 and fewer than there are classes.
+        score: outputs -> (1, classes).
+
+    Returns:
+        (classes, count), the nearest first.
+
+    Raises:
+        ValueError: there are several inputs, or too few classes.
+
+    >>> nearest(jnp.array([[9.0, 8.0, 0.0]]), 1).tolist()
+    [[1], [0], [1]]
+    """
+    scores = score(outputs)
+    if len(scores) != 1:
+        raise ValueError(
+            f"outputs are of {len(scores)} inputs, wanted 1: find the neighbours of each input, "
+            "and explain it, by itself"
+        )
+    if not 1 <= count < scores.shape[1]:
+        raise ValueError(f"count={count}, wanted 1 to {scores.shape[1] - 1} of the other classes")
+    distances = jnp.abs(scores[0, :, None] - scores[0][None])
+    distances = jnp.where(jnp.eye(len(distances), dtype=bool), jnp.inf, distances)
+    return jax.lax.top_k(-distances, count)[1]
+
+
+def check_score(score: Any, classes: int) -> None:
+    """ValueError if the values in a score function do not fit the number of classes."""
+    while isinstance(score, functools.partial):
+        if isinstance(score.func, _Contrast):
+            score.func.check(classes, *score.args)
+        inner = getattr(score.func, "inner", None)
+        score = None if inner is None else inner(*score.args)
+
+
 def select(*path: str | int, score: Callable[[Any], Any] = jax.nn.softmax) -> Partial:
     """Score one of several outputs.
 
@@ -91,6 +263,10 @@ def select(*path: str | int, score: Callable[[Any], Any] = jax.nn.softmax) -> Pa
 @dataclasses.dataclass(frozen=True)
 class _Select:
     path: tuple[str | int, ...]
+
+    @staticmethod
+    def inner(score: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return score
 
     def __call__(self, score: Callable[[Any], Any], outputs: Any) -> Any:
         for key in self.path:
@@ -130,16 +306,19 @@ def segmentation(
     >>> segmentation(jnp.array([True, True, False]))(logits).tolist()
     [[2.0, 6.0]]
     """
-    region = jnp.asarray(region, jnp.float32)
-    if not is_traced(region) and not bool(region.any()):
+    region = as_array(region)
+    if not is_traced(region) and not is_true(lambda: (region != 0).any()):
         raise ValueError("the region is empty, wanted at least one cell")
-    return Partial(_Segmentation(activation, channel_axis), region)
+    return Partial(_Segmentation(activation, channel_axis), jnp.asarray(region, jnp.float32))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Segmentation:
     activation: Callable[[jax.Array], jax.Array] | None
     channel_axis: int
+
+    def inner(self, region: jax.Array) -> Callable[[jax.Array], jax.Array] | None:
+        return self.activation
 
     def __call__(self, region: jax.Array, outputs: jax.Array) -> jax.Array:
         logits = jnp.moveaxis(outputs, self.channel_axis, -1)
@@ -154,7 +333,7 @@ class _Segmentation:
         return weighted / jnp.maximum(region.sum(), jnp.finfo(jnp.float32).tiny)
 
 
-def detection(box: Any) -> Partial:
+def detection(box: Any, *, activation: Callable[[jax.Array], jax.Array] | None = None) -> Partial:
     """Each class's score in the box that matches best, for outputs (boxes, scores).
 
     The score of class c is max over the boxes b of IoU(b, box) · score(b, c). `boxes` is
@@ -164,6 +343,9 @@ def detection(box: Any) -> Partial:
     Args:
         box: (4,), the detection to explain: two opposite corners (low, low, high, high), in the
             coordinates and order of the model's own boxes.
+        activation: applied to the scores first, over their last axis. Name `jax.nn.sigmoid` or
+            `jax.nn.softmax` if the model gives logits: the product with an overlap has a meaning
+            for scores in [0, 1] only.
 
     Raises:
         ValueError: the box is not (4,) or has no area.
@@ -176,20 +358,26 @@ def detection(box: Any) -> Partial:
     >>> detection([0, 0, 2, 2])((boxes, scores)).tolist()
     [[0.375, 0.25]]
     """
-    box = jnp.asarray(box, jnp.float32)
-    if box.shape != (4,) or (not is_traced(box) and not bool((box[2:] > box[:2]).all())):
+    box = as_array(box)
+    known = not is_traced(box)
+    if box.shape != (4,) or (known and not is_true(lambda: (box[2:] > box[:2]).all())):
         raise ValueError(f"box is {box}, wanted (low, low, high, high) with high above low")
-    return Partial(_detection, box)
+    return Partial(_Detection(activation), jnp.asarray(box, jnp.float32))
 
 
-def _detection(box: jax.Array, outputs: tuple[jax.Array, jax.Array]) -> jax.Array:
-    boxes, scores = outputs
-    low = jnp.maximum(boxes[..., :2], box[None, None, :2])
-    high = jnp.minimum(boxes[..., 2:], box[None, None, 2:])
-    overlap = jnp.maximum(high - low, 0).prod(-1)
-    areas = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0).prod(-1)
-    iou = overlap / (areas + (box[2:] - box[:2]).prod() - overlap)
-    return (iou[..., None] * scores).max(1)
+@dataclasses.dataclass(frozen=True)
+class _Detection:
+    activation: Callable[[jax.Array], jax.Array] | None
+
+    def __call__(self, box: jax.Array, outputs: tuple[jax.Array, jax.Array]) -> jax.Array:
+        boxes, scores = outputs
+        scores = scores if self.activation is None else self.activation(scores)
+        low = jnp.maximum(boxes[..., :2], box[None, None, :2])
+        high = jnp.minimum(boxes[..., 2:], box[None, None, 2:])
+        overlap = jnp.maximum(high - low, 0).prod(-1)
+        areas = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0).prod(-1)
+        iou = overlap / (areas + (box[2:] - box[:2]).prod() - overlap)
+        return (iou[..., None] * scores).max(1)
 
 
 def similarity(references: Any, *, temperature: float | None = None) -> Partial:
@@ -223,6 +411,10 @@ def similarity(references: Any, *, temperature: float | None = None) -> Partial:
 @dataclasses.dataclass(frozen=True)
 class _Similarity:
     temperature: float | None
+
+    @property
+    def probability(self) -> bool:
+        return self.temperature is not None
 
     def __call__(self, references: jax.Array, embeddings: jax.Array) -> jax.Array:
         cosines = _unit(embeddings) @ _unit(references).T

@@ -1,0 +1,248 @@
+"""What a careful reader would say about an explanation before trusting it."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from scorecam_jax.methods.base import Explanation
+from scorecam_jax.steps.masks import resize
+from scorecam_jax.steps.outputs import is_softmax_of_probabilities
+
+FLAT = 0.05
+"""Weights that vary by less than this share of the largest one do not respond to the masks."""
+
+UNRESPONSIVE = 1e-5
+"""Scores that vary by less than this share of the largest one vary by rounding."""
+
+PLAIN = 0.999
+"""A heatmap that correlates more with the plain sum of the activations shows that sum."""
+
+UNLIKELY = 0.01
+"""A target below this probability is one that the input hardly speaks for."""
+
+LIVE = 0.1
+"""If a smaller share of the channels is live, few masks are left to ask with."""
+
+
+class Finding(NamedTuple):
+    """One thing to know about a heatmap.
+
+    Attributes:
+        kind: "not finite", "empty", "flat weights", "plain sum", "unlikely", "dead channels",
+            "baseline scores higher" or "softmax of probabilities".
+        figure: what was measured.
+        text: the finding in words, with its figure.
+        input: which of the inputs, by its row.
+        target: which class.
+    """
+
+    kind: str
+    figure: float
+    text: str
+    input: int
+    target: int
+
+
+def diagnose(explanation: Explanation) -> tuple[Finding, ...]:
+    """Say what speaks against reading an explanation as the network's reasons for a class.
+
+    Nothing found does not make a heatmap true. The thresholds are this module's constants. They
+    are set so that on photographs of what the target names hardly anything is said.
+
+    Args:
+        explanation: what a method returned, outside `jit`.
+
+    Returns:
+        The findings: input by input, and target by target.
+
+    Raises:
+        ValueError: the explanation's values are not known, because this is called under `jit`.
+
+    >>> import jax.numpy as jnp
+    >>> from scorecam_jax import score_cam, scores
+    >>> def model(x):  # a network that does not look
+    ...     return jnp.full((len(x), 1), 3.0), jax.nn.relu(x)
+    >>> explanation = score_cam(model, jnp.ones((1, 4, 1)).at[0, 2].set(2), 0, score=scores.values)
+    >>> [finding.kind for finding in diagnose(explanation)]
+    ['empty', 'flat weights']
+    """
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(explanation)):
+        raise ValueError(
+            "diagnose needs the explanation's values: call it on what the compiled function returns"
+        )
+    explanation = jax.tree.map(np.asarray, explanation)
+    targets = explanation.targets
+    if targets.ndim == 1:
+        explanation = _with_targets_axis(explanation)
+    return tuple(
+        finding
+        for row, column in itertools.product(*map(range, explanation.targets.shape))
+        for finding in _findings(explanation, row, column)
+    )
+
+
+def _with_targets_axis(explanation: Explanation) -> Explanation:
+    names = ("heatmap", "weights", "scores", "targets", "peak", "confidence", "empty")
+    return explanation._replace(
+        **{name: jax.tree.map(lambda v: v[:, None], getattr(explanation, name)) for name in names}
+    )
+
+
+def _findings(explanation: Explanation, row: int, column: int) -> list[Finding]:
+    target = int(explanation.targets[row, column])
+    found: list[tuple[str, float, str]] = []
+    for check in (_not_finite, _empty, _flat, _plain, _unlikely, _dead, _baseline, _twice):
+        found += check(explanation, row, column)
+    return [Finding(*each, row, target) for each in found]
+
+
+_Found = list[tuple[str, float, str]]
+
+
+def _not_finite(e: Explanation, row: int, column: int) -> _Found:
+    targets = (e.heatmap, e.weights, e.scores, e.confidence)
+    values = [v[row, column] for v in jax.tree.leaves(targets)]
+    values += [v[row] for v in jax.tree.leaves((e.activations, e.outputs))]
+    count = sum(int((~np.isfinite(v)).sum()) for v in values if np.issubdtype(v.dtype, np.floating))
+    if not count:
+        return []
+    text = f"{count} values are NaN or infinite: in float16, activations above 65504 overflow"
+    return [("not finite", count, text)]
+
+
+def _empty(e: Explanation, row: int, column: int) -> _Found:
+    if e.heatmap[row, column].any():
+        return []
+    return [("empty", 0.0, "the heatmap is empty: nothing in the input speaks for the target")]
+
+
+def _flat(e: Explanation, row: int, column: int) -> _Found:
+    live = _live(e, row)
+    if live is None or e.scores is None or e.scores.shape != e.weights.shape:
+        return []
+    weights, scores = e.weights[row, column][live], e.scores[row, column][live]
+    # Channels that were not chosen have no score.
+    asked = (weights != 0) | (scores != 0)
+    if asked.sum() < 2 and not (asked.sum() == 0 and live.sum() > 1):
+        return []
+    if asked.any():
+        weights, scores = weights[asked], scores[asked]
+    varies = _spread(weights)
+    if varies >= FLAT and _spread(scores) >= UNRESPONSIVE:
+        return []
+    varies = min(varies, _spread(scores)) if varies >= FLAT else varies
+    text = (
+        f"the weights vary by {100 * varies:.2g} % of the largest: the score does not respond to "
+        "the masks"
+    )
+    return [("flat weights", varies, text)]
+
+
+def _plain(e: Explanation, row: int, column: int) -> _Found:
+    maps = _maps(e, row)
+    if maps is None:
+        return []
+    shape = e.heatmap.shape[2:]
+    plain = np.asarray(resize(np.maximum(maps.astype(np.float32).sum(-1), 0), shape))
+    likeness = _correlation(e.heatmap[row, column], plain)
+    if not likeness > PLAIN:
+        return []
+    text = (
+        f"the heatmap correlates to {likeness:.4f} with the plain sum of the activations: it shows "
+        "what the layer sees, not what speaks for the target"
+    )
+    return [("plain sum", likeness, text)]
+
+
+def _unlikely(e: Explanation, row: int, column: int) -> _Found:
+    probability = _probability(e, row, column)
+    if probability is None or probability >= UNLIKELY:
+        return []
+    text = (
+        f"the network gives the target {100 * probability:.2g} %: the heatmap shows what little "
+        "speaks for it, as brightly as for a likely class"
+    )
+    return [("unlikely", probability, text)]
+
+
+def _dead(e: Explanation, row: int, column: int) -> _Found:
+    live = _live(e, row)
+    if live is None or live.mean() >= LIVE:
+        return []
+    text = f"{100 * live.mean():.2g} % of the layer's channels are live: few masks are left to ask"
+    return [("dead channels", float(live.mean()), text)]
+
+
+def _baseline(e: Explanation, row: int, column: int) -> _Found:
+    if e.empty is None or e.confidence is None:
+        return []
+    whole, empty = float(e.confidence[row, column]), float(e.empty[row, column])
+    if not empty > whole:
+        return []
+    text = (
+        f"the score of the baseline alone, {empty:.3g}, is above that of the input, {whole:.3g}: "
+        "hiding speaks for the target more than showing"
+    )
+    return [("baseline scores higher", empty - whole, text)]
+
+
+def _twice(e: Explanation, row: int, column: int) -> _Found:
+    if e.confidence is None:
+        return []
+    arguments = (e.outputs, e.confidence, e.targets)
+    if not np.asarray(is_softmax_of_probabilities(*arguments))[row]:
+        return []
+    text = (
+        f"the score, {e.confidence[row, column]:.3g}, is a softmax of outputs that are "
+        "probabilities already: pass score=scores.values"
+    )
+    return [("softmax of probabilities", float(e.confidence[row, column]), text)]
+
+
+def _maps(e: Explanation, row: int) -> Any:
+    """One input's activations with channels last, or None if the explanation does not tell."""
+    maps, weights = e.activations, e.weights
+    if not hasattr(maps, "shape") or maps.ndim != e.heatmap.ndim:
+        return None
+    if hasattr(weights, "shape"):
+        sides = [axis for axis in (maps.ndim - 1, 1) if maps.shape[axis] == weights.shape[-1]]
+        return np.moveaxis(maps, sides[0], -1)[row] if len(sides) == 1 else None
+    return None
+
+
+def _live(e: Explanation, row: int) -> Any:
+    """Which of one input's maps are not constant, or None if the explanation does not tell."""
+    maps = _maps(e, row)
+    if maps is None:
+        return None
+    space = tuple(range(maps.ndim - 1))
+    return maps.max(space) > maps.min(space)
+
+
+def _probability(e: Explanation, row: int, column: int) -> float | None:
+    """The target's probability, if the score is one as far as the outputs tell."""
+    if e.confidence is None or not hasattr(e.outputs, "shape") or e.outputs.ndim != 2:
+        return None
+    outputs = e.outputs[row].astype(np.float64)
+    target, score = int(e.targets[row, column]), float(e.confidence[row, column])
+    if not 0 <= target < len(outputs):
+        return None
+    powers = np.exp(outputs - outputs.max())
+    softmax = float(powers[target] / powers.sum())
+    sigmoid = float(1 / (1 + np.exp(-outputs[target])))
+    values = outputs[target] if (outputs >= 0).all() and (outputs <= 1).all() else np.inf
+    known = any(np.isclose(score, p, rtol=1e-3, atol=1e-7) for p in (softmax, sigmoid, values))
+    return score if known else None
+
+
+def _spread(values: np.ndarray) -> float:
+    largest = np.abs(values).max()
+    return float((values.max() - values.min()) / largest) if largest else 0.0
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a.ravel() - a.mean(), b.ravel() - b.mean()
+    norms = np.sqrt((a**2).sum() * (b**2).sum())
+    return float((a * b).sum() / norms) if norms else 0.0
