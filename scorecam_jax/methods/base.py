@@ -19,7 +19,8 @@ from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax._internal.notes import noting
 from scorecam_jax._internal.per_input import check_declared, split_inputs
-from scorecam_jax.engine.options import check_options, options_of
+from scorecam_jax._internal.signatures import options_of
+from scorecam_jax.engine.options import check_options
 from scorecam_jax.engine.score_edits import score_edits
 from scorecam_jax.engine.score_masks import score_masks
 from scorecam_jax.engine.sharding import explicit_mesh, replicate
