@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from scorecam_jax import metrics as metrics
     from scorecam_jax import models as models
     from scorecam_jax import visualize as visualize
+    from scorecam_jax._internal.per_input import per_input as per_input
     from scorecam_jax.adapters import LayerInfo as LayerInfo
     from scorecam_jax.adapters import Model as Model
     from scorecam_jax.adapters import from_equinox as from_equinox
+    from scorecam_jax.adapters import from_function as from_function
     from scorecam_jax.adapters import from_haiku as from_haiku
     from scorecam_jax.adapters import from_keras as from_keras
     from scorecam_jax.adapters import from_linen as from_linen
@@ -66,8 +68,10 @@ _MODULES = {
     "weights": "steps.weights",
 }
 _MEMBERS = {
+    "_internal.per_input": ("per_input",),
     "adapters": (
-        "LayerInfo", "Model", "from_equinox", "from_haiku", "from_keras", "from_linen", "from_nnx",
+        "LayerInfo", "Model", "from_equinox", "from_function", "from_haiku", "from_keras",
+        "from_linen", "from_nnx",
         "list_layers",
     ),
     "diagnosis": ("Finding", "diagnose"),

@@ -1,10 +1,12 @@
 """Taking callables apart into arrays, which `jit` traces, and settings, which it keys on."""
 
-from collections.abc import Hashable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from scorecam_jax._internal.keys import Static as Static
 
 
 def is_array(leaf: Any) -> bool:
@@ -12,24 +14,29 @@ def is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray)
 
 
-class Static(NamedTuple):
-    """The part of a pytree that is not arrays: hashable, so that `jit` can key on it."""
-
-    tree: Any
-    settings: tuple[Hashable, ...]
-
-
 def split_arrays(tree: Any) -> tuple[list[Any], Static]:
     """Take a pytree apart into its arrays (None elsewhere) and the rest; see `join_arrays`."""
     leaves, treedef = jax.tree.flatten(tree)
     arrays = [leaf if is_array(leaf) else None for leaf in leaves]
-    return arrays, Static(treedef, tuple(None if is_array(leaf) else leaf for leaf in leaves))
+    return arrays, Static((treedef, tuple(None if is_array(leaf) else leaf for leaf in leaves)))
 
 
 def join_arrays(arrays: list[Any], static: Static) -> Any:
     """The inverse of `split_arrays`."""
+    treedef, settings = static.value
     leaves = [
-        setting if array is None else array
-        for array, setting in zip(arrays, static.settings, strict=True)
+        setting if array is None else array for array, setting in zip(arrays, settings, strict=True)
     ]
-    return static.tree.unflatten(leaves)
+    return treedef.unflatten(leaves)
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+    """Every floating-point array of `tree` in `dtype`; unchanged if `dtype` is None."""
+    if dtype is None:
+        return tree
+
+    def convert(leaf: Any) -> Any:
+        floating = is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
+        return leaf.astype(dtype) if floating else leaf
+
+    return jax.tree.map(convert, tree)

@@ -1,6 +1,7 @@
 """Adapters: a user's model, unmodified, as a `Model` that shows one of its layers."""
 
 from scorecam_jax.adapters.equinox import from_equinox as from_equinox
+from scorecam_jax.adapters.function import from_function as from_function
 from scorecam_jax.adapters.haiku import from_haiku as from_haiku
 from scorecam_jax.adapters.keras import from_keras as from_keras
 from scorecam_jax.adapters.linen import from_linen as from_linen

@@ -1,12 +1,15 @@
 """Models written in Equinox."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
-from scorecam_jax._internal.trees import Static, join_arrays, split_arrays
+from scorecam_jax._internal.keys import Static
+from scorecam_jax._internal.per_input import Arguments, count_images
+from scorecam_jax._internal.trees import join_arrays, split_arrays
+from scorecam_jax.adapters.adapted import call, unbound
 from scorecam_jax.adapters.marks import Path, marked_class
 from scorecam_jax.adapters.model import require, show
 from scorecam_jax.adapters.tokens import Grid
@@ -16,10 +19,12 @@ def from_equinox(
     model: Any,
     layer: Any = None,
     *args: Any,
+    method: str | Callable[..., Any] | None = None,
     state: Any = None,
     dtype: Any = None,
     grid: Grid | None = None,
     channel_axis: int = 1,
+    per_input: Any = (),
     **kwargs: Any,
 ) -> jax.tree_util.Partial:
     """Show one layer of an Equinox model.
@@ -32,13 +37,19 @@ def from_equinox(
             `model(x, state, *args, **kwargs)`, returning `(outputs, state)`. It is copied by
             `eqx.nn.inference_mode` and is itself left as it is.
         layer: the path of a submodule, `"layers/3/conv"` or `("layers", 3, "conv")`, or a function
-            that picks it, `lambda model: model.layers[3].conv`. None picks the last one, in
-            execution order, whose output still has a spatial grid. A list shows several layers.
-        *args: passed to the model after the example.
+            that picks it, `lambda model: model.layers[3].conv`. None picks one, see
+            `from_nnx`. A list shows several layers.
+        *args: passed to the model after the example, and after `state`.
+        method: what is called instead of the model: the name of one of its methods, or a function
+            `method(model, x, ...)`.
         state: the `eqx.nn.State` of a model with BatchNorm, from `eqx.nn.make_with_state`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (tokens, K), the `(height, width)` of their grid; see `from_nnx`.
-        channel_axis: where `grid` puts the channels.
+        channel_axis: where the inputs, and the activations, have their channels; methods read it
+            from the model.
+        per_input: a list of further positional arguments, or a dict of further keyword arguments,
+            each with one row an image, of which the model takes its example's; see
+            `scorecam_jax.per_input`.
         **kwargs: passed to the model, for example `key=None`.
 
     Returns:
@@ -66,25 +77,45 @@ def from_equinox(
         return paths[id(picked)]
 
     marked = _marked(eqx.nn.inference_mode(model), (), eqx)
-    arrays, static = split_arrays((marked, state, args, kwargs))
-    run = _Equinox(static, state is not None)
-    return show(run, arrays, find(layer), dtype=dtype, grid=grid, channel_axis=channel_axis)
+    arrays, static = split_arrays((marked, state))
+    weights = (arrays, Arguments(args, kwargs, per_input))
+    run = _Equinox(static, state is not None, unbound(method))
+    return show(run, weights, find(layer), dtype=dtype, grid=grid, channel_axis=channel_axis)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Equinox:
     static: Static
     stateful: bool
+    method: str | Callable[..., Any] | None
 
-    def __call__(self, arrays: list[Any], inputs: jax.Array) -> Any:
-        model, state, args, kwargs = join_arrays(arrays, self.static)
+    def __call__(self, weights: Any, inputs: Any) -> Any:
+        arrays, arguments = weights
+        model, state = join_arrays(arrays, self.static)
         first = (state,) if self.stateful else ()
 
-        def single(x: jax.Array) -> Any:
-            outputs = model(x, *first, *args, **kwargs)
+        def single(x: Any, rows: Any) -> Any:
+            args, kwargs = arguments.fill(rows)
+            outputs = call(model, self.method, x, *first, *args, **kwargs)
             return outputs[0] if self.stateful else outputs
 
-        return jax.vmap(single)(inputs)
+        return jax.vmap(single)(inputs, arguments.rows(count_images(inputs)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Equinox's modules pickle, but what JAX keeps of their structure does not.
+        treedef, settings = self.static.value
+        holes = [_Hole if setting is None else setting for setting in settings]
+        return _rebuild, (jax.tree.unflatten(treedef, holes), self.stateful, self.method)
+
+
+class _Hole:
+    """Where a pickled model has an array."""
+
+
+def _rebuild(tree: Any, stateful: bool, method: Any) -> _Equinox:
+    leaves, treedef = jax.tree.flatten(tree)
+    settings = tuple(None if leaf is _Hole else leaf for leaf in leaves)
+    return _Equinox(Static((treedef, settings)), stateful, method)
 
 
 def _children(node: Any, eqx: Any) -> dict[str, Any]:

@@ -3,22 +3,24 @@
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import jax
 
-from scorecam_jax._internal.trees import Static, join_arrays, split_arrays
+from scorecam_jax._internal.per_input import Arguments, count_images
+from scorecam_jax.adapters.adapted import unbound
 from scorecam_jax.adapters.marks import Path, mark
 from scorecam_jax.adapters.model import Layers, show
 from scorecam_jax.adapters.tokens import Grid
 
 
 def from_linen(
-    module: nn.Module,
+    module: Any,
     variables: Any,
     layer: Layers = None,
     *args: Any,
     dtype: Any = None,
     grid: Grid | None = None,
+    channel_axis: int = -1,
+    per_input: Any = (),
     **kwargs: Any,
 ) -> jax.tree_util.Partial:
     """Show one layer of a Flax Linen model.
@@ -27,13 +29,16 @@ def from_linen(
         module: called as `module.apply(variables, inputs, *args, **kwargs)`.
         variables: its variables, `{"params": ..., "batch_stats": ...}`.
         layer: the path of a submodule, `"layer4/block_1"` or `("layer4", "block_1")`. None picks
-            the last one, in execution order, whose output still has a spatial grid. A list of
-            paths shows several layers.
+            one, see `from_nnx`. A list of paths shows several layers.
         *args: passed to `apply` after the inputs.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.
-        **kwargs: passed to `apply`, for example `train=False` or `rngs=...`.
+        channel_axis: where the inputs, and the activations, have their channels; methods read it
+            from the model.
+        per_input: a list of further positional arguments, or a dict of further keyword arguments,
+            each with one row an image; see `scorecam_jax.per_input`.
+        **kwargs: passed to `apply`, for example `train=False`, `rngs=...` or `method=...`.
 
     Returns:
         A `Model` whose weights are arguments: it can be passed through `jax.jit`.
@@ -47,18 +52,21 @@ def from_linen(
             "from_linen does not take mutable=: a model is explained as it predicts. Pass what "
             "makes yours predict, for example train=False"
         )
-    arrays, static = split_arrays((args, kwargs))
-    return show(_Linen(module, static), (variables, arrays), layer, dtype=dtype, grid=grid)
+    if "method" in kwargs:
+        kwargs["method"] = unbound(kwargs["method"])
+    weights = (variables, Arguments(args, kwargs, per_input))
+    return show(_Linen(module), weights, layer, dtype=dtype, grid=grid, channel_axis=channel_axis)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Linen:
-    module: nn.Module
-    static: Static
+    module: Any
 
-    def __call__(self, weights: Any, inputs: jax.Array) -> Any:
-        variables, arrays = weights
-        args, kwargs = join_arrays(arrays, self.static)
+    def __call__(self, weights: Any, inputs: Any) -> Any:
+        from flax import linen as nn
+
+        variables, arguments = weights
+        args, kwargs = arguments.for_inputs(count_images(inputs))
         running: set[Path] = set()
 
         def tap(next_call: Any, call_args: Any, call_kwargs: Any, context: Any) -> Any:

@@ -1,6 +1,5 @@
 """What every adapter shares: naming layers, finding them, and showing some of them."""
 
-import collections
 import dataclasses
 import difflib
 import functools
@@ -12,9 +11,15 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Literal
 
-from scorecam_jax._internal.trees import is_array
-from scorecam_jax.adapters.marks import Edit, Mark, Path, find_marks, replay
+from scorecam_jax._internal.keys import Static
+from scorecam_jax._internal.per_input import split_inputs
+from scorecam_jax._internal.trees import cast
+from scorecam_jax.adapters.adapted import Adapted, Network
+from scorecam_jax.adapters.default import Analysis, analyse
+from scorecam_jax.adapters.marks import Chosen, Edit, Path, expose, is_exposed, replay
+from scorecam_jax.adapters.sites import Site, parse_runs
 from scorecam_jax.adapters.tokens import Grid, TokenView
 
 Layer: TypeAlias = str | tuple[str | int, ...]
@@ -50,18 +55,30 @@ class LayerInfo(NamedTuple):
     """One layer of a model, as `list_layers` reports it.
 
     Attributes:
-        path: what to pass as `layer`, for example `"layer4/block_1"`.
-        kind: the name of the layer's class.
+        path: what to pass as `layer`, for example `"layer4/block_1"`; `"layer4/norm:relu"` for the
+            function that directly follows a layer, `"blocks[-1]/norm"` for the last run of one
+            that runs several times.
+        kind: the name of the layer's class, or of the function.
         shape: the shape of its output (of the first array, if it returns several).
+        cut: whether all that the outputs know of the image passes through it.
+        alive: whether the outputs depend on what is at its places, so that a gradient can arrive.
+        grid: the sizes of its grid, or of the grid that its tokens form; None if it has none that
+            is known.
     """
 
     path: str
     kind: str
     shape: tuple[int, ...]
+    cut: bool = True
+    alive: bool = True
+    grid: tuple[int, ...] | None = None
 
 
 def list_layers(model: Any, inputs: Any) -> list[LayerInfo]:
     """The layers of `model` that can be explained, in the order in which they finish.
+
+    Functions that directly follow a layer are listed if all that the outputs know of the image
+    passes through them.
 
     Args:
         model: what an adapter such as `from_linen` returned (with any `layer`, or None).
@@ -73,9 +90,11 @@ def list_layers(model: Any, inputs: Any) -> list[LayerInfo]:
     if not isinstance(getattr(model, "func", None), _Shown):
         raise TypeError(
             f"cannot list the layers of a {type(model).__name__}: only models made by an adapter "
-            "(from_linen, from_nnx, from_equinox, from_haiku, from_keras) know their layers"
+            "(from_linen, from_nnx, from_equinox, from_haiku, from_keras, from_function) know "
+            "their layers"
         )
-    return model.func.layers(*model.args, inputs)
+    model, image = split_inputs(model, inputs)
+    return model.func.layers(*model.args, image)
 
 
 def show(
@@ -90,62 +109,133 @@ def show(
     """The Model of a network that marks its layers.
 
     Args:
-        run: `(weights, inputs) -> outputs`; hashable, and equal when built twice from one network.
+        run: `(weights, inputs) -> outputs`; what it holds beside functions is compared by value.
         weights: any pytree of arrays.
         layer: the path of a layer, a list of several, or None.
         dtype: what floating-point weights and inputs are cast to.
-        grid: how token activations form a grid.
-        channel_axis: where that grid has its channels.
+        grid: how token activations form a grid; None takes it from the layers before them.
+        channel_axis: where inputs and activations have their channels.
     """
     paths = layer if isinstance(layer, list) else [layer]
     call = _Shown(
-        run,
+        Network(run, channel_axis),
         tuple(None if path is None else parse_path(path) for path in paths),
         isinstance(layer, list),
         dtype,
         None if grid is None else TokenView(tuple(grid), channel_axis),
+        channel_axis,
     )
-    return jax.tree_util.Partial(call, cast(weights, dtype))
+    return Adapted(call, cast(weights, dtype))
+
+
+def follow_score(model: Any, score: Callable[[Any], Any], inputs: Any) -> Any:
+    """The model with its default layer chosen for those outputs that a score reads.
+
+    Without this, the default is a layer that all floating-point outputs pass through.
+
+    Args:
+        model: any model; one that no adapter made, or whose layers are named, stays as it is.
+        score: a function of the outputs.
+        inputs: an input batch, of which only the shape is used.
+    """
+    shown = getattr(model, "func", None)
+    if not isinstance(shown, _Shown) or None not in shown.paths:
+        return model
+    outputs = jax.eval_shape(model, inputs)[0]
+    read = jax.make_jaxpr(score)(outputs).jaxpr
+    used = {atom for eqn in read.eqns for atom in eqn.invars if not isinstance(atom, Literal)}
+    used |= {atom for atom in read.outvars if not isinstance(atom, Literal)}
+    chosen = tuple(i for i, variable in enumerate(read.invars) if variable in used)
+    return type(model)(dataclasses.replace(shown, outputs=chosen), *model.args)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Shown:
-    run: Callable[[Any, Any], Any]
+    run: Network
     paths: tuple[Path | None, ...]
     several: bool
     dtype: Any
     tokens: TokenView | None
+    channel_axis: int
+    outputs: tuple[int, ...] | None = None
 
     def __call__(self, weights: Any, inputs: Any, edit: Any = None) -> tuple[Any, Any]:
         if edit is None:
-            return _read(self, weights, inputs)
+            return _read(Static(self), weights, inputs)
         return self.replay(weights, inputs, edit)
 
     def replay(self, weights: Any, inputs: Any, edit: Any) -> tuple[Any, Any]:
-        traced, shapes = self._trace(weights, inputs)
-        marks = find_marks(traced.jaxpr)
-        paths = [path or self._default(marks, inputs) for path in self.paths]
-        for path in paths:
-            _check_layer(path, marks)
-        edits = dict(zip(paths, self._edits(edit), strict=True))
+        traced = self._trace(weights, inputs)
+        known = self._analyse(traced, weights)
+        sites = [
+            known.default(self.tokens) if path is None else _named(path, known)
+            for path in self.paths
+        ]
+        views = [self._view(site, known) for site in sites]
+        edits = [
+            None if edit is None else _checked(edit, view)
+            for edit, view in zip(self._edits(edit), views, strict=True)
+        ]
         arguments = jax.tree.map(jnp.asarray, jax.tree.leaves((weights, inputs)))
-        outputs, seen = replay(traced.jaxpr, traced.consts, arguments, edits)
-        view = self.tokens.to_grid if self.tokens else lambda activations: activations
-        shown = tuple(view(seen[path]) for path in paths)
-        outputs = jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+        jaxpr = traced.jaxpr
+        outputs, seen = replay(
+            getattr(jaxpr, "jaxpr", jaxpr),
+            jaxpr.consts,
+            arguments,
+            {site.variable: edit for site, edit in zip(sites, edits, strict=True)},
+        )
+        shown = tuple(
+            view.to_grid(activations) if view else activations
+            for activations, view in zip(seen, views, strict=True)
+        )
+        outputs = jax.tree.unflatten(jax.tree.structure(traced.out_info), outputs)
         return outputs, shown if self.several else shown[0]
 
     def layers(self, weights: Any, inputs: Any) -> list[LayerInfo]:
-        return _explainable(find_marks(self._trace(weights, inputs)[0].jaxpr))
+        known = self._analyse(self._trace(weights, inputs), weights)
+        return [
+            LayerInfo(
+                each.site.name, each.site.kind, each.site.shape, each.cut, each.alive, each.grid
+            )
+            for each in known.found
+            if each.site.layer or (each.cut and not known.is_layer(each.site))
+        ]
 
-    def _trace(self, weights: Any, inputs: Any) -> tuple[Any, Any]:
-        def run(weights: Any, inputs: Any) -> Any:
-            return self.run(weights, cast(inputs, self.dtype))
+    def _trace(self, weights: Any, inputs: Any) -> Any:
+        traced = _plain.trace(Static(self), weights, inputs)
+        jaxpr = traced.jaxpr
+        if is_exposed(getattr(jaxpr, "jaxpr", jaxpr)):
+            return traced
+        chosen = tuple(parse_runs(path) for path in self.paths if path is not None)
+        return _exposed.trace(Static(self), chosen, weights, inputs)
 
-        return jax.make_jaxpr(run, return_shape=True)(weights, inputs)
+    def _analyse(self, traced: Any, weights: Any) -> Analysis:
+        count = len(jax.tree.leaves(weights))
+        return analyse(traced.jaxpr, count, self.channel_axis, self.outputs)
 
-    def _default(self, marks: list[Mark], inputs: Any) -> Path:
-        return default_layer(_explainable(marks), inputs, self.tokens)
+    def _view(self, site: Site, known: Analysis) -> TokenView | None:
+        """How a layer's activations become a grid."""
+        if self.tokens is not None:
+            return self.tokens
+        found = known.describe(site)
+        if len(site.shape) != len(known.shape):
+            return None if found.grid is None else TokenView(found.grid, self.channel_axis)
+        if found.grid is None and known.layout(site.shape, cut=True)[0]:
+            raise ValueError(
+                f"the activations of layer {site.name!r} have shape {site.shape}, which is no grid "
+                f"like the image's {known.shape} with channels at axis {known.channel_axis}, but "
+                f"one with channels at axis {known.other_axis}: pass grid=(to_grid, from_grid), "
+                "two functions that move the axis there and back"
+            )
+        if found.channels == known.channel_axis:
+            return None
+        there = functools.partial(
+            jnp.moveaxis, source=found.channels, destination=known.channel_axis
+        )
+        back = functools.partial(
+            jnp.moveaxis, source=known.channel_axis, destination=found.channels
+        )
+        return TokenView((there, back), self.channel_axis)
 
     def _edits(self, edit: Any) -> list[Edit | None]:
         edits = edit if self.several and edit is not None else [edit] * len(self.paths)
@@ -154,26 +244,44 @@ class _Shown:
                 f"this model shows {len(self.paths)} layers, so edit takes a tuple of "
                 f"{len(self.paths)} functions, one for each (None leaves a layer as it is)"
             )
-        return [None if edit is None else self._checked(edit) for edit in edits]
-
-    def _checked(self, edit: Edit) -> Edit:
-        def checked(activations: jax.Array) -> jax.Array:
-            seen = self.tokens.to_grid(activations) if self.tokens else activations
-            edited = jnp.asarray(edit(seen))
-            if edited.shape != seen.shape:
-                raise ValueError(
-                    f"edit returned shape {edited.shape}, wanted the activations' {seen.shape}"
-                )
-            edited = edited.astype(seen.dtype)
-            return self.tokens.from_grid(edited, activations) if self.tokens else edited
-
-        return checked
+        return list(edits)
 
 
-# Compiled as a whole, so that reading a layer outside jit is not one program an operation, and
-# traced once, however often a method reads.
+def _checked(edit: Edit, view: TokenView | None) -> Edit:
+    """An edit of a grid as an edit of what the layer returned."""
+
+    def checked(activations: jax.Array) -> jax.Array:
+        seen = view.to_grid(activations) if view else activations
+        edited = jnp.asarray(edit(seen))
+        if edited.shape != seen.shape:
+            raise ValueError(
+                f"edit returned shape {edited.shape}, wanted the activations' {seen.shape}"
+            )
+        edited = edited.astype(seen.dtype)
+        return view.from_grid(edited, activations) if view else edited
+
+    return checked
+
+
+# Traced once for each shape, however often a method reads.
+_plain = functools.partial(jax.jit, static_argnums=0)(
+    lambda shown, weights, inputs: shown.value.run(weights, cast(inputs, shown.value.dtype))
+)
+
+
+def _expose(shown: Static, chosen: tuple[Chosen, ...], weights: Any, inputs: Any) -> Any:
+    traced = _plain.trace(shown, weights, inputs)
+    jaxpr = traced.jaxpr
+    arguments = jax.tree.leaves((weights, inputs))
+    outputs = expose(getattr(jaxpr, "jaxpr", jaxpr), jaxpr.consts, arguments, chosen)
+    return jax.tree.unflatten(jax.tree.structure(traced.out_info), outputs)
+
+
+_exposed = jax.jit(_expose, static_argnums=(0, 1))
+
+# Compiled as a whole, so that reading a layer outside jit is not one program an operation.
 _read = functools.partial(jax.jit, static_argnums=0)(
-    lambda shown, weights, inputs: shown.replay(weights, inputs, None)
+    lambda shown, weights, inputs: shown.value.replay(weights, inputs, None)
 )
 
 
@@ -182,49 +290,71 @@ def parse_path(layer: Layer) -> Path:
     return tuple(layer.split("/")) if isinstance(layer, str) else tuple(map(str, layer))
 
 
-def default_layer(layers: list[LayerInfo], inputs: Any, tokens: TokenView | None) -> Path:
-    """The last layer, in execution order, whose output still has a spatial grid."""
-    for layer in reversed(layers):
-        if layer.shape[:1] == inputs.shape[:1] and (
-            tokens.accepts(layer.shape) if tokens else _has_grid(layer.shape, inputs.ndim)
-        ):
-            return parse_path(layer.path)
-    wanted = f"tokens for {tokens}" if tokens else f"a spatial grid, like the inputs {inputs.shape}"
+def _named(path: Path, known: Analysis) -> Site:
+    """The site that a path names."""
+    name = "/".join(path)
+    literal = [site for site in known.sites if site.path == path and "[" in name]
+    wanted = parse_runs(path)
+    alike = [site for site in known.sites if parse_runs(site.path).path == wanted.path]
+    runs = [site for site in literal or alike if literal or _is_run(site, wanted)]
+    if len(runs) == 1 and (wanted.runs or len(alike) == 1):
+        _check_alive(runs[0], known)
+        return runs[0]
+    if not alike:
+        raise _unknown(path, known)
+    inside = {site.inside for site in alike} - {""}
+    outside = [site for site in alike if not site.inside]
+    if not outside:
+        raise ValueError(
+            f"layer {name!r} runs inside {min(inside)}, which keeps its activations in; name a "
+            "layer around it"
+        )
+    last = outside[-1]
+    where = f"runs inside {min(inside)}" if inside else "is called more than once"
+    counts = ", ".join(str(run.total) for run in last.runs)
     raise ValueError(
-        f"no layer returns activations with {wanted}; name one with layer=, and for tokens pass "
-        f"grid=(height, width). Layers: {_listing(layers)}"
+        f"layer {name!r} {where} in a forward pass ({counts} runs), so which activations are meant "
+        f"is ambiguous: name one run, {last.name!r} for the last, or a layer around it"
     )
 
 
-def _has_grid(shape: tuple[int, ...], rank: int) -> bool:
-    return len(shape) == rank and math.prod(shape[1:]) > max(shape[1], shape[-1])
+def _is_run(site: Site, wanted: Chosen) -> bool:
+    return (
+        not site.inside
+        and len(site.runs) == len(wanted.runs)
+        and all(
+            -run.total <= index < run.total and index % run.total == run.which
+            for run, index in zip(site.runs, wanted.runs, strict=True)
+        )
+    )
 
 
-def _explainable(marks: list[Mark]) -> list[LayerInfo]:
-    outside = [mark for mark in marks if not mark.inside]
-    runs = collections.Counter(mark.path for mark in outside)
-    return [
-        LayerInfo("/".join(mark.path), mark.kind, mark.shape)
-        for mark in outside
-        if runs[mark.path] == 1
-    ]
+def _check_alive(site: Site, known: Analysis) -> None:
+    if math.prod(site.shape[1:-1]) == 1 or known.describe(site).alive:
+        return
+    raise ValueError(
+        f"the outputs do not depend on what is at the places of layer {site.name!r} {site.shape}: "
+        "after it the network reads only some of them, such as a class token, or nothing at all, "
+        "so a map of this layer would say nothing about the outputs. Name a layer before the last "
+        "attention, or pass layer=None; list_layers(model, inputs) says of each whether it is alive"
+    )
 
 
-def _check_layer(path: Path, marks: list[Mark]) -> None:
-    runs = [mark for mark in marks if mark.path == path]
+def _unknown(path: Path, known: Analysis) -> ValueError:
+    """The error for a name that nothing has."""
     name = "/".join(path)
-    if not runs:
-        raise unknown_layer(name, _explainable(marks))
-    if runs[0].inside:
-        raise ValueError(
-            f"layer {name!r} runs inside {runs[0].inside}, which keeps its activations in; name a "
-            "layer around it"
+    layer, colon, function = name.partition(":")
+    follows = [site.name for site in known.sites if site.name.startswith(f"{layer}:")]
+    if colon and any(site.name == layer for site in known.sites):
+        hint = (
+            f"what follows is {', '.join(map(repr, follows))}"
+            if follows
+            else ("no function that is known by name follows it, or not only that")
         )
-    if len(runs) > 1:
-        raise ValueError(
-            f"layer {name!r} is called more than once in a forward pass, so which activations are "
-            "meant is ambiguous; name a layer around it, or one that runs once"
-        )
+        return ValueError(f"layer {layer!r} is not directly followed by {function}: {hint}")
+    return unknown_layer(
+        name, [LayerInfo(site.name, site.kind, site.shape) for site in known.sites if site.layer]
+    )
 
 
 def unknown_layer(name: str, layers: list[LayerInfo]) -> ValueError:
@@ -241,18 +371,6 @@ def unknown_layer(name: str, layers: list[LayerInfo]) -> ValueError:
 
 def _listing(layers: list[LayerInfo]) -> str:
     return ", ".join(f"{layer.path!r} {layer.shape}" for layer in layers[-12:]) or "none"
-
-
-def cast(tree: Any, dtype: Any) -> Any:
-    """Every floating-point array of `tree` in `dtype`; unchanged if `dtype` is None."""
-    if dtype is None:
-        return tree
-
-    def convert(leaf: Any) -> Any:
-        floating = is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
-        return leaf.astype(dtype) if floating else leaf
-
-    return jax.tree.map(convert, tree)
 
 
 def require(package: str, extra: str) -> ModuleType:

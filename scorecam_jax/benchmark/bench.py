@@ -1,11 +1,13 @@
 """Score-CAM's speed on this machine, against the bare network."""
 
+import contextlib
 import functools
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -50,6 +52,7 @@ def bench(
         number of masked inputs that the network runs on: one per live channel and an empty one.
         `five_targets` is the time for maps of the five likeliest classes together, divided by the
         time for one class.
+        `forward_images_per_second` is None at a batch size for which memory does not suffice.
         `peak_flops` is the rate that a large product of float32 matrices reaches on this device.
         `share_of_peak_flops` is the masked passes' rate divided by `peak_flops`, in the operations
         that XLA counts for a single image (None if XLA counts none). It can exceed 1 when the
@@ -69,13 +72,15 @@ def bench(
     five = jax.lax.top_k(explanation.outputs, min(5, classes))[1]
 
     matrix = jnp.ones((2048, 2048) if on_cpu else (8192, 8192))
-    batches = {size: jnp.repeat(inputs, size, 0) for size in dict.fromkeys([*sizes, 1])}
     networks = {}
-    for size, batch in batches.items():
+    for size in dict.fromkeys([*sizes, 1]):
         progress(f"compiling the network for batches of {size}")
-        networks[size] = forward.lower(model, batch).compile()
+        if (network := _compile_if_it_fits(forward, model, inputs, size)) is not None:
+            networks[size] = network
     runs: dict[Any, Callable[[], Any]] = {
-        size: functools.partial(networks[size], model, batches[size]) for size in sizes
+        size: functools.partial(networks[size], model, jnp.repeat(inputs, size, 0))
+        for size in sizes
+        if size in networks
     }
     runs["Score-CAM"] = functools.partial(compiled, model, inputs)
     runs["five targets"] = functools.partial(explain, model, inputs, five)
@@ -86,7 +91,8 @@ def bench(
     flops = (networks[1].cost_analysis() or {}).get("flops", 0)
     live = int(is_live(OFFICIAL.prepare(explanation.activations)).sum())
     passes = min(live, channels or live) + 1
-    images_a_second = {size: size / seconds[size] for size in sizes}
+    images_per_second = {size: size / seconds[size] if size in runs else None for size in sizes}
+    best = max((rate for rate in images_per_second.values() if rate), default=None)
     rate = passes / seconds["Score-CAM"]
     peak = 2 * len(matrix) ** 3 / seconds["matrices"]
     return {
@@ -94,7 +100,7 @@ def bench(
         "cores": os.cpu_count(),
         "jax": jax.__version__,
         "python": platform.python_version(),
-        "forward_images_per_second": images_a_second,
+        "forward_images_per_second": images_per_second,
         "channels": explanation.activations.shape[-1],
         "live_channels": live,
         "batch_size": default_batch_size(classifier.model, inputs),
@@ -102,13 +108,49 @@ def bench(
         "seconds": seconds["Score-CAM"],
         "five_targets": seconds["five targets"] / seconds["Score-CAM"],
         "passes_per_second": rate,
-        "share_of_forward": rate / max(images_a_second.values()),
+        "share_of_forward": rate / best if best else None,
         "compile_seconds": compile_seconds,
         "temporary_bytes": getattr(compiled.memory_analysis(), "temp_size_in_bytes", None),
         "flops_per_pass": flops,
         "peak_flops": peak,
         "share_of_peak_flops": flops * rate / peak if flops else None,
     }
+
+
+def _compile_if_it_fits(
+    forward: Any, model: Any, inputs: Inputs, size: int
+) -> jax.stages.Compiled | None:
+    """The network compiled for a batch size; None if memory does not suffice to run it."""
+    batch = jax.ShapeDtypeStruct((size, *inputs.shape[1:]), inputs.dtype)
+    try:
+        compiled = forward.lower(model, batch).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+    needed = size * inputs.nbytes
+    if (stated := compiled.memory_analysis()) is not None:
+        needed += stated.temp_size_in_bytes + stated.output_size_in_bytes
+    free = _free_memory()
+    return compiled if free is None or needed < free else None
+
+
+def _free_memory() -> int | None:
+    """The bytes that the device can still give; None if it does not say."""
+    stated = jax.local_devices()[0].memory_stats()
+    if stated and "bytes_limit" in stated:
+        return stated["bytes_limit"] - stated.get("bytes_in_use", 0)
+    free = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free.append(1024 * next(int(line.split()[1]) for line in lines if "MemAvailable" in line))
+    with contextlib.suppress(OSError, ValueError):  # a container's limit
+        most, used = (
+            int(Path("/sys/fs/cgroup", name).read_text())
+            for name in ("memory.max", "memory.current")
+        )
+        free.append(most - used)
+    return min(free, default=None)
 
 
 def compare_with_exact(

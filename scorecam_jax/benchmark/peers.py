@@ -1,4 +1,4 @@
-"""Other packages' Score-CAM, timed on the same network, weights, layer and input as ours.
+"""Other packages' Score-CAM, timed on the same network, weights, layer and input.
 
 PyTorch and the packages are imported in processes of their own, and only there.
 """
@@ -6,8 +6,10 @@ PyTorch and the packages are imported in processes of their own, and only there.
 import concurrent.futures
 import contextlib
 import functools
+import importlib
 import io
 import multiprocessing
+import operator
 import os
 import re
 import statistics
@@ -24,6 +26,7 @@ from jaxtyping import Float
 
 from scorecam_jax import models
 from scorecam_jax.methods.score_cam import score_cam
+from scorecam_jax.models.registry import counterpart
 
 Inputs = Float[np.ndarray, "1 height width 3"]
 Contender = Callable[[str, Any, Inputs], Callable[[], Any]]
@@ -38,10 +41,10 @@ def race(
     repeats: int = 3,
     progress: Callable[[str], None] = lambda task: None,
 ) -> dict[str, dict[str, Any]]:
-    """Time whole maps of several packages, by turns.
+    """Time whole maps of several packages, alternately.
 
-    Each has a process of its own, all cores (or the GPU, where JAX has one) and the same weights.
-    A first map, which compiles, does not count.
+    Each package has a process of its own, all cores (or the GPU, where JAX has one) and the same
+    weights. Its first map does not count, because that compiles.
 
     Args:
         name: one of `models.names()`.
@@ -49,13 +52,13 @@ def race(
         weights: a checkpoint. None takes those that are installed, or random ones.
         contenders: functions (name, weights, inputs) -> (a function that makes a map), by name;
             they must pickle. None: `CONTENDERS`. The first is what the others are compared with.
-        repeats: maps of each, of which the median counts.
-        progress: told what is done next.
+        repeats: how many maps of each package are timed; the median counts.
+        progress: called with a description of what is done next.
 
     Returns:
-        For each contender the median `seconds` of a map, `all_seconds`, how many times as long as
-        the first's that is (`times`), and by how many `bytes` its maps, compilation included,
-        raised its process's peak memory above that of loading; or why it did not run, `error`.
+        For each contender: `seconds`, the median per map; `all_seconds`; `times`, its seconds
+        divided by the first contender's; and `bytes`, by how much its maps, compilation included,
+        raised its process's peak memory above that of loading. For one that did not run: `error`.
     """
     contenders = CONTENDERS if contenders is None else contenders
     rows: dict[str, dict[str, Any]] = {who: {"all_seconds": []} for who in contenders}
@@ -77,7 +80,7 @@ def race(
                         continue
                     seconds, rows[who]["bytes"] = process.submit(_map).result()
                     rows[who]["all_seconds"] += [seconds] if turn else []
-                except Exception as error:  # whatever ails one of them, the others run
+                except Exception as error:  # one contender's failure must not stop the others
                     rows[who] = {"error": f"{type(error).__name__}: {error}"}
     for row in rows.values():
         if "error" not in row:
@@ -162,25 +165,27 @@ def _torch_network(name: str, weights: Any, inputs: Inputs) -> tuple[Any, Any, A
     """The network in PyTorch, its layer that is explained, and the input, in the fastest layout."""
     import torch
 
-    torchvision = _import_torchvision()
     torch.set_num_threads(os.cpu_count() or 1)
-    if name == "efficientnet_lite0":
-        from efficientnet_lite_pytorch import EfficientNet
-
-        network = EfficientNet.from_name("efficientnet-lite0")
-    else:
-        network = getattr(torchvision.models, name)()
+    network = _counterpart(name)
     tensors = {key: value.copy() for key, value in models.load_checkpoint(weights).items()}
     network.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()})
-    if name == "efficientnet_lite0":
-        # Its ReLU6 is one module for the whole network: give the last layer one of its own.
-        network._bn1 = layer = torch.nn.Sequential(network._bn1, torch.nn.ReLU6())
-    else:
-        layer = network.features[29] if name == "vgg16" else network.layer4
+    twin = counterpart(name)
+    layer = network.get_submodule(twin.layer)
+    if twin.activation:
+        layer = torch.nn.Sequential(layer, getattr(torch.nn, twin.activation)())
+        network.set_submodule(twin.layer, layer)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = torch.from_numpy(inputs.transpose(0, 3, 1, 2).copy()).to(device)
     layout = torch.channels_last
     return network.eval().to(device, memory_format=layout), layer, images.to(memory_format=layout)
+
+
+def _counterpart(name: str) -> Any:
+    """The network in PyTorch, its weights random."""
+    twin = counterpart(name)
+    _import_torchvision()
+    make = operator.attrgetter(twin.make)(importlib.import_module(twin.module))
+    return make(*twin.arguments)
 
 
 @contextlib.contextmanager
@@ -189,13 +194,13 @@ def _random(name: str) -> Iterator[str | None]:
     try:
         import torch
 
-        torchvision = _import_torchvision()
+        network = _counterpart(name)
     except ImportError:  # then no contender needs one
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, f"{name}.pth")
-        torch.save(getattr(torchvision.models, name)().state_dict(), path)
+        path = os.path.join(folder, "random.pth")
+        torch.save(network.state_dict(), path)
         yield path
 
 

@@ -7,68 +7,131 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-from PIL import Image
-
-from scorecam_jax import Gradient, models, score_cam
-from scorecam_jax.benchmark.bench import bench, blobs, compare_with_exact
-from scorecam_jax.benchmark.peers import race
-from scorecam_jax.cli.common import UserError, load, open_photo, translated
+from scorecam_jax.cli import options
+from scorecam_jax.cli.errors import UserError, say, translated
 from scorecam_jax.cli.progress import Progress
 
+NAME, ARGUMENTS = "bench", ""
 
-def run(options: argparse.Namespace) -> int:
-    """Print a table of figures; 1 if a package to compare with could not run."""
-    if options.peers:  # that several processes have room on one accelerator
+SUMMARY = "tell how fast Score-CAM is on this machine"
+
+DESCRIPTION = """\
+Time the network alone at several batch sizes and within Score-CAM, alternately,
+and print medians: images per second, masked passes per second and their share
+of the network's best, compilation, memory, and the share of what a large matrix
+product reaches on this device. Close other programs first.
+
+Without --photo a generated picture is explained, since the program comes with
+none. That does not change how long a masked pass takes, but how many there are:
+for the time of a typical map, give a typical photograph. Networks that come
+without weights get random ones, which changes that number too.
+"""
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    options.add_model(command)
+    command.add_argument(
+        "--photo", type=Path, metavar="PHOTO", help="what to explain (default: see above)"
+    )
+    command.add_argument(
+        "--batch-size",
+        type=options.counts,
+        default=[],
+        metavar="N,...",
+        help="images per pass of the network alone (default: 1, 2, 4, ... to 32, on a GPU 512)",
+    )
+    command.add_argument(
+        "--channels", type=options.count, metavar="N", help="explain through only N channels"
+    )
+    command.add_argument(
+        "--repeats",
+        type=options.count,
+        default=5,
+        metavar="N",
+        help="runs of each, of which the median counts (default: 5)",
+    )
+    command.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        help="run the network in this type (default: float32)",
+    )
+    command.add_argument(
+        "--shortcuts",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PHOTO",
+        help="also tell how similar the maps of fewer channels and of bfloat16 are to the exact "
+        "maps of these photographs, and how fast they are",
+    )
+    command.add_argument(
+        "--peers",
+        action="store_true",
+        help="also time whole maps of the packages grad-cam and torchcam, if they are installed, "
+        "on the same weights and layer, alternately; takes minutes",
+    )
+    options.add_json(command)
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Print a table of figures; 1 if something could not run."""
+    if asked.peers:  # several processes need room on one accelerator
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    photo = _photo(options.photo) if options.photo else blobs()
-    several = [_photo(path) for path in options.shortcuts]
-    options.layer = None
-    with Progress(1, enabled=not options.quiet) as progress:
+    import jax.numpy as jnp
+    import numpy as np
+
+    from scorecam_jax import models
+    from scorecam_jax.benchmark.bench import bench, blobs, compare_with_exact
+    from scorecam_jax.benchmark.peers import race
+    from scorecam_jax.cli.loading import load
+
+    photo = _photo(asked.photo) if asked.photo else blobs()
+    several = [_photo(path) for path in asked.shortcuts]
+    with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
-        classifier = load(options, or_random=True)
-        known = options.weights or models.packaged_weights(options.model)
+        classifier = load(asked.model, asked.weights, dtype=asked.dtype, or_random=True)
+        known = asked.weights or models.packaged_weights(asked.model)
         figures: dict[str, Any] = {
-            "model": options.model,
+            "model": asked.model,
             "layer": classifier.layer,
             "weights": str(known) if known else None,
-            "photo": str(options.photo) if options.photo else None,
-            "dtype": options.dtype or "float32",
+            "photo": str(asked.photo) if asked.photo else None,
+            "dtype": asked.dtype or "float32",
         }
         try:
             figures |= bench(
                 classifier,
                 photo,
-                batch_sizes=options.batch_size,
-                channels=options.channels,
-                repeats=options.repeats,
+                batch_sizes=asked.batch_size,
+                channels=asked.channels,
+                repeats=asked.repeats,
                 progress=progress.start,
             )
         except ValueError as error:
             raise translated(error) from error
         if several:
-            options.dtype = "bfloat16"
+            narrow = load(asked.model, asked.weights, dtype="bfloat16", or_random=True)
             figures["shortcuts"] = compare_with_exact(
-                _shortcuts(
-                    classifier.model, load(options, or_random=True).model, figures["channels"]
-                ),
+                _shortcuts(classifier.model, narrow.model, figures["channels"]),
                 [jnp.asarray(classifier.preprocess(photo))[None] for photo in several],
                 progress.start,
             )
-        if options.peers:
+        if asked.peers:
             figures["peers"] = race(
-                options.model,
+                asked.model,
                 np.asarray(classifier.preprocess(photo))[None],
-                weights=options.weights,
-                repeats=options.repeats,
+                weights=asked.weights,
+                repeats=asked.repeats,
                 progress=progress.start,
             )
-    print(json.dumps(figures, indent=2) if options.json else _table(figures))
+    say(json.dumps(figures, indent=2) if asked.json else _table(figures))
     return int(any("error" in row for row in figures.get("peers", {}).values()))
 
 
-def _photo(path: Path) -> Image.Image:
+def _photo(path: Path) -> Any:
+    from scorecam_jax.cli.files import open_photo
+
     try:
         return open_photo(path)
     except UserError as problem:
@@ -76,6 +139,8 @@ def _photo(path: Path) -> Image.Image:
 
 
 def _shortcuts(model: Any, narrow: Any, channels: int) -> dict[str, Any]:
+    from scorecam_jax import Gradient, score_cam
+
     ways: dict[str, Any] = {"all channels": partial(score_cam, model)}
     for count in (16, 32, 64, 128, 256):
         if count < channels:
@@ -90,18 +155,21 @@ def _table(figures: dict[str, Any]) -> str:
     temporaries = figures["temporary_bytes"]
     lines = [
         f"{figures['model']}, layer {figures['layer']}{weights}, on "
-        + (f"{figures['photo']}" if figures["photo"] else "a made-up picture"),
+        + (f"{figures['photo']}" if figures["photo"] else "a generated picture"),
         f"{figures['device']}, {figures['cores']} cores, {figures['dtype']}, "
         f"JAX {figures['jax']}, Python {figures['python']}",
         "",
-        "the bare network, images a second",
+        "the network alone, images per second",
     ]
     rates = figures["forward_images_per_second"]
-    best = max(rates.values())
+    best = max((rate for rate in rates.values() if rate), default=0)
     for size, rate in rates.items():
+        if rate is None:
+            lines.append(_row(f"batches of {size}", "-", "need more memory than there is"))
+            continue
         lines.append(_row(f"batches of {size}", f"{rate:.1f}", "the best" * (rate == best)))
     live = f"of {figures['channels']}"
-    peak = f"{figures['peak_flops'] / 1e9:.0f} GFLOP/s, as a product of matrices reaches here"
+    peak = f"{figures['peak_flops'] / 1e9:.0f} GFLOP/s, reached by a matrix product"
     lines += [
         "",
         "Score-CAM",
@@ -109,9 +177,9 @@ def _table(figures: dict[str, Any]) -> str:
         _row("masked passes", f"{figures['passes']}", f"{figures['batch_size']} at a time"),
         _row("a map", f"{figures['seconds']:.2f} s"),
         _row("  of five targets", f"{figures['five_targets']:.2f}", "times as long"),
-        _row("masked passes a second", f"{figures['passes_per_second']:.1f}"),
-        _row("  of the bare network's", f"{figures['share_of_forward']:.1%}", "at its best"),
-        _row("  of the peak", f"{share:.1%}" if share else "-", f"of {peak}"),
+        _row("masked passes per second", f"{figures['passes_per_second']:.1f}"),
+        _row("  of the network alone", _percent(figures["share_of_forward"]), "at its best"),
+        _row("  of the peak", _percent(share), f"of {peak}"),
         _row("compilation", f"{figures['compile_seconds']:.1f} s", "once"),
         _row("temporary memory", _megabytes(temporaries), "as the compiler states it"),
     ]
@@ -136,6 +204,10 @@ def _table(figures: dict[str, Any]) -> str:
 
 def _row(name: str, value: str, remark: str = "") -> str:
     return f"  {name:<26}{value:>10}  {remark}".rstrip()
+
+
+def _percent(share: float | None) -> str:
+    return f"{share:.1%}" if share else "-"
 
 
 def _megabytes(count: int | None) -> str:

@@ -1,87 +1,112 @@
 """`scorecam compare`: several methods, or variants of Score-CAM, side by side."""
 
 import argparse
-import functools
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from scorecam_jax.cli import names, options
+from scorecam_jax.cli.choice import add_method_options
+from scorecam_jax.cli.errors import percent, short
+from scorecam_jax.cli.page import Found, Page
 
-from scorecam_jax import score_cam
-from scorecam_jax.cli.common import percent, short
-from scorecam_jax.cli.photographs import Found, Page, explain_photos
-from scorecam_jax.evaluate.measure import METHODS
-from scorecam_jax.methods.variants import BY_NAME
-from scorecam_jax.visualize import sheet
+NAME, ARGUMENTS = "compare", "PHOTO..."
+
+SUMMARY = "draw several methods side by side"
+
+DESCRIPTION = """\
+Draw a sheet of each photograph with methods in columns and classes in rows, and
+print how similar each heatmap is to the first (Pearson's correlation).
+
+An option such as --channels reaches the methods that take it.
+"""
 
 DEFAULT = ("score-cam", "grad-cam", "grad-cam++")
 
-# Broader sheets are shrunk to illegibility on a screen.
+# A wider sheet is shrunk to illegibility on a screen.
 _MOST_COLUMNS = 5
 
 
-def run(options: argparse.Namespace) -> int:
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    options.add_targets(command)
+    how = command.add_argument_group("how")
+    methods = (*names.METHODS, *names.PRESETS)
+    how.add_argument(
+        "--methods",
+        type=options.some_of(methods, every=names.METHODS),
+        default=[],
+        metavar="NAME,...",
+        help=f"{', '.join(methods)}, or all; uniform and center ignore the model, and any method "
+        f"must beat them (default without --variants: {', '.join(DEFAULT)})",
+    )
+    how.add_argument(
+        "--variants",
+        type=options.some_of(names.VARIANTS),
+        default=[],
+        metavar="NAME,...",
+        help=f"published Score-CAMs: {', '.join(names.VARIANTS)}, or all",
+    )
+    options.add_model(how)
+    options.add_layer(how)
+    add_method_options(how)
+    options.add_cache(how)
+    options.add_look(command)
+    options.add_output(command, "PHOTO-compared.png", "(methods, targets, height, width)")
+
+
+def run(asked: argparse.Namespace) -> int:
     """Draw a sheet of each photograph: methods in columns, targets in rows."""
-    names = [*options.variants, *options.methods] or list(DEFAULT)
+    from scorecam_jax.cli.photographs import explain_photos
+
+    methods = [*asked.variants, *asked.methods] or list(DEFAULT)
     return explain_photos(
-        options,
-        {name: _method(name, options) for name in names},
+        asked,
+        methods,
         ending="-compared",
-        present=functools.partial(_present, names),
+        present=partial(_present, methods),
         remarks=_remarks,
-        asked={"methods": names, "channels": options.channels},
+        head={"methods": methods},
     )
 
 
-def _method(name: str, options: argparse.Namespace) -> Callable[..., Any]:
-    if name in BY_NAME or METHODS[name] is score_cam:
-        return functools.partial(
-            score_cam,
-            variant=BY_NAME.get(name, BY_NAME["official"]),
-            channels=options.channels,
-            batch_size=options.batch_size,
-        )
-    if name.startswith("score-cam"):
-        return functools.partial(METHODS[name], batch_size=options.batch_size)
-    return METHODS[name]
-
-
-def _present(names: list[str], found: Found) -> Page:
+def _present(methods: list[str], found: Found) -> Page:
     targets: list[dict[str, Any]] = []
-    panels: list[Image.Image] = []
+    panels: list[Any] = []
     titles: list[str] = []
     for row, target in enumerate(found.targets):
         maps: list[dict[str, Any]] = [
             {
                 "method": name,
                 "empty": not heatmap.any(),
-                "correlation": _correlation(heatmap, found.inputs_maps[0, row]),
+                "correlation": _correlation(heatmap, found.heatmaps[0, row]),
             }
-            for name, heatmap in zip(names, found.inputs_maps[:, row], strict=True)
+            for name, heatmap in zip(methods, found.heatmaps[:, row], strict=True)
         ]
         targets.append({**target, "maps": maps})
         panels += [found.photo, *(drawn[row] for drawn in found.drawn)]
         titles += ["", *(one["method"] + ", nothing found" * one["empty"] for one in maps)]
     labels = [f"{short(target['name'])} {percent(target['probability'])}" for target in targets]
-    columns: int | None = 1 + len(names)
+    columns: int | None = 1 + len(methods)
     if len(targets) == 1:
         titles[0], labels = labels[0], []
-        columns = columns if len(names) < _MOST_COLUMNS else None
-    picture = sheet(panels, titles, columns=columns, row_labels=labels)
-    return Page(picture, targets, found.maps)
+        columns = columns if len(methods) < _MOST_COLUMNS else None
+    return Page(panels, titles, targets, found.heatmaps, columns, labels)
 
 
-def _correlation(heatmap: np.ndarray, other: np.ndarray) -> float | None:
-    """Pearson's, or None if one of them is constant."""
-    if np.ptp(heatmap) == 0 or np.ptp(other) == 0:
+def _correlation(heatmap: Any, other: Any) -> float | None:
+    """Pearson's correlation, or None if one of the heatmaps is constant."""
+    import jax.numpy as jnp
+
+    from scorecam_jax.metrics.sanity import correlation
+
+    if not (heatmap.max() > heatmap.min() and other.max() > other.min()):
         return None
-    return float(np.corrcoef(heatmap.ravel(), other.ravel())[0, 1])
+    return float(correlation(jnp.asarray(heatmap), jnp.asarray(other)))
 
 
 def _remarks(targets: list[dict[str, Any]]) -> list[str]:
     first = targets[0]["maps"][0]["method"]
-    lines = [f"correlation of the heatmaps with {first}'s:"]
+    lines = [f"correlation of each heatmap with that of {first}:"]
     for target in targets:
         if len(targets) > 1:
             lines.append(f"  {short(target['name'])}")

@@ -3,66 +3,149 @@
 import argparse
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import jax
-
-from scorecam_jax.cli.common import UserError, complain, load, translated
+from scorecam_jax.cli import names, options
+from scorecam_jax.cli.choice import add_method_options, check_options, chosen, given
+from scorecam_jax.cli.errors import UserError, complain, out_of_memory, say, translated
 from scorecam_jax.cli.progress import Progress
-from scorecam_jax.evaluate.measure import DEFAULT_METHODS, Evaluation, evaluate_folder
+
+NAME, ARGUMENTS = "evaluate", "DIR"
+
+SUMMARY = "measure methods on many photographs"
+
+DESCRIPTION = """\
+Measure methods on all photographs in a folder and print the table: methods in
+rows, metrics in columns, the mean over photographs and its 95 % interval.
+
+Every figure is kept as soon as it is known. The same command continues where
+it was interrupted, and measures only what is missing when photographs, methods
+or metrics were added or a photograph was changed. What cannot be read or used
+is named, counted and left out.
+
+An option such as --channels reaches the methods that take it.
+"""
 
 _MOST_NOTES = 20
 
 
-def run(options: argparse.Namespace) -> int:
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    command.add_argument("folder", type=Path, metavar="DIR", help="a folder of photographs")
+    what = command.add_argument_group("what to measure")
+    what.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="where the objects are: COCO's JSON, or a folder of VOC's XML (default: "
+        "annotations.json in DIR if it is there; without boxes there are fewer metrics)",
+    )
+    what.add_argument(
+        "--target",
+        choices=("predicted", "annotated"),
+        default="predicted",
+        help="explain the likeliest class, or the class of the boxes, which COCO's category_id "
+        "must then index (default: predicted)",
+    )
+    methods = (*names.METHODS, *names.PRESETS)
+    what.add_argument(
+        "--methods",
+        type=options.some_of(methods),
+        default=list(names.DEFAULT_METHODS),
+        metavar="NAME,...",
+        help=f"{', '.join(methods)}, or all (default: {', '.join(names.DEFAULT_METHODS)})",
+    )
+    what.add_argument(
+        "--metrics",
+        type=options.some_of(names.METRICS),
+        metavar="NAME,...",
+        help=f"{', '.join(names.METRICS)}, or all (default: all but adcc and road)",
+    )
+    how = command.add_argument_group("how")
+    options.add_model(how)
+    options.add_layer(how)
+    add_method_options(how)
+    options.add_cache(how)
+    where = command.add_argument_group("where it goes")
+    where.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="a folder for tables and figures (default: DIR-scorecam in the current folder)",
+    )
+    options.add_json(where)
+
+
+def run(asked: argparse.Namespace) -> int:
     """Print the table; 1 if anything was left out."""
-    folder = options.folder
+    folder = asked.folder
     usual = folder / "annotations.json"
-    boxes = options.boxes or (usual if usual.is_file() else None)
-    if options.target == "annotated" and boxes is None:
+    boxes = asked.boxes or (usual if usual.is_file() else None)
+    if asked.target == "annotated" and boxes is None:
         raise UserError("--target annotated: name the file of annotations with --boxes")
-    output = Path(options.output or f"{folder.resolve().name}-scorecam")
+    output = Path(asked.output or f"{folder.resolve().name}-scorecam")
     _check_output(output)
-    with Progress(1, enabled=not options.quiet) as progress:
+    check_options(asked, asked.methods, also=["batch_size"])
+    found = _measure(asked, boxes, output)
+    _report(found, output, as_json=asked.json)
+    return int(bool(found.left_out))
+
+
+def _measure(asked: argparse.Namespace, boxes: Path | None, output: Path) -> Any:
+    from scorecam_jax.cli.loading import load
+    from scorecam_jax.evaluate import evaluate_folder
+
+    with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
-        classifier = load(options)
+        classifier = load(asked.model, asked.weights, layer=asked.layer)
         progress.start("looking for photographs")
+        # The number of masked images per pass changes no figure.
+        settings = {name: value for name, value in given(asked).items() if name != "batch-size"}
         try:
-            found = evaluate_folder(
+            return evaluate_folder(
                 classifier,
-                folder,
+                asked.folder,
                 boxes=boxes,
-                methods=options.methods or DEFAULT_METHODS,
-                metrics=options.metrics or None,
-                target=options.target,
+                methods={name: chosen(asked, name, classifier) for name in asked.methods},
+                metrics=asked.metrics,
+                target=asked.target,
                 output=output,
                 settings={
-                    "model": options.model,
+                    "model": asked.model,
                     "layer": classifier.layer,
-                    "weights": _digest(options.weights),
+                    "weights": _digest(asked.weights),
+                    **settings,
                 },
-                batch_size=options.batch_size,
+                batch_size=asked.batch_size,
                 progress=progress.follow,
             )
         except (OSError, TypeError, ValueError) as error:
             raise translated(error) from error
-        except jax.errors.JaxRuntimeError as error:
+        except KeyboardInterrupt as stop:
+            stop.add_note(
+                f"what is measured is kept in {output}/, and the same command continues from there"
+            )
+            raise
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
             raise UserError(f"{error}\na smaller --batch-size needs less memory") from error
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"interrupted; what is measured is kept in {output}/, and the same command "
-                "carries on from there"
-            ) from None
-    _report(found, output, as_json=options.json)
-    return int(bool(found.left_out))
 
 
 def _check_output(output: Path) -> None:
     """Refuse to write among files that are no earlier results."""
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; name a folder for the results with -o")
-    if output.is_dir() and any(output.iterdir()) and not (output / "rows.jsonl").exists():
-        raise UserError(f"{output} holds other files than results; name another folder with -o")
+    try:
+        if output.exists() and not output.is_dir():
+            raise UserError(f"{output} is a file; name a folder for the results with -o")
+        visible = output.is_dir() and any(
+            not path.name.startswith(".") for path in output.iterdir()
+        )
+        if visible and not (output / "rows.jsonl").exists():
+            raise UserError(f"{output} holds other files than results; name another folder with -o")
+    except OSError as error:
+        raise UserError(f"cannot write to {output}: {error.strerror}") from error
 
 
 def _digest(weights: Path | None) -> str | None:
@@ -72,17 +155,24 @@ def _digest(weights: Path | None) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _report(found: Evaluation, output: Path, *, as_json: bool) -> None:
+def _report(found: Any, output: Path, *, as_json: bool) -> None:
     if as_json:
-        print((output / "results.json").read_text("utf-8"), end="")
+        say((output / "results.json").read_text("utf-8"), end="")
     else:
-        print(found.as_text(max(60, shutil.get_terminal_size((100, 24)).columns)))
-        print("\nmean [95 % bootstrap interval]; more is better where ↑ is, less where ↓ is")
-        print(f"wrote {output}/table.txt, table.csv, rows.csv, rows.jsonl and results.json")
-    for note in found.left_out[:_MOST_NOTES]:
-        complain(f"{note.what}: {note.why}")
-    if len(found.left_out) > _MOST_NOTES:
-        more = len(found.left_out) - _MOST_NOTES
-        complain(f"and {more} more, all of them in {output}/results.json")
+        say(found.as_text(max(60, shutil.get_terminal_size((100, 24)).columns)))
+        say("\nmean [95 % bootstrap interval]; ↑: more is better, ↓: less is better")
+        say(f"wrote {output}/table.txt, table.csv, rows.csv, rows.jsonl and results.json")
+    _list([f"{note.what}: {note.why}" for note in found.remeasured], output)
+    if found.remeasured:
+        complain("measured again what was damaged in the figures of an earlier run")
+    _list([f"{note.what}: {note.why}" for note in found.left_out], output)
     if found.left_out:
         complain(f"{len(found.left_out)} left out")
+
+
+def _list(notes: Sequence[str], output: Path) -> None:
+    for note in notes[:_MOST_NOTES]:
+        complain(note)
+    if len(notes) > _MOST_NOTES:
+        more = len(notes) - _MOST_NOTES
+        complain(f"and {more} more, all of them in {output}/results.json")

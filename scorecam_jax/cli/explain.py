@@ -1,46 +1,73 @@
 """`scorecam explain`: what made a photograph look like a class."""
 
 import argparse
-import functools
 from typing import Any
 
-from scorecam_jax import score_cam
-from scorecam_jax.cli.common import percent, short
-from scorecam_jax.cli.photographs import Found, Page, explain_photos
-from scorecam_jax.methods.variants import BY_NAME
-from scorecam_jax.visualize import sheet
+from scorecam_jax.cli import names, options
+from scorecam_jax.cli.choice import add_method_options
+from scorecam_jax.cli.errors import percent, short
+from scorecam_jax.cli.page import Found, Page
+
+NAME, ARGUMENTS = "explain", "PHOTO..."
+
+SUMMARY = "draw what made a photograph look like a class"
+
+DESCRIPTION = """\
+Print the five likeliest classes of each photograph, and draw a sheet: the
+photograph, then for each class explained the photograph in grey under the
+class's heatmap, at its own size. The part that the network does not see,
+because its input is cropped, is bleached.
+
+Without --target and --top the likeliest class is explained. Further classes
+cost next to nothing: all are scored in the same passes.
+"""
 
 
-def run(options: argparse.Namespace) -> int:
-    """Draw a sheet of each photograph: itself, and its heatmap for each class."""
-    method = functools.partial(
-        score_cam,
-        variant=BY_NAME[options.variant],
-        channels=options.channels,
-        batch_size=options.batch_size,
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    options.add_targets(command)
+    how = command.add_argument_group("how")
+    how.add_argument(
+        "--method",
+        choices=names.METHODS,
+        default="score-cam",
+        metavar="NAME",
+        help="how to explain (default: score-cam); `scorecam methods` lists the methods",
     )
+    options.add_model(how)
+    options.add_layer(how)
+    add_method_options(how)
+    options.add_cache(how)
+    options.add_look(command)
+    options.add_output(command, "PHOTO-scorecam.png", "(targets, height, width)")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Draw a sheet of each photograph: itself, and its heatmap for each class."""
+    from scorecam_jax.cli.photographs import explain_photos
+
     return explain_photos(
-        options,
-        {"score-cam": method},
-        ending="-scorecam",
+        asked,
+        [asked.method],
+        ending=f"-{asked.method.replace('-', '')}",
         present=_present,
         remarks=_remarks,
-        asked={"variant": options.variant, "channels": options.channels},
+        head={"method": asked.method},
     )
 
 
 def _present(found: Found) -> Page:
-    (maps,), (drawn,) = found.maps, found.drawn
+    (heatmaps,), (drawn,) = found.heatmaps, found.drawn
     targets = [
         {**target, "empty": not heatmap.any()}
-        for target, heatmap in zip(found.targets, maps, strict=True)
+        for target, heatmap in zip(found.targets, heatmaps, strict=True)
     ]
     titles = [
         f"{short(target['name'])} {percent(target['probability'])}"
         + ", nothing found" * target["empty"]
         for target in targets
     ]
-    return Page(sheet([found.photo, *drawn], ["photograph", *titles]), targets, maps)
+    return Page([found.photo, *drawn], ["photograph", *titles], targets, heatmaps)
 
 
 def _remarks(targets: list[dict[str, Any]]) -> list[str]:

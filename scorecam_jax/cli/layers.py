@@ -2,23 +2,43 @@
 
 import argparse
 
-import jax
+from scorecam_jax.cli import options
+from scorecam_jax.cli.errors import say
 
-from scorecam_jax import list_layers, models
-from scorecam_jax.cli.common import input_shape, load
+NAME, ARGUMENTS = "layers", ""
+
+SUMMARY = "list the models, and the layers of one"
+
+DESCRIPTION = """\
+List the models that can be loaded and the layers of one of them, in the order
+in which they run, with the shapes of their outputs: height x width x channels.
+Any of them can be given to --layer.
+"""
 
 
-def run(options: argparse.Namespace) -> int:
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    options.add_model(command)
+
+
+def run(asked: argparse.Namespace) -> int:
     """Print the models, and the layers of one."""
-    options.layer = None
-    classifier = load(options, or_random=True)
+    import jax
+
+    from scorecam_jax import list_layers, models
+    from scorecam_jax.cli.loading import input_shape, load
+
+    classifier = load(asked.model, asked.weights, or_random=True)
     inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
     found = [layer for layer in list_layers(classifier.model, inputs) if len(layer.shape) == 4]
     width = max(len(layer.path) for layer in found)
-    print(f"models: {', '.join(models.names())}")
-    print(f"layers of {options.model} that can be explained (*: unless another is named):")
+    lines = [
+        f"models: {', '.join(models.names())}",
+        f"layers of {asked.model} that can be explained (*: the default):",
+    ]
     for layer in found:
         mark = "*" if layer.path == classifier.layer else " "
         shape = " x ".join(map(str, layer.shape[1:]))
-        print(f"{mark} {layer.path:<{width}}  {shape:<16} {layer.kind}")
+        lines.append(f"{mark} {layer.path:<{width}}  {shape:<16} {layer.kind}")
+    say("\n".join(lines))
     return 0

@@ -1,10 +1,12 @@
-"""Heatmaps of photographs, each drawn in a picture of its own: what explain and compare share."""
+"""Heatmaps of photographs, each drawn on a sheet of its own: what explain and compare share."""
 
 import argparse
+import io
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +14,24 @@ import numpy as np
 from PIL import Image
 
 from scorecam_jax import models
-from scorecam_jax.cli.common import (
+from scorecam_jax.cli.choice import check_options, chosen, given
+from scorecam_jax.cli.classes import find_class
+from scorecam_jax.cli.errors import (
     UserError,
-    check_output,
-    find_class,
-    input_shape,
-    load,
-    open_photo,
-    output_paths,
+    out_of_memory,
     percent,
     reported,
-    save,
+    say,
     translated,
 )
+from scorecam_jax.cli.files import check_output, open_photo, output_paths, save
+from scorecam_jax.cli.loading import input_shape, load
+from scorecam_jax.cli.page import Found, Page
 from scorecam_jax.cli.progress import Progress
-from scorecam_jax.visualize import mark_crop, overlay
+from scorecam_jax.visualize import mark_crop, overlay, sheet
+
+# A larger sheet takes more than about 1.5 GB to draw.
+_MOST_PIXELS = 50_000_000
 
 
 class Job(NamedTuple):
@@ -37,77 +42,51 @@ class Job(NamedTuple):
     map: Path | None
 
 
-class Found(NamedTuple):
-    """What came of a photograph.
-
-    Attributes:
-        photo: upright, in RGB.
-        targets: index, name and probability of each class explained.
-        inputs_maps: the heatmaps of the network's input, (methods, targets, height, width).
-        maps: the same at the photograph's own size.
-        drawn: these laid over the photograph, by method and target.
-    """
-
-    photo: Image.Image
-    targets: list[dict[str, Any]]
-    inputs_maps: np.ndarray
-    maps: np.ndarray
-    drawn: list[list[Image.Image]]
-
-
-class Page(NamedTuple):
-    """What a command makes of it.
-
-    Attributes:
-        picture: the sheet.
-        targets: what there is to tell of each target.
-        maps: what `--save-map` saves.
-    """
-
-    picture: Image.Image
-    targets: list[dict[str, Any]]
-    maps: np.ndarray
-
-
 def explain_photos(
     options: argparse.Namespace,
-    methods: Mapping[str, Callable[..., Any]],
+    methods: Sequence[str],
     *,
     ending: str,
     present: Callable[[Found], Page],
     remarks: Callable[[list[dict[str, Any]]], list[str]],
-    asked: Mapping[str, Any],
+    head: Mapping[str, Any],
 ) -> int:
     """Explain each photograph by each method.
 
     Args:
         options: as parsed.
-        methods: called as `score_cam` is.
+        methods: by name; see `choice.named`.
         ending: of the files' names, such as "-scorecam".
-        present: makes the sheet.
-        remarks: further lines to print, of a photograph's targets.
-        asked: further options for the head of the JSON document.
+        present: makes the page.
+        remarks: further lines to print about a photograph's targets.
+        head: what the JSON document begins with, besides model, layer and options.
 
     Returns:
         The exit status.
+
+    Raises:
+        UserError: the options do not fit together, the network, or its classes.
     """
+    check_options(options, methods)
     photos = options.photos
     outputs = output_paths(photos, options.output or ".", f"{ending}.png")
     maps: list[Any] = [None] * len(photos)
     if options.save_map:
         maps = output_paths(photos, options.save_map, f"{ending}.npy")
     jobs = list(map(Job, photos, outputs, maps))
-    records = [_check(job, force=options.force) for job in jobs]
+    inputs = [*photos, *filter(None, [options.weights])]
+    records = [_check(job, inputs, force=options.force) for job in jobs]
     todo = [pair for pair in zip(jobs, records, strict=True) if "error" not in pair[1]]
     layer = options.layer
     if todo:
         with Progress(len(todo), enabled=not options.quiet) as progress:
             progress.start("loading the model")
-            classifier = load(options)
+            classifier = load(options.model, options.weights, layer=options.layer)
             layer = classifier.layer
             targets = [find_class(name, classifier.labels) for name in options.target]
             progress.start("compiling")
-            run = _compile(classifier, methods, targets, options.top or int(not targets))
+            by_name = {name: chosen(options, name, classifier) for name in methods}
+            run = _compile(classifier, by_name, targets, options.top or int(not targets))
             for job, record in todo:
                 progress.start(str(job.photo))
                 with reported(record, progress):
@@ -117,18 +96,18 @@ def explain_photos(
                         _print(record, remarks)
                 progress.advance()
     if options.json:
-        head = {"model": options.model, "layer": layer, **asked}
-        print(json.dumps({**head, "photos": records}, indent=2))
+        about = {"model": options.model, "layer": layer, **head, **given(options)}
+        say(json.dumps({**about, "photos": records}, indent=2))
     return 1 if any("error" in record for record in records) else 0
 
 
-def _check(job: Job, *, force: bool) -> dict[str, Any]:
+def _check(job: Job, inputs: Sequence[Path], *, force: bool) -> dict[str, Any]:
     """The record of a job to be done; with an `error` in it if it cannot be done."""
     record: dict[str, Any] = {"photo": str(job.photo)}
     with reported(record):
         open_photo(job.photo, header_only=True)
         for path in filter(None, (job.output, job.map)):
-            check_output(path, job.photo, force=force)
+            check_output(path, job.photo, inputs, force=force)
     return record
 
 
@@ -155,6 +134,8 @@ def _compile(
         return run.lower(classifier.model, inputs).compile()
     except (TypeError, ValueError) as error:
         raise translated(error) from error
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        raise _memory_error(error) from error
 
 
 def _explain(
@@ -164,38 +145,41 @@ def _explain(
     present: Callable[[Found], Page],
     options: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Do a job; what there is to tell of it."""
-    photo = open_photo(job.photo)
-    inputs = classifier.preprocess(photo)[None]
+    """Do a job; return what there is to tell of it."""
     try:
+        photo = open_photo(job.photo)
+        inputs = classifier.preprocess(photo)[None]
         maps, targets, probabilities = map(np.asarray, run(classifier.model, inputs))
-    except jax.errors.JaxRuntimeError as error:
-        raise UserError(f"{error}\na smaller --batch-size needs less memory") from error
+        if not np.isfinite(probabilities).all():
+            raise UserError("the network's outputs are NaN or infinite on this photograph")
 
-    def describe(index: Any) -> dict[str, Any]:
-        probability = float(probabilities[index])
-        return {"index": int(index), "name": classifier.labels[index], "probability": probability}
+        def describe(index: Any) -> dict[str, Any]:
+            probability = float(probabilities[index])
+            name = classifier.labels[index]
+            return {"index": int(index), "name": name, "probability": probability}
 
-    # A class may be both asked for and among the likeliest.
-    indices = list(dict.fromkeys(targets.tolist()))
-    maps = maps[:, [targets.tolist().index(index) for index in indices]]
-    restored = classifier.preprocess.restore(maps, photo.size)
-    box = classifier.preprocess.box(photo.size)
-    look = {name: getattr(options, name) for name in ("colormap", "alpha", "fade")}
-    drawn = [
-        [mark_crop(overlay(photo, heatmap, **look), box) for heatmap in heatmaps]
-        for heatmaps in restored
-    ]
-    page = present(Found(photo, [describe(index) for index in indices], maps, restored, drawn))
-    lossy = job.output.suffix.lower() in (".jpg", ".jpeg", ".webp")
-    # Pillow's own level of compression takes three times as long for a tenth of the size.
-    how: dict[str, Any] = {"quality": 92} if lossy else {"compress_level": 3}
-    save(job.output, lambda path: page.picture.save(path, **how))
-    if job.map:
-        save(job.map, lambda path: np.save(path, page.maps))
+        # A class may be both asked for and among the likeliest.
+        indices = list(dict.fromkeys(targets.tolist()))
+        maps = maps[:, [targets.tolist().index(index) for index in indices]]
+        whole_size = photo.size
+        size = _drawn_size(whole_size, panels=1 + maps[..., 0, 0].size)
+        if size != whole_size:
+            photo = photo.resize(size, Image.Resampling.LANCZOS)
+        drawn = _draw(photo, maps, classifier.preprocess, options)
+        page = present(Found(photo, [describe(index) for index in indices], maps, drawn))
+        picture = sheet(page.panels, page.titles, columns=page.columns, row_labels=page.row_labels)
+        save(job.output, lambda file: _write_picture(picture, job.output, file))
+        if job.map:
+            save(
+                job.map,
+                lambda file: _write_maps(page.heatmaps, classifier.preprocess, whole_size, file),
+            )
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        raise _memory_error(error) from error
     return {
-        "size": list(photo.size),
-        "seen": [float(edge) for edge in box],
+        "size": list(whole_size),
+        "drawn": list(size),
+        "seen": [float(edge) for edge in classifier.preprocess.box(whole_size)],
         "top": [describe(index) for index in np.argsort(-probabilities, kind="stable")[:5]],
         "targets": page.targets,
         "output": str(job.output),
@@ -203,15 +187,75 @@ def _explain(
     }
 
 
+def _memory_error(error: Exception) -> UserError:
+    """How to say that memory does not suffice.
+
+    Raises:
+        Exception: the error itself, if it says something else.
+    """
+    if not out_of_memory(error):
+        raise error
+    return UserError(f"out of memory: {error}\na smaller --batch-size needs less memory")
+
+
+def _drawn_size(size: tuple[int, int], panels: int) -> tuple[int, int]:
+    """The size at which a photograph is drawn, so that the whole sheet fits in memory."""
+    share = min(1.0, math.sqrt(_MOST_PIXELS / (size[0] * size[1] * panels)))
+    return max(1, int(size[0] * share)), max(1, int(size[1] * share))
+
+
+def _draw(
+    photo: Image.Image,
+    heatmaps: np.ndarray,
+    preprocess: models.Preprocess,
+    options: argparse.Namespace,
+) -> list[list[Image.Image]]:
+    """The heatmaps laid over the photograph, one after the other to save memory."""
+    box = preprocess.box(photo.size)
+    look = {name: getattr(options, name) for name in ("colormap", "alpha", "fade")}
+    return [
+        [
+            mark_crop(overlay(photo, preprocess.restore(heatmap, photo.size), **look), box)
+            for heatmap in row
+        ]
+        for row in heatmaps
+    ]
+
+
+def _write_picture(picture: Image.Image, path: Path, file: BinaryIO) -> None:
+    lossy = path.suffix.lower() in (".jpg", ".jpeg", ".webp")
+    # Pillow's default level of compression takes three times as long for a tenth of the size.
+    how: dict[str, Any] = {"quality": 92} if lossy else {"compress_level": 3}
+    # Pillow does not notice when a full disk takes only a part of what it writes to a file.
+    content = io.BytesIO()
+    picture.save(content, Image.registered_extensions()[path.suffix.lower()], **how)
+    file.write(content.getbuffer())
+
+
+def _write_maps(
+    heatmaps: np.ndarray, preprocess: models.Preprocess, size: tuple[int, int], file: BinaryIO
+) -> None:
+    """Write heatmaps at the photograph's size in NumPy's format, one at a time to save memory."""
+    *lead, height, width = heatmaps.shape
+    header = {"descr": "<f4", "fortran_order": False, "shape": (*lead, size[1], size[0])}
+    np.lib.format.write_array_header_1_0(file, header)
+    for heatmap in heatmaps.reshape(-1, height, width):
+        file.write(preprocess.restore(heatmap, size).astype("<f4").tobytes())
+
+
 def _print(record: dict[str, Any], remarks: Callable[[list[dict[str, Any]]], list[str]]) -> None:
     explained = {found["index"] for found in record["targets"]}
     likeliest = {found["index"] for found in record["top"]}
     rest = [found for found in record["targets"] if found["index"] not in likeliest]
-    print(record["photo"])
+    lines = [record["photo"]]
     for found in [*record["top"], *rest]:
         mark = "*" if found["index"] in explained else " "
-        print(f"  {mark} {percent(found['probability']):>6}  {found['name']} ({found['index']})")
-    for line in remarks(record["targets"]):
-        print(f"  {line}")
-    for path in filter(None, (record["output"], record["map"])):
-        print(f"  wrote {path}")
+        lines.append(
+            f"  {mark} {percent(found['probability']):>6}  {found['name']} ({found['index']})"
+        )
+    lines += [f"  {line}" for line in remarks(record["targets"])]
+    if record["drawn"] != record["size"]:
+        size, drawn = (" x ".join(map(str, record[name])) for name in ("size", "drawn"))
+        lines.append(f"  drawn at {drawn} instead of {size} pixels, to save memory")
+    lines += [f"  wrote {path}" for path in filter(None, (record["output"], record["map"]))]
+    say("\n".join(lines))

@@ -1,4 +1,4 @@
-"""How far a command has got."""
+"""A progress bar."""
 
 import shutil
 import sys
@@ -7,14 +7,14 @@ import time
 
 
 class Progress:
-    """A bar on standard error, on a terminal only, once two seconds have gone by.
+    """A bar on standard error, on a terminal only, after the first two seconds.
 
-    How long one step takes is known from those before it; until then the bar swings.
+    The time that a step takes is estimated from the step before it. Until then the bar swings.
     """
 
     def __init__(self, total: int, *, enabled: bool, delay: int | float = 2) -> None:
         self._stream = sys.stderr
-        self._enabled = enabled and self._stream.isatty()
+        self._enabled = enabled and self._stream is not None and self._stream.isatty()
         self._delay = delay
         self._total = total
         self._done = 0
@@ -27,38 +27,38 @@ class Progress:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Progress":
-        """Begin to count the time."""
+        """Start the clock."""
         if self._enabled:
             self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._over.set()
         if self._enabled:
             self._thread.join()
             self.hide()
 
     def start(self, task: str) -> None:
-        """Say what is being done now."""
+        """Tell what is being done now."""
         with self._lock:
             self._task, self._task_began = task, time.monotonic()
 
     def advance(self) -> None:
-        """One step is done."""
+        """Count a finished step."""
         with self._lock:
             self._done += 1
             self._pace = time.monotonic() - self._task_began
 
     def follow(self, done: int, total: int, task: str) -> None:
-        """Someone else counts: so many are done, of so many, and this is next."""
+        """Show another's count: `done` of `total` steps are finished, and `task` is next."""
         if done == self._done + 1:
             self.advance()
         self._done, self._total = done, total
         self.start(task)
 
     def hide(self) -> None:
-        """Clear the line for something else; the bar comes back below it."""
+        """Clear the line for other output. The bar comes back below it."""
         with self._lock:
             self._draw("")
 

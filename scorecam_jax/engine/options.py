@@ -16,8 +16,8 @@ class Question(TypedDict, total=False):
 
     Attributes:
         score: outputs -> (N, classes). None: the method's own.
-        channel_axis: of inputs and activations alike. None: the model's own, and for a plain
-            function -1; 1 for one that takes channels first.
+        channel_axis: the channel axis of inputs and activations. None: the model's own, and -1 for
+            a plain function. Pass 1 for a function that takes channels first.
     """
 
     score: Callable[..., Any] | None
@@ -25,7 +25,7 @@ class Question(TypedDict, total=False):
 
 
 class Passes(Question, total=False):
-    """How many passes are put to the model.
+    """How passes are run.
 
     Attributes:
         batch_size: inputs per pass. None: chosen for the platform by
@@ -41,10 +41,10 @@ class Passes(Question, total=False):
 
 
 class Masking(Passes, total=False):
-    """How masked inputs are put to the model.
+    """How masked inputs are made and scored.
 
     Attributes:
-        baseline: what shows where a mask is 0; broadcasts against the inputs. Default: 0.
+        baseline: the values shown where a mask is 0; broadcasts against the inputs. Default: 0.
     """
 
     baseline: Any

@@ -9,6 +9,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal import checks
+from scorecam_jax._internal.per_input import check_declared, take_rows
 from scorecam_jax._internal.trees import join_arrays, split_arrays
 from scorecam_jax.engine.jaxprs import hoist
 from scorecam_jax.engine.schedule import schedule
@@ -60,6 +61,7 @@ def score_masks(
         The targets' scores, (B, T, K), in float32 or wider.
     """
     checks.check_batch_size(batch_size)
+    check_declared(model, inputs.shape[0])
     baseline = checks.check_baseline(baseline, inputs)
     batch, channels, wanted = masks.shape[0], masks.shape[-1], targets.shape[1]
     spatial = spatial_shape(inputs, channel_axis)
@@ -73,6 +75,7 @@ def score_masks(
     def score_part(arrays, pairs, inputs, baseline, maps, targets):  # type: ignore[no-untyped-def]
         model, score, render = join_arrays(arrays, static)
         image = pairs // channels
+        model = take_rows(model, image)
         shown = _masks.apply_masks(
             _rows(inputs, image), render(maps[pairs], spatial), _rows(baseline, image), channel_axis
         )

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from scorecam_jax._internal.per_input import take_rows
 from scorecam_jax._internal.trees import join_arrays, split_arrays
 
 _CPU_BATCH = 4
@@ -42,7 +44,12 @@ def _bytes_per_input(model: Callable[..., Any], inputs: Array, trial: int = 8) -
     arrays, static = split_arrays(model)
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arrays)
     batch = jax.ShapeDtypeStruct((trial, *inputs.shape[1:]), inputs.dtype)
-    forward = jax.jit(lambda arrays, inputs: join_arrays(arrays, static)(inputs))
+
+    @jax.jit
+    def forward(arrays, inputs):  # type: ignore[no-untyped-def]
+        model = take_rows(join_arrays(arrays, static), jnp.zeros(trial, int))
+        return model(inputs)
+
     compiled = forward.lower(shapes, batch).compile().memory_analysis()
     temporary = 0 if compiled is None else compiled.temp_size_in_bytes
     # The masked inputs and their masks come on top of what the model needs.

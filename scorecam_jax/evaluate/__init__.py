@@ -1,12 +1,26 @@
-"""Measuring methods on many images: every metric of every method, and tables of means."""
+"""Measuring methods on many images: every metric of every method on each, and tables of means."""
 
-from scorecam_jax.evaluate.measure import DEFAULT_METHODS as DEFAULT_METHODS
-from scorecam_jax.evaluate.measure import DEFAULT_METRICS as DEFAULT_METRICS
-from scorecam_jax.evaluate.measure import METHODS as METHODS
-from scorecam_jax.evaluate.measure import METRICS as METRICS
-from scorecam_jax.evaluate.measure import Batch as Batch
-from scorecam_jax.evaluate.measure import Case as Case
-from scorecam_jax.evaluate.measure import Evaluation as Evaluation
-from scorecam_jax.evaluate.measure import Metric as Metric
-from scorecam_jax.evaluate.measure import evaluate as evaluate
-from scorecam_jax.evaluate.measure import evaluate_folder as evaluate_folder
+from scorecam_jax.evaluate.folder import evaluate_folder
+from scorecam_jax.evaluate.measure import Batch, evaluate
+from scorecam_jax.evaluate.registry import (
+    DEFAULT_METHODS,
+    DEFAULT_METRICS,
+    METHODS,
+    METRICS,
+    Case,
+    Metric,
+)
+from scorecam_jax.evaluate.results import Evaluation
+
+__all__ = [
+    "DEFAULT_METHODS",
+    "DEFAULT_METRICS",
+    "METHODS",
+    "METRICS",
+    "Batch",
+    "Case",
+    "Evaluation",
+    "Metric",
+    "evaluate",
+    "evaluate_folder",
+]

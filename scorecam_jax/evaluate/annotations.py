@@ -1,4 +1,4 @@
-"""Reading what is known to be in photographs: COCO's JSON and Pascal VOC's XML."""
+"""Annotations of photographs: COCO's JSON and Pascal VOC's XML."""
 
 import json
 import math
@@ -11,10 +11,10 @@ Box = tuple[float, float, float, float]
 
 
 class Note(NamedTuple):
-    """Something that was left out.
+    """Something that could not be used.
 
     Attributes:
-        what: a photograph or an annotation.
+        what: a photograph, an annotation, a file or a line of one.
         why: what is wrong with it.
     """
 
@@ -39,15 +39,15 @@ class Annotation(NamedTuple):
 def read_annotations(path: Path) -> tuple[dict[str, Annotation], list[Note]]:
     """Read a COCO file, a VOC file, or a folder of VOC files.
 
-    Crowds (COCO's `iscrowd`) are passed over: their boxes hold no single object.
+    Crowds (COCO's `iscrowd`) are skipped, since their boxes hold no single object.
 
     Returns:
-        The annotations by photograph: COCO's `file_name`, or the path of a VOC file in its folder
-        without its suffix; and the boxes that cannot be used.
+        The annotations by photograph, and notes on the boxes that cannot be used. A photograph is
+        named by COCO's `file_name`, or by the path of a VOC file in its folder without its suffix.
 
     Raises:
-        ValueError: the file is neither.
-        OSError: it cannot be read.
+        ValueError: the file is in neither format.
+        OSError: the file cannot be read.
     """
     if path.is_dir():
         files = sorted(path.rglob("*.xml"))

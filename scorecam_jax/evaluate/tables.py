@@ -1,4 +1,4 @@
-"""Tables of figures: means over images, how sure they are, and how they are written down."""
+"""Tables of means over images, with their intervals, as text and as CSV."""
 
 import csv
 import io
@@ -16,9 +16,9 @@ class Figure(NamedTuple):
 
     Attributes:
         mean: the mean; NaN if there are no images.
-        low: where the 95 % bootstrap interval begins.
-        high: where it ends.
-        count: how many images.
+        low: the lower end of the 95 % bootstrap interval.
+        high: its upper end.
+        count: the number of images.
     """
 
     mean: float
@@ -34,7 +34,7 @@ class Column(NamedTuple):
         name: of the metric.
         title: its heading.
         figures: by row; a row may be missing.
-        digits: after the point.
+        digits: how many digits are printed after the point.
     """
 
     name: str
@@ -46,8 +46,8 @@ class Column(NamedTuple):
 def figure(values: Float[np.ndarray, " images"]) -> Figure:
     """The mean of the values and its 95 % percentile bootstrap interval.
 
-    The interval says how the mean would vary over other images of the same kind; with few images it
-    is too narrow. The same draws are made for every method, so they are of the same images.
+    The interval says how the mean would vary over other images of the same kind. With few images it
+    is too narrow. Every method is resampled with the same draws, hence over the same images.
 
     >>> figure(np.array([1.0, 3.0])).mean
     2.0
@@ -62,9 +62,9 @@ def figure(values: Float[np.ndarray, " images"]) -> Figure:
 
 
 def as_text(rows: Sequence[str], columns: Sequence[Column], width: int = 100) -> str:
-    """Rows by columns, `mean [low, high]`, in as many blocks as the width asks for.
+    """Rows by columns, `mean [low, high]`, in as many blocks as the width requires.
 
-    The last line of a block tells how many images there are.
+    The last line of a block gives the number of images.
     """
     cells = [
         [column.title, *(_cell(column, row) for row in rows), _count(column)] for column in columns
@@ -104,7 +104,7 @@ def _count(column: Column) -> str:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Records as CSV, with the columns that any of them has; what is missing or None is empty."""
+    """Records as CSV, with every column that any record has. Missing values are empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")

@@ -5,7 +5,6 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax.engine.options import Passes
@@ -19,13 +18,13 @@ from scorecam_jax.steps.scores import logits
 
 def ablation_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     *,
     channels: int | Channels | None = None,
     **passes: Unpack[Passes],
 ) -> Explanation:
-    """Weight each map by what is lost without it: w_k = (y − y_k) / y; 0 where y is 0.
+    """Weight each map by the score lost without it: w_k = (y − y_k) / y; 0 where y is 0.
 
     y_k is the score with channel k set to 0. Only the network after the layer runs again. `scores`
     are the y_k. Resized, rectified and scaled to [0, 1].

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal import checks
 from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.filter_jit import filter_jit
+from scorecam_jax._internal.notes import noting
+from scorecam_jax._internal.per_input import check_declared, split_inputs
 from scorecam_jax.engine.options import check_options, options_of
 from scorecam_jax.engine.score_edits import score_edits
 from scorecam_jax.engine.score_masks import score_masks
@@ -174,7 +175,7 @@ def run(
     method: Callable[..., Explanation],
     formula: Callable[..., Found],
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any,
     shared: Mapping[str, Any],
     *,
@@ -207,7 +208,9 @@ def run(
     """
     check_options(method.__name__, options_of(method), shared)
     axis = channel_axis_of(model, shared.get("channel_axis"))
+    model, inputs = split_inputs(model, inputs)
     inputs = checks.check_inputs(inputs, axis)
+    check_declared(model, len(inputs))
     targets, squeeze = checks.check_targets(targets, len(inputs))
     checks.check_batch_size(shared.get("batch_size"))
     if gradients or edits:
@@ -217,12 +220,13 @@ def run(
         gradients, checks.as_array(shared.get("baseline", 0.0)), shared.get("batch_size"),
         shared.get("mesh"), shared.get("remat", False),
     )  # fmt: skip
-    if targets is not None and not checks.is_traced(targets):
-        # The trace that tells the number of classes is the one that the call below runs.
-        _, confidence, _ = _compiled.eval_shape(*arguments, **options)
-        checks.check_classes(targets, confidence.shape[1])
-        check_score(arguments[4], confidence.shape[1])
-    explanation, _, twice = _compiled(*arguments, **options)
+    with noting(inputs, axis):
+        if targets is not None and not checks.is_traced(targets):
+            # The trace that tells the number of classes is the one that the call below runs.
+            _, confidence, _ = _compiled.eval_shape(*arguments, **options)
+            checks.check_classes(targets, confidence.shape[1])
+            check_score(arguments[4], confidence.shape[1])
+        explanation, _, twice = _compiled(*arguments, **options)
     if not checks.is_traced(twice) and twice:
         warnings.warn(
             "the model's outputs already are probabilities, and the score is their softmax, which "

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
@@ -14,11 +13,11 @@ from scorecam_jax.steps.scores import logits
 
 def uniform(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:
-    """Point everywhere alike: a heatmap of ones.
+    """Point everywhere equally: a heatmap of ones.
 
     Args:
         model: as in `score_cam`.
@@ -36,7 +35,7 @@ def _uniform(context: Context) -> Found:
 
 def center(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:

@@ -5,7 +5,6 @@ from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from scorecam_jax.engine.options import Question
@@ -17,15 +16,15 @@ from scorecam_jax.steps.scores import logits
 
 def eigen_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:
-    """Project the maps on their first principal direction, for whatever class.
+    """Project the maps onto their first principal direction, whatever the class.
 
-    With A as a (places, K) matrix U Σ V', the map is A v_1. Its sign, which the decomposition
-    leaves open, is that of a positive sum. The maps are not centred, as in the paper. Themap is
-    resized to the input's size, rectified, and scaled to [0, 1].
+    With A as a (places, K) matrix U Σ V', the map is A v_1. The decomposition leaves its sign open;
+    it is chosen so that the map's sum is positive. The maps are not centred, as in the paper. The
+    map is resized to the input's size, rectified, and scaled to [0, 1].
 
     Args:
         model: as in `score_cam`.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from scorecam_jax._internal.axes import channel_axis_of
+from scorecam_jax._internal.per_input import split_inputs
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.steps.masks import normalize
@@ -45,6 +46,7 @@ def fuse_layers(
     Raises:
         TypeError: the model gives a single layer's activations.
     """
+    model, inputs = split_inputs(model, inputs)
     _, layers = jax.eval_shape(model, inputs)
     if not isinstance(layers, tuple | list):
         raise TypeError(

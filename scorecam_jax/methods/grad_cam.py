@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Unpack
 
-from jax.typing import ArrayLike
-
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.combine import sum_weighted
@@ -13,7 +11,7 @@ from scorecam_jax.steps.scores import logits
 
 def grad_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:
@@ -24,8 +22,7 @@ def grad_cam(
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. T targets take T backward passes that
-            share one forward pass.
+        targets: as in `score_cam`. T targets take T backward passes after one forward pass.
         **question: see `Question`. The default score is the outputs themselves, the logits.
 
     Source: Selvaraju et al. 2017 (arXiv 1610.02391), Eqs. 1 and 2.

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Unpack
 
-from jax.typing import ArrayLike
-
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.scores import logits
@@ -12,7 +10,7 @@ from scorecam_jax.steps.scores import logits
 
 def hires_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:
@@ -23,8 +21,7 @@ def hires_cam(
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. T targets take T backward passes that
-            share one forward pass.
+        targets: as in `score_cam`. T targets take T backward passes after one forward pass.
         **question: see `Question`. The default score is the outputs themselves, the logits.
 
     Source: Draelos and Carin 2020 (arXiv 2011.08891).

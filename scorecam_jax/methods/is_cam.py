@@ -6,7 +6,6 @@ from typing import Any, Unpack
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from scorecam_jax.engine.options import Masking
@@ -19,7 +18,7 @@ from scorecam_jax.steps.masks import with_empty_mask
 
 def is_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     *,
     steps: int = 10,
@@ -35,7 +34,7 @@ def is_cam(
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        steps: N, each of which costs what Score-CAM does.
+        steps: N. Each step costs as much as Score-CAM.
         channels: as in `score_cam`.
         **masking: see `Masking`. The default score is `jax.nn.softmax`.
 

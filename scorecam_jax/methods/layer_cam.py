@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
-from jax.typing import ArrayLike
 
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
@@ -13,7 +12,7 @@ from scorecam_jax.steps.scores import logits
 
 def layer_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:
@@ -25,8 +24,7 @@ def layer_cam(
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. T targets take T backward passes that
-            share one forward pass.
+        targets: as in `score_cam`. T targets take T backward passes after one forward pass.
         **question: see `Question`. The default score is the outputs themselves, the logits.
 
     Source: Jiang et al. 2021 (IEEE Transactions on Image Processing 30), Eqs. 5 to 7.

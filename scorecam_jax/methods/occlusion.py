@@ -6,7 +6,6 @@ from typing import Any, Unpack
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from scorecam_jax.engine.options import Masking
@@ -16,7 +15,7 @@ from scorecam_jax.steps.outputs import select
 
 def occlusion(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     *,
     steps: int = 14,

@@ -5,10 +5,10 @@ from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from scorecam_jax._internal import checks
+from scorecam_jax._internal.per_input import take_rows
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.variants import OFFICIAL
@@ -21,7 +21,7 @@ from scorecam_jax.steps.scores import logits
 
 def opti_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     *,
     steps: int = 100,
@@ -60,6 +60,7 @@ def _opti_cam(context: Context, *, steps: int, learning_rate: Any) -> Found:
     inputs = jnp.repeat(context.inputs, wanted, 0)
     baseline = checks.check_baseline(context.baseline, context.inputs)
     baseline = jnp.repeat(jnp.broadcast_to(baseline, context.inputs.shape), wanted, 0)
+    model = take_rows(context.model, jnp.repeat(jnp.arange(batch), wanted))
     # Without eps_root, the derivative of the root is infinite where nothing changes the score.
     optimizer = optax.adam(learning_rate, eps_root=1e-30)
 
@@ -69,7 +70,7 @@ def _opti_cam(context: Context, *, steps: int, learning_rate: Any) -> Found:
 
     def loss(mixture: Array) -> Array:
         masks = mask(mixture).reshape(batch * wanted, *shape)
-        outputs, _ = context.model(apply_masks(inputs, masks, baseline, context.channel_axis))
+        outputs, _ = model(apply_masks(inputs, masks, baseline, context.channel_axis))
         scores = class_scores(context.score, outputs, batch * wanted)
         return -select(scores, context.targets.reshape(batch * wanted, 1)).sum()
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from scorecam_jax.engine.options import Passes
@@ -16,7 +15,7 @@ from scorecam_jax.steps.masks import normalize, resize
 
 def recipro_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     **passes: Unpack[Passes],
 ) -> Explanation:

@@ -7,7 +7,6 @@ from typing import Any, Unpack
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from scorecam_jax.engine.options import Masking
@@ -18,7 +17,7 @@ from scorecam_jax.steps.masks import normalize, resize
 
 def rise(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     *,
     key: Array,
@@ -27,21 +26,21 @@ def rise(
     probability: float = 0.5,
     **masking: Unpack[Masking],
 ) -> Explanation:
-    """Sum random masks by the scores they leave: Σ_i f(X ∘ M_i)_c M_i.
+    """Sum random masks, each weighted by its score: Σ_i f(X ∘ M_i)_c M_i.
 
-    A mask is a grid of `cells` to a side, each 1 with `probability`, enlarged linearly and shifted
-    at random. Masks are drawn from `key` as they are needed and never stored; all inputs share
-    them. The division by E[M] drops out, as the map is scaled to [0, 1]. `scores` are
-    (B, [T,] count); `weights` are None. No layer is looked at.
+    A mask is a grid with `cells` cells along each side, each 1 with `probability`, enlarged
+    linearly and shifted at random. Masks are drawn from `key` when they are needed and never
+    stored; all inputs share them. The division by E[M] drops out, as the map is scaled to [0, 1].
+    `scores` are (B, [T,] count); `weights` are None. The layer does not matter.
 
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        key: what the masks are drawn from.
-        count: how many masks.
-        cells: cells to a side of a mask's grid.
-        probability: how likely a cell is 1.
+        key: the key that the masks are drawn from.
+        count: the number of masks.
+        cells: the number of cells along each side of a mask's grid.
+        probability: the probability that a cell is 1.
         **masking: see `Masking`. The default score is `jax.nn.softmax`.
 
     Source: Petsiuk, Das and Saenko 2018 (arXiv 1806.07421), Eq. 6.

@@ -5,7 +5,6 @@ from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from scorecam_jax.engine.options import Masking
@@ -18,7 +17,7 @@ from scorecam_jax.steps.masks import is_live, with_empty_mask
 
 def ss_cam(
     model: Callable[..., Any],
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     *,
     key: Array,
@@ -29,16 +28,16 @@ def ss_cam(
 ) -> Explanation:
     """Weight each map by its mean score under noise: w_k = mean_n f(X ∘ s(Up(A_k + ε_n)))_c.
 
-    ε is Gaussian, added to the activation maps, and the same for all inputs. Constant maps stay
-    out. The maps are summed and the sum is finished as by OFFICIAL. A score that is no probability
-    weighs by its increase over the baseline's; see `variants.default_for`.
+    ε is Gaussian noise on the activation maps, the same for all inputs. Constant maps stay out. The
+    sum is finished as OFFICIAL finishes it. A score that is no probability weighs by its increase
+    over the baseline's; see `variants.default_for`.
 
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        key: what the noise is drawn from.
-        samples: how many draws of the noise, each of which costs what Score-CAM does.
+        key: the key that the noise is drawn from.
+        samples: the number of draws of the noise. Each draw costs as much as Score-CAM.
         deviation: the noise's standard deviation.
         channels: as in `score_cam`.
         **masking: see `Masking`. The default score is `jax.nn.softmax`.

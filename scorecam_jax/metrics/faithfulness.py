@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scorecam_jax._internal import checks
 from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.filter_jit import filter_jit
+from scorecam_jax._internal.per_input import split_inputs
 from scorecam_jax.engine.options import Masking, check_options
 from scorecam_jax.engine.score_masks import score_masks
 from scorecam_jax.metrics.filters import blur
@@ -151,7 +152,7 @@ def adcc(
 
     Source: Poppi et al. 2021 (arXiv 2104.10252).
     """
-    inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
+    model, inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
     if targets is None:
         targets = _best_class(model, inputs, masking.get("score") or jax.nn.softmax)
     drop = average_drop(model, inputs, heatmaps, targets, **masking) / 100
@@ -232,7 +233,7 @@ def deletion_curve(
 
     Source: RISE, Petsiuk et al. 2018 (arXiv 1806.07421), section 4.2.
     """
-    inputs, heatmaps, _ = _fitting(model, inputs, heatmaps, masking)
+    model, inputs, heatmaps, _ = _fitting(model, inputs, heatmaps, masking)
     last = math.prod(heatmaps.shape[1:]) - 1
     deleted, counts = _progress(step, last + 1)
     ranks = last - _ranks(heatmaps, key)
@@ -254,7 +255,7 @@ def insertion_curve(
     Arguments, result and source are those of `deletion_curve`, except for the default baseline: it
     is the input blurred by a Gaussian of σ = 5 over 11 pixels, as in RISE.
     """
-    inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
+    model, inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
     if "baseline" not in masking:
         masking["baseline"] = blur(inputs, channel_axis=axis)
     inserted, counts = _progress(step, math.prod(heatmaps.shape[1:]))
@@ -284,7 +285,7 @@ def road(
     Source: Rong et al. 2022 (arXiv 2202.00449), section 4; halved and combined as
     pytorch-grad-cam's `ROADCombined`.
     """
-    inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
+    model, inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
     if targets is None:
         targets = _best_class(model, inputs, masking.get("score") or jax.nn.softmax)
     removed = np.rint(np.asarray(fractions) * math.prod(heatmaps.shape[1:])).astype(int)
@@ -314,7 +315,7 @@ def _before_and_after(
     masking: Masking,
 ) -> tuple[tuple[PerInput, PerInput], tuple[PerInput, PerInput]]:
     """The scores of the inputs and of the masked inputs, and one minus each of them."""
-    inputs, heatmaps, _ = _fitting(model, inputs, heatmaps, masking)
+    model, inputs, heatmaps, _ = _fitting(model, inputs, heatmaps, masking)
     if mute:
         space = tuple(range(1, heatmaps.ndim))
         heatmaps = jnp.where(
@@ -420,10 +421,11 @@ def _best_class(
 
 def _fitting(
     model: Callable[..., Any], inputs: Any, heatmaps: Any, masking: Masking
-) -> tuple[Array, Array, int]:
-    """The inputs and heatmaps as arrays that fit together, and the channel axis."""
+) -> tuple[Callable[..., Any], Array, Array, int]:
+    """The model of the image alone, inputs and heatmaps that fit together, the channel axis."""
     check_options("the metric", Masking.__annotations__, masking)
     axis = channel_axis_of(model, masking.get("channel_axis"))
+    model, inputs = split_inputs(model, inputs)
     inputs = checks.check_inputs(inputs, axis)
     heatmaps = jnp.asarray(heatmaps)
     wanted = (len(inputs), *spatial_shape(inputs, axis))
@@ -432,7 +434,7 @@ def _fitting(
             f"heatmaps have shape {heatmaps.shape}, wanted {wanted}: one heatmap per input, of the "
             f"size of the inputs {inputs.shape}"
         )
-    return inputs, heatmaps, axis
+    return model, inputs, heatmaps, axis
 
 
 def _progress(

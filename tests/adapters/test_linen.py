@@ -68,7 +68,7 @@ def test_a_layer_called_twice_is_an_error_that_says_so():
             return Head()(block(block(x)))
 
     model, _ = model_of(Network(), "block")
-    with pytest.raises(ValueError, match="'block' is called more than once"):
+    with pytest.raises(ValueError, match=r"'block' is called more than once .* 'block\[-1\]' for"):
         model(IMAGES)
 
 
@@ -121,11 +121,33 @@ class Scanned(nn.Module):
         return Head(name="head")(x)
 
 
-def test_layers_inside_scan_are_named_but_not_offered():
-    model, _ = model_of(Scanned(), "steps/conv")
-    with pytest.raises(ValueError, match=r"'steps/conv' runs inside scan, .*a layer around it"):
+def test_layers_inside_scan_are_named_with_the_run():
+    model, variables = model_of(Scanned(), "steps/conv")
+    with pytest.raises(
+        ValueError, match=r"'steps/conv' runs inside scan .* 'steps\[-1\]/conv' for"
+    ):
         model(IMAGES)
-    assert "steps/conv" not in [layer.path for layer in list_layers(model, IMAGES)]
+    names = [layer.path for layer in list_layers(model, IMAGES)]
+    assert "steps/conv" not in names
+    assert "steps[-1]/conv" in names
+    x, weights = IMAGES, variables["params"]["steps"]["conv"]
+    for index in range(3):
+        x = nn.Conv(3, (3, 3)).apply({"params": jax.tree.map(lambda w, i=index: w[i], weights)}, x)
+        for name in (f"steps[{index}]/conv", f"steps/conv[{index - 3}]"):
+            np.testing.assert_allclose(
+                from_linen(Scanned(), variables, name)(IMAGES)[1], x, rtol=1e-5, atol=1e-5
+            )
+        x = nn.relu(x)
+        name = f"steps[{index}]/conv:relu"
+        np.testing.assert_allclose(
+            from_linen(Scanned(), variables, name)(IMAGES)[1], x, rtol=1e-5, atol=1e-5
+        )
+    last = from_linen(Scanned(), variables)
+    np.testing.assert_allclose(last(IMAGES)[1], x, rtol=1e-5, atol=1e-5)
+    edited, _ = last(IMAGES, edit=lambda a: 2 * a)
+    np.testing.assert_allclose(
+        edited, Head().apply({"params": variables["params"]["head"]}, 2 * x), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_arrays_among_the_arguments_are_not_constants():

@@ -36,8 +36,8 @@ def test_children_of_lists_have_their_index_as_name():
 def test_sequential():
     model = nnx.Sequential(conv(3, 4), nnx.relu, conv(4, 5), lambda x: x.mean((1, 2)))
     paths = [layer.path for layer in list_layers(from_nnx(model), IMAGES)]
-    assert paths == ["layers/0", "layers/2"]
-    outputs, activations = from_nnx(model)(IMAGES)
+    assert paths == ["layers/0", "layers/0:relu", "layers/2"]
+    outputs, activations = from_nnx(model, "layers/2")(IMAGES)
     np.testing.assert_allclose(outputs, activations.mean((1, 2)), atol=1e-6)
 
 
@@ -58,7 +58,7 @@ def test_layers_inside_remat_and_jit_are_read_and_edited(transform):
 
 
 @pytest.mark.parametrize("paths", [("conv",), ("conv", "other")])
-def test_a_layer_called_twice_is_an_error_that_says_so(paths):
+def test_a_layer_called_twice_is_named_with_the_run(paths):
     def call(self, x):
         for name in (paths * 2)[:2]:
             x = getattr(self, name)(x)
@@ -66,11 +66,18 @@ def test_a_layer_called_twice_is_an_error_that_says_so(paths):
 
     layer = conv(3, 3)
     model = Network(call, **dict.fromkeys(paths, layer))
-    with pytest.raises(ValueError, match="'conv' is called more than once"):
+    with pytest.raises(ValueError, match=r"'conv' is called more than once .* 'conv\[-1\]' for"):
         from_nnx(model, "conv")(IMAGES)
+    first, second = layer(IMAGES), layer(layer(IMAGES))
+    for name, expected in {"conv[0]": first, "conv[-2]": first, "conv[-1]": second}.items():
+        np.testing.assert_allclose(from_nnx(model, name)(IMAGES)[1], expected, atol=1e-6)
+    edited, _ = from_nnx(model, "conv[0]")(IMAGES, edit=lambda a: 2 * a)
+    np.testing.assert_allclose(edited, layer(2 * first).mean((1, 2)), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"'conv\[2\]' is called more than once"):
+        from_nnx(model, "conv[2]")(IMAGES)
 
 
-def test_layers_inside_scan_say_so():
+def test_layers_inside_scan_are_named_with_the_run():
     @nnx.split_rngs(splits=3)
     @nnx.vmap
     def make(rngs):
@@ -78,8 +85,30 @@ def test_layers_inside_scan_say_so():
 
     scan = nnx.scan(lambda x, layer: layer(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
     model = Network(lambda self, x: scan(x, self.steps), steps=make(nnx.Rngs(0)))
-    with pytest.raises(ValueError, match="'steps' runs inside scan"):
+    with pytest.raises(ValueError, match=r"'steps' runs inside scan .* 'steps\[-1\]' for the last"):
         from_nnx(model, "steps")(IMAGES)
+
+    def steps(x, count, edit=lambda x: x):
+        for i in range(3):
+            kernel, bias = (value[i] for value in (model.steps.kernel, model.steps.bias))
+            x = jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            x = x + bias[None, None, None]
+            x = edit(x) if i == count else x
+            if i == count:
+                shown = x
+        return x, shown
+
+    for index in range(-3, 3):
+        adapted = from_nnx(model, f"steps[{index}]")
+        outputs, activations = adapted(IMAGES)
+        expected, shown = steps(IMAGES, index % 3)
+        np.testing.assert_allclose(outputs, model(IMAGES), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(activations, shown, rtol=1e-5, atol=1e-5)
+        edited, _ = adapted(IMAGES, edit=jnp.abs)
+        expected, _ = steps(IMAGES, index % 3, jnp.abs)
+        np.testing.assert_allclose(edited, expected.mean((1, 2)), rtol=1e-4, atol=1e-5)
 
 
 def test_the_first_array_of_a_tuple_is_shown():
@@ -99,7 +128,7 @@ def test_a_model_in_training_is_explained_as_it_predicts_and_left_training():
         "dropout": nnx.Dropout(0.5, rngs=nnx.Rngs(1)),
     }
     model = Network(lambda self, x: self.dropout(self.norm(x)), **layers)
-    outputs, _ = from_nnx(model)(IMAGES)
+    outputs, _ = from_nnx(model, "norm")(IMAGES)
     statistics = np.sqrt(1 + 1e-5)  # mean 0 and variance 1, before any training
     np.testing.assert_allclose(outputs, IMAGES.mean((1, 2)) / statistics, rtol=1e-5, atol=1e-6)
     assert not model.dropout.deterministic

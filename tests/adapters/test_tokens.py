@@ -59,16 +59,22 @@ def transformer(extra):
     return nnx.jit(lambda: VisionTransformer(extra, nnx.Rngs(0)))()
 
 
+def embed(extra):
+    """The tokens that the first block takes."""
+    model = transformer(extra)
+    patches = model.patches(IMAGES).reshape(2, -1, WIDTH)
+    return jnp.concatenate([jnp.tile(model.extra[...], (2, 1, 1)), patches], 1) + model.positions
+
+
 @pytest.mark.parametrize("extra", [1, 3])
 def test_the_last_tokens_are_the_grid_in_row_major_order(extra):
-    tokens = from_nnx(transformer(extra), "blocks/1/norm1")(IMAGES)[1]
+    tokens = transformer(extra).blocks[1].norm1(transformer(extra).blocks[0](embed(extra)))
     grid = from_nnx(transformer(extra), "blocks/1/norm1", grid=GRID)(IMAGES)[1]
     assert grid.shape == (2, *GRID, WIDTH)
     for row in range(GRID[0]):
         for column in range(GRID[1]):
-            np.testing.assert_array_equal(
-                grid[:, row, column], tokens[:, extra + row * GRID[1] + column]
-            )
+            expected = tokens[:, extra + row * GRID[1] + column]
+            np.testing.assert_allclose(grid[:, row, column], expected, atol=1e-5)
 
 
 def test_cells_are_where_their_patches_are():
@@ -80,8 +86,9 @@ def test_cells_are_where_their_patches_are():
 
 
 def test_edits_see_the_grid_and_leave_the_other_tokens_alone():
-    model = from_nnx(transformer(3), "blocks/1", grid=GRID)
-    tokens = from_nnx(transformer(3), "blocks/1")
+    model = from_nnx(transformer(3), "blocks/0", grid=GRID)
+    same = (lambda tokens: tokens, lambda tokens: tokens)
+    tokens = from_nnx(transformer(3), "blocks/0", grid=same)
     shapes = []
 
     def double(grid):
@@ -96,17 +103,24 @@ def test_edits_see_the_grid_and_leave_the_other_tokens_alone():
     assert set(shapes) == {(2, *GRID, WIDTH)}
 
 
-@pytest.mark.parametrize(("layer", "reached"), [("blocks/1/norm1", True), ("norm", False)])
-def test_only_before_the_last_attention_do_patches_influence_the_class_token(layer, reached):
-    model = from_nnx(transformer(1), layer, grid=GRID)
-    zeros = jnp.zeros((2, *GRID, WIDTH))
-    gradient = jax.jit(jax.grad(lambda tap: model(IMAGES, edit=lambda a: a + tap)[0].sum()))(zeros)
-    assert bool(gradient.any()) == reached
+def test_only_before_the_last_attention_do_patches_influence_the_class_token():
+    layers = {layer.path: layer for layer in list_layers(from_nnx(transformer(1)), IMAGES)}
+    for layer in ("blocks/0", "blocks/1/norm1"):
+        model = from_nnx(transformer(1), layer)
+        zeros = jnp.zeros((2, *GRID, WIDTH))
+        gradient = jax.jit(jax.grad(lambda t, m=model: m(IMAGES, edit=lambda a: a + t)[0].sum()))
+        assert gradient(zeros).any()
+        assert layers[layer].alive
+    for layer in ("blocks/1/attention", "blocks/1", "norm"):
+        assert not layers[layer].alive
+        with pytest.raises(ValueError, match=rf"do not depend on .* layer '{layer}' \(2, 7, 8\)"):
+            from_nnx(transformer(1), layer, grid=GRID)(IMAGES)
 
 
-def test_without_a_layer_the_last_of_tokens_is_shown():
-    model = from_nnx(transformer(1), grid=GRID)
-    expected = from_nnx(transformer(1), "norm", grid=GRID)(IMAGES)[1]
+@pytest.mark.parametrize("grid", [None, GRID])
+def test_without_a_layer_the_last_with_living_tokens_is_shown(grid):
+    model = from_nnx(transformer(3), grid=grid)
+    expected = from_nnx(transformer(3), "blocks/0", grid=GRID)(IMAGES)[1]
     np.testing.assert_array_equal(model(IMAGES)[1], expected)
 
 
@@ -114,11 +128,14 @@ def test_layers_are_listed_by_their_tokens():
     layers = {layer.path: layer.shape for layer in list_layers(from_nnx(transformer(1)), IMAGES)}
     assert layers["patches"] == (2, *GRID, WIDTH)
     assert layers["blocks/1/norm1"] == (2, 7, WIDTH)
+    grids = {layer.path: layer.grid for layer in list_layers(from_nnx(transformer(1)), IMAGES)}
+    assert grids["patches"] == grids["blocks/0"] == GRID
+    assert grids["head"] is None
 
 
 def test_too_few_tokens_are_an_error_that_says_how_many():
     with pytest.raises(ValueError, match=r"\(2, 7, 8\), wanted .* at least 9 tokens for grid"):
-        from_nnx(transformer(1), "norm", grid=(3, 3))(IMAGES)
+        from_nnx(transformer(1), "blocks/0", grid=(3, 3))(IMAGES)
     with pytest.raises(ValueError, match=r"no layer returns .* tokens for grid=\(3, 3\)"):
         from_nnx(transformer(1), grid=(3, 3))(IMAGES)
 

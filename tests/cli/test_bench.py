@@ -4,7 +4,7 @@ import re
 import pytest
 
 from scorecam_jax import models
-from scorecam_jax.cli import bench
+from scorecam_jax.benchmark import peers
 from tests.cli.toy import scorecam
 
 pytestmark = pytest.mark.usefixtures("traces")
@@ -36,7 +36,7 @@ def test_peers_are_told_beside_those_that_could_not_run(capsys, monkeypatch):
         "slow": {"all_seconds": [9.0], "seconds": 9.0, "bytes": 3 * 10**8, "times": 4.5},
         "absent": {"error": "ImportError: there is no such package"},
     }
-    monkeypatch.setattr(bench, "race", lambda *asked, **named: rows)
+    monkeypatch.setattr(peers, "race", lambda *asked, **named: rows)
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     assert scorecam("bench", *QUICK, "--peers") == 1
     text = capsys.readouterr().out
@@ -76,3 +76,11 @@ def test_unknown_models_list_the_known(capsys):
     assert scorecam("bench", "--model", "resnet") == 2
     message = capsys.readouterr().err
     assert all(name in message for name in models.names())
+
+
+def test_a_batch_that_memory_does_not_hold_costs_that_size_alone(capsys):
+    arguments = ["--model", "resnet18", "--weights", "unread.pth", "--repeats", 1]
+    assert scorecam("bench", *arguments, "--batch-size", "1,999999999") == 0
+    text = capsys.readouterr().out
+    assert re.search(r"batches of 1 +[\d.]+  the best$", text, re.M)
+    assert re.search(r"batches of 999999999 +-  need more memory than there is$", text, re.M)

@@ -7,8 +7,7 @@ import pytest
 
 from scorecam_jax import gradient, models, score_cam
 from scorecam_jax.cli import main as cli
-from scorecam_jax.evaluate.measure import METHODS
-from scorecam_jax.methods import variants
+from scorecam_jax.methods import METHODS, variants
 from tests.cli.toy import BLUE, LABELS, RED, panels, read, scorecam
 
 pytestmark = pytest.mark.usefixtures("traces")

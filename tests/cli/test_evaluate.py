@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import re
 
@@ -8,7 +9,7 @@ from PIL import Image
 
 from scorecam_jax import models
 from scorecam_jax.cli import evaluate
-from scorecam_jax.evaluate import measure as evaluation
+from scorecam_jax.evaluate.measure import Evaluator
 from tests.cli.toy import BLUE, scorecam
 
 pytestmark = pytest.mark.usefixtures("traces")
@@ -83,15 +84,15 @@ def test_long_lists_of_what_is_left_out_are_cut_short(folder, capsys):
 
 
 def test_an_interrupted_run_carries_on(folder, here, monkeypatch, capsys):
-    measure, seen = evaluation._Bench.measure, []
+    measure, seen = Evaluator.measure, []
 
-    def interrupted(bench, method, batch, names):
+    def interrupted(evaluator, method, batch, names):
         if len(seen) == 3:
             raise KeyboardInterrupt
         seen.append((*names, method))
-        return measure(bench, method, batch, names)
+        return measure(evaluator, method, batch, names)
 
-    monkeypatch.setattr(evaluation._Bench, "measure", interrupted)
+    monkeypatch.setattr(Evaluator, "measure", interrupted)
     assert scorecam("evaluate", folder, *QUICK, "-o", "out") == 130
     assert "kept in out/" in capsys.readouterr().err
     done = list(seen)
@@ -146,3 +147,38 @@ def test_annotated_classes_are_explained_on_request(folder, here):
     assert scorecam("evaluate", folder, *options) == 0
     rows = json.loads((here / "out" / "results.json").read_text())["rows"]
     assert {row["target"] for row in rows} == {6}
+
+
+def test_options_reach_the_methods_and_belong_to_the_settings(folder, here, capsys):
+    some = ["--methods", "score-cam,uniform", "--metrics", "energy", "-o"]
+    assert scorecam("evaluate", folder, *some, "all") == 0
+    assert scorecam("evaluate", folder, *some, "few", "--channels", 1, "--batch-size", 1) == 0
+    with (here / "all" / "rows.csv").open() as one, (here / "few" / "rows.csv").open() as other:
+        whole, few = (list(csv.DictReader(file)) for file in (one, other))
+    assert [row["energy"] for row in whole[1::2]] == [row["energy"] for row in few[1::2]]
+    assert [row["energy"] for row in whole[::2]] != [row["energy"] for row in few[::2]]
+    assert scorecam("evaluate", folder, *some, "few", "--channels", 1, "--batch-size", 2) == 0
+    capsys.readouterr()
+    assert scorecam("evaluate", folder, *some, "few", "--channels", 2) == 2
+    assert "channels was 1 and is 2" in capsys.readouterr().err
+
+
+def test_damaged_figures_are_named_and_measured_again(folder, here, capsys):
+    assert scorecam("evaluate", folder, *QUICK, "-o", "out") == 0
+    path = here / "out" / "rows.jsonl"
+    lines = path.read_text().splitlines()
+    lines[2] = "{}"
+    path.write_text("\n".join(lines) + "\n")
+    capsys.readouterr()
+    assert scorecam("evaluate", folder, *QUICK, "-o", "out") == 0
+    message = capsys.readouterr().err
+    assert "out/rows.jsonl, line 3: damaged; the line is now in rows.damaged.jsonl" in message
+    assert "measured again" in message
+    assert (here / "out" / "rows.damaged.jsonl").read_text() == "{}\n"
+
+
+def test_a_narrow_output_gets_the_whole_table(folder, monkeypatch):
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", output)
+    assert scorecam("evaluate", folder, "--methods", "uniform", "--metrics", "energy") == 0
+    assert b"energy ^" in output.buffer.getvalue()

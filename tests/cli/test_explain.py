@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import re
 from pathlib import Path
 
@@ -283,3 +285,87 @@ def test_both_jaguars_are_found_by_the_real_network(here, capsys):
     for x, y, width, height in np.round(boxes).astype(int):
         assert heatmap[y : y + height, x : x + width].mean() > 1.5 * heatmap.mean()
         assert heatmap[y : y + height, x : x + width].max() > 0.7
+
+
+@pytest.mark.usefixtures("traces")
+class TestEdges:
+    def test_force_spares_the_other_photographs_of_the_call(self, photo, here, capsys):
+        other = here / "photo-scorecam.png"
+        read(photo).save(other)
+        before = other.read_bytes()
+        assert scorecam("explain", photo, other, "-o", ".", "--force") == 1
+        assert "photo-scorecam.png is read by this call too" in capsys.readouterr().err
+        assert other.read_bytes() == before
+        assert (here / "photo-scorecam-scorecam.png").exists()
+
+    def test_large_photographs_are_drawn_smaller_and_mapped_whole(
+        self, photo, here, capsys, monkeypatch
+    ):
+        assert scorecam("explain", photo, "--save-map", "whole.npy") == 0
+        monkeypatch.setattr(photographs, "_MOST_PIXELS", 2 * 24 * 16)
+        options = ["--save-map", "small.npy", "--force"]
+        assert scorecam("explain", photo, *options) == 0
+        assert "drawn at 24 x 16 instead of 48 x 32 pixels" in capsys.readouterr().out
+        np.testing.assert_array_equal(np.load("small.npy"), np.load("whole.npy"))
+        plain, drawn = panels("photo-scorecam.png", 2, (24, 16))
+        assert plain[5, 5, 0] > 200 > drawn[14, 12].max()
+
+    def test_photographs_of_too_many_pixels_are_refused_with_advice(
+        self, photo, monkeypatch, capsys
+    ):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+        assert scorecam("explain", photo) == 1
+        assert "reduce it first: the network sees only" in capsys.readouterr().err
+
+    def test_pipes_are_refused_instead_of_waited_for(self, here, capsys):
+        os.mkfifo(here / "pipe.png")
+        assert scorecam("explain", "pipe.png") == 1
+        assert "pipe.png: not a file, but a pipe" in capsys.readouterr().err
+
+    def test_names_that_become_too_long_are_told_and_the_others_done(self, photo, here, capsys):
+        long = here / ("y" * 251 + ".png")
+        read(photo).save(long)
+        assert scorecam("explain", long, photo, "-o", "out/") == 1
+        assert "File name too long" in capsys.readouterr().err
+        assert [path.name for path in (here / "out").iterdir()] == ["photo-scorecam.png"]
+
+    def test_numbers_of_any_length_are_refused(self, photo, capsys):
+        assert scorecam("explain", photo, "--target", "9" * 5000) == 2
+        message = capsys.readouterr().err
+        assert "does not exist; the model knows 0 to 8" in message
+        assert len(message) < 200
+
+    def test_memory_that_does_not_suffice_costs_one_photograph(
+        self, photo, here, monkeypatch, capsys
+    ):
+        read(photo).save("other.png")
+        open_photo = photographs.open_photo
+
+        def scarce(path, **options):
+            if path.name == "other.png" and not options:
+                raise MemoryError
+            return open_photo(path, **options)
+
+        monkeypatch.setattr(photographs, "open_photo", scarce)
+        assert scorecam("explain", "other.png", photo) == 1
+        assert "other.png: out of memory" in capsys.readouterr().err
+        assert (here / "photo-scorecam.png").exists()
+
+    def test_a_picture_that_cannot_be_written_leaves_the_old_one(
+        self, photo, here, monkeypatch, capsys
+    ):
+        assert scorecam("explain", photo) == 0
+        before = (here / "photo-scorecam.png").read_bytes()
+
+        def full(number):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        assert scorecam("explain", photo, "--force", "--target", "blue") == 1
+        assert "cannot write photo-scorecam.png: [Errno 28]" in capsys.readouterr().err
+        assert (here / "photo-scorecam.png").read_bytes() == before
+        assert sorted(os.listdir(here)) == ["photo-scorecam.png", "photo.png"]
+
+    def test_the_picture_is_named_after_the_method(self, photo, here):
+        assert scorecam("explain", photo, "--method", "grad-cam++") == 0
+        assert (here / "photo-gradcam++.png").exists()

@@ -12,7 +12,7 @@ from tests.cli.toy import COMMANDS, scorecam
 
 
 def test_defaults_are_as_the_help_says():
-    for option in ("--model=efficientnet_lite0", "--variant=official", "--colormap=ember"):
+    for option in ("--model=efficientnet_lite0", "--method=score-cam", "--colormap=ember"):
         name, value = option.removeprefix("--").split("=")
         assert getattr(cli.parser().parse_args(["explain", "x"]), name) == value
     assert "efficientnet_lite0" in models.names()

@@ -19,7 +19,7 @@ LABELS = (
     "catamaran",
 )
 RED, GREEN, BLUE = 0, 1, 2
-COMMANDS = ("explain", "compare", "evaluate", "bench", "layers")
+COMMANDS = ("explain", "compare", "evaluate", "bench", "layers", "methods")
 
 
 def colour_network(traces):

@@ -48,10 +48,39 @@ def test_other_settings_are_refused_by_name_and_nothing_is_lost(tmp_path):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", ["notes of mine\n", "[]\n", '{"settings": {}}\n{"a"\n'])
+@pytest.mark.parametrize("content", ["notes of mine\n", "[]\n", "{}\n"])
 def test_another_file_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "rows.jsonl"
     path.write_text(content)
     with pytest.raises(ValueError, match="is not a file of earlier results"):
         Journal(path, {})
     assert path.read_text() == content
+
+
+@pytest.mark.parametrize("line", [b"{", b"[1]", b"\0\0\0", b"\xff", b"[" * 100_000, b""])
+def test_a_damaged_line_is_named_and_set_aside(tmp_path, line):
+    path = tmp_path / "rows.jsonl"
+    journal = Journal(path, SETTINGS)
+    for image in "abc":
+        journal.add({"image": image})
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = line
+    path.write_bytes(b"\n".join(lines))
+    again = Journal(path, SETTINGS)
+    assert again.records == [{"image": "a"}, {"image": "c"}]
+    (note,) = again.damaged
+    assert note.what == f"{path}, line 3"
+    assert "rows.damaged.jsonl" in note.why
+    assert (tmp_path / "rows.damaged.jsonl").read_bytes() == line + b"\n"
+    again.add({"image": "b"})
+    last = Journal(path, SETTINGS)
+    assert [record["image"] for record in last.records] == ["a", "c", "b"]
+    assert not last.damaged
+
+
+def test_what_is_no_record_counts_as_damaged(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    Journal(path, SETTINGS).add({"image": 3})
+    again = Journal(path, SETTINGS, valid=lambda record: isinstance(record["image"], str))
+    assert not again.records
+    assert len(again.damaged) == 1

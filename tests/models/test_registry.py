@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,3 +66,99 @@ def test_bfloat16_stays_close(classifier, predict):
     assert logits.dtype == activations.dtype == jnp.bfloat16
     correlation = np.corrcoef(logits[0].astype(jnp.float32), predict(inputs)[0][0])[0, 1]
     assert correlation > 0.99
+
+
+OWN_MODULE = """
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from scorecam_jax.models import Classifier, Preprocess
+
+def network(inputs, edit=lambda activations: activations):
+    activations = edit(inputs[:, ::4, ::4])
+    return activations.mean((1, 2)), activations
+
+def make(layer="grid"):
+    preprocess = Preprocess((8, 12), mean=(0.0,) * 3, std=(255.0,) * 3)
+    labels = ("red", "green", "blue")
+    return Classifier(Partial(network), preprocess, labels, (8, 12), layer)
+
+def two_labels():
+    return make()._replace(labels=("red", "green"))
+
+def no_classifier():
+    return network
+
+def needs_an_argument(path):
+    return make()
+
+number = 3
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    (tmp_path / "kept_apart").mkdir()
+    (tmp_path / "kept_apart" / "own.py").write_text(OWN_MODULE)
+    (tmp_path / "kept_apart" / "broken.py").write_text("import no_such_package_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("own_module")
+def test_a_classifier_of_ones_own_is_loaded_by_its_function():
+    classifier = models.load("kept_apart.own:make")
+    assert classifier.labels == ("red", "green", "blue")
+    logits, _ = classifier.model(np.ones((1, 8, 12, 3)) * np.array([1, 2, 3.0]))
+    np.testing.assert_allclose(logits, [[1, 2, 3]])
+    assert models.load("kept_apart.own:make", layer="other").layer == "other"
+    assert models.random("kept_apart.own:make").labels == classifier.labels
+    assert models.packaged_weights("kept_apart.own:make") is None
+
+
+@pytest.mark.usefixtures("own_module")
+@pytest.mark.parametrize(
+    ("name", "options", "complaint"),
+    [
+        ("no_such_module:make", {}, "no module 'no_such_module'.*PYTHONPATH"),
+        ("kept_apart.other:make", {}, "no module 'kept_apart.other'"),
+        ("kept_apart.own:other", {}, r"own\.py\) has no function 'other'"),
+        ("kept_apart.own:number", {}, "no function 'number'"),
+        ("kept_apart.own:no_classifier", {}, "returned a function; it must return a"),
+        ("kept_apart.own:two_labels", {}, r"2 labels.*\(8, 12\).*shape \(1, 3\)"),
+        ("kept_apart.own:needs_an_argument", {}, "missing a required argument: 'path'"),
+        ("kept_apart.own:make", {"weights": "a.pth"}, "cannot be called with weights"),
+        ("kept_apart.own:", {}, "form package.module:function"),
+        (":make", {}, "form package.module:function"),
+        ("C:\\model.py:make", {}, "form package.module:function"),
+    ],
+)
+def test_what_is_wrong_with_ones_own_is_told(name, options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        models.load(name, **options)
+
+
+@pytest.mark.usefixtures("own_module")
+def test_what_ones_own_module_cannot_import_is_told_as_it_is():
+    with pytest.raises(ModuleNotFoundError, match="no_such_package_at_all"):
+        models.load("kept_apart.broken:make")
+
+
+def test_every_bundled_network_has_a_counterpart_in_pytorch():
+    assert {registry.counterpart(name).module for name in models.names()} == {
+        "efficientnet_lite_pytorch",
+        "torchvision.models",
+    }
+    with pytest.raises(ValueError, match="no known counterpart"):
+        registry.counterpart("my.module:make")
+
+
+def test_flax_is_imported_when_a_network_is_made():
+    code = "import sys, scorecam_jax.models.registry as r; r.names(); print('flax' in sys.modules)"
+    source = Path(registry.__file__).parents[2]
+    # A package of that name without contents keeps what else the package imports out of it.
+    code = (
+        "import sys, types; package = types.ModuleType('scorecam_jax'); "
+        f"package.__path__ = [{str(source / 'scorecam_jax')!r}]; "
+        "sys.modules['scorecam_jax'] = package; "
+    ) + code
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,47 @@
+"""Writing files whole or not at all."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` once everything is written.
+
+    The new file is written beside `path` and moved over it at the end. An exception, a full disk
+    or an interruption leaves `path` as it was. A link is followed, and the old file's permissions
+    are kept.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    target = path.resolve()
+    # A short name of its own: the target's may be as long as the file system allows.
+    beside = target.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with beside.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            shutil.copymode(target, beside)
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as UTF-8, whole or not at all.
+
+    What UTF-8 cannot hold, such as the undecodable bytes of a file's name, is written escaped.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))

@@ -1,0 +1,89 @@
+"""What to say when a network, or a score function, cannot take what it is given."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import jax
+
+
+@contextlib.contextmanager
+def noting(inputs: Any, channel_axis: int = -1, given: str = "") -> Iterator[None]:
+    """Add to an exception of the network's how its inputs were read, and what to try if wrongly."""
+    try:
+        yield
+    except Exception as error:
+        if _is_our_own(error.__traceback__):
+            raise
+        note = given or _how_read(tuple(inputs.shape), channel_axis)
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        raise
+
+
+def _how_read(shape: tuple[int, ...], channel_axis: int) -> str:
+    if len(shape) < 3:
+        return (
+            f"The inputs have shape {shape}, wanted (batch, *spatial, channels). For one image add "
+            "a batch axis, inputs[None]; for images without channels a channel axis, "
+            "inputs[..., None]."
+        )
+    first = channel_axis in (1, 1 - len(shape))
+    spatial = shape[2:] if first else shape[1:-1]
+    axes = "(batch, channels, *spatial)" if first else "(batch, *spatial, channels)"
+    size = " x ".join(map(str, spatial))
+    channels = shape[1] if first else shape[-1]
+    return (
+        f"The inputs {shape} were read as {axes}: {shape[0]} of size {size} with {channels} "
+        "channels. If this is one image, add a batch axis: inputs[None]. If the images have no "
+        f"channel axis, add one: inputs[{':, None' if first else '..., None'}]."
+    )
+
+
+def _is_our_own(traceback: TracebackType | None) -> bool:
+    """Whether this package raised an error, which then says itself what to try."""
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    name = "" if traceback is None else traceback.tb_frame.f_globals.get("__name__", "")
+    return name.startswith("scorecam_jax.")
+
+
+def is_one_array(outputs: Any) -> bool:
+    """Whether a network returns a single array."""
+    return hasattr(outputs, "shape")
+
+
+def check_arrays(outputs: Any) -> None:
+    """TypeError if a network's outputs hold something else than arrays."""
+    for leaf in jax.tree.leaves(outputs):
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
+            kind = type(leaf).__name__
+            how = f"jax.tree_util.register_dataclass({kind})"
+            if not dataclasses.is_dataclass(leaf):
+                how = "return the arrays in a dict or tuple"
+            raise TypeError(f"the model's outputs hold a {kind}, wanted arrays or pytrees: {how}")
+
+
+def choose_one(outputs: Any, batch: int) -> str:
+    """What to write for outputs of several arrays: their names and a `scores.select(...)`."""
+    found, _ = jax.tree_util.tree_flatten_with_path(outputs)
+    named = [(tuple(map(_key, path)), getattr(leaf, "shape", ())) for path, leaf in found]
+
+    def suits(entry: tuple[tuple[Any, ...], tuple[int, ...]]) -> tuple[bool, bool]:
+        path, shape = entry
+        return len(shape) == 2 and shape[0] == batch, "logit" in str(path).lower()
+
+    listed = ", ".join(f"{', '.join(map(repr, path))} {shape}" for path, shape in named[:8])
+    more = f" and {len(named) - 8} more" if len(named) > 8 else ""
+    best = ", ".join(map(repr, max(named, key=suits)[0])) if named else "..."
+    return (
+        f"the model's outputs are a {type(outputs).__name__} of {listed or 'nothing'}{more}: "
+        f"choose one, score=scores.select({best})"
+    )
+
+
+def _key(entry: Any) -> Any:
+    names = (getattr(entry, kind, None) for kind in ("key", "name", "idx"))
+    return next(name for name in names if name is not None)

@@ -1,0 +1,82 @@
+"""What an adapter returns: a network whose settings are read anew at each call."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from scorecam_jax._internal.keys import Static
+from scorecam_jax._internal.notes import check_arrays, noting
+from scorecam_jax._internal.per_input import Arguments, Layout, check_rows, split_inputs
+from scorecam_jax._internal.trees import cast
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network as `(weights, image) -> outputs`.
+
+    Attributes:
+        run: `(weights, inputs) -> outputs`.
+        channel_axis: where the image has its channels.
+        layout: how `run` takes its inputs, if the image is one of several. The others then follow
+            the weights.
+    """
+
+    run: Callable[[Any, Any], Any]
+    channel_axis: int
+    layout: Layout | None = None
+
+    def __call__(self, weights: Any, image: Any) -> Any:
+        """Run the network; an exception notes how the image was read."""
+        check_rows(weights, image.shape[0])
+        with noting(image, self.channel_axis):
+            inputs = image
+            if self.layout is not None:
+                weights, others = weights
+                inputs = self.layout(image, others.for_inputs(image.shape[0])[0])
+            outputs = self.run(weights, inputs)
+        check_arrays(outputs)
+        return outputs
+
+
+class Adapted(jax.tree_util.Partial):
+    """A `Partial` whose function JAX need not be able to hash.
+
+    Whenever it is taken apart, as JAX does with what is passed to a compiled function, its
+    settings are frozen as they are then: equal ones share a trace, and changed ones get another.
+    """
+
+    def __call__(self, inputs: Any, edit: Any = None) -> Any:
+        """Run the network on an image, or on a list or dict of inputs that begins with one."""
+        model: Any
+        model, image = split_inputs(self, inputs)
+        return model.func(*model.args, image, edit)
+
+    def feed(self, layout: Layout, others: Arguments) -> "Adapted":
+        """The model of the image alone, the others of its inputs being given."""
+        shown: Any = self.func
+        run = dataclasses.replace(shown.run, layout=layout)
+        weights = (*self.args, cast(others, shown.dtype))
+        return Adapted(dataclasses.replace(shown, run=run), weights)
+
+
+jax.tree_util.register_pytree_node(
+    Adapted,
+    lambda model: ((model.args, model.keywords), Static(model.func)),
+    lambda static, children: Adapted(static.value, *children[0], **children[1]),
+)
+
+
+def unbound(method: Any) -> Any:
+    """A method by its function, which equal models share."""
+    return getattr(method, "__func__", method)
+
+
+def call(model: Any, method: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call a model, or the method of it that is given by its name or as a function."""
+    if method is None:
+        return model(*args, **kwargs)
+    if isinstance(method, str):
+        return getattr(model, method)(*args, **kwargs)
+    return method(model, *args, **kwargs)

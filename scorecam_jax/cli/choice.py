@@ -1,0 +1,156 @@
+"""Methods by name, with those of the options that their signatures have."""
+
+import argparse
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from scorecam_jax._internal.signatures import accepts, requires
+from scorecam_jax.cli.errors import UserError
+from scorecam_jax.cli.names import VARIANTS
+from scorecam_jax.cli.options import count, seed
+
+
+class MethodOption(NamedTuple):
+    """An option that becomes a keyword of every method that takes it.
+
+    Attributes:
+        keyword: of the methods.
+        flag: what it is called at the terminal.
+        settings: of `add_argument`. Without the option nothing is passed on, and each method's own
+            default holds.
+        convert: (value, classifier) -> what the methods take.
+        indispensable: the value for methods that cannot do without one.
+    """
+
+    keyword: str
+    flag: str
+    settings: dict[str, Any]
+    convert: Callable[[Any, Any], Any] = lambda value, classifier: value
+    indispensable: Any = None
+
+    def value(self, options: argparse.Namespace) -> Any:
+        """What was given at the terminal; None if nothing was."""
+        return getattr(options, self.flag.lstrip("-").replace("-", "_"), None)
+
+
+def _variant(name: str, classifier: Any) -> Any:
+    from scorecam_jax.methods.variants import BY_NAME
+
+    return BY_NAME[name]
+
+
+def _key(number: int, classifier: Any) -> Any:
+    import jax
+
+    return jax.random.key(number)
+
+
+METHOD_OPTIONS = (
+    MethodOption(
+        "channels",
+        "--channels",
+        {
+            "type": count,
+            "metavar": "N",
+            "help": "use only the N channels that vary most (default: all); 128 gives nearly the "
+            "same map",
+        },
+    ),
+    MethodOption(
+        "variant",
+        "--variant",
+        {
+            "choices": VARIANTS,
+            "metavar": "NAME",
+            "help": f"which published formula of Score-CAM: {', '.join(VARIANTS)} "
+            "(default: official)",
+        },
+        _variant,
+    ),
+    MethodOption(
+        "batch_size",
+        "--batch-size",
+        {
+            "type": count,
+            "metavar": "N",
+            "help": "masked images per pass; memory grows with it (default: chosen for the device)",
+        },
+    ),
+    MethodOption(
+        "key",
+        "--seed",
+        {
+            "type": seed,
+            "metavar": "N",
+            "help": "seed of the methods that draw at random (default: 0)",
+        },
+        _key,
+        indispensable=0,
+    ),
+)
+
+
+def add_method_options(group: Any) -> None:
+    """Add every option that methods take."""
+    for option in METHOD_OPTIONS:
+        group.add_argument(option.flag, **option.settings)
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of methods as they were given, by the name they have at the terminal."""
+    return {option.flag.lstrip("-"): option.value(options) for option in METHOD_OPTIONS}
+
+
+def flags(method: Callable[..., Any]) -> list[str]:
+    """What the options that a method takes are called at the terminal."""
+    return [option.flag for option in METHOD_OPTIONS if accepts(method, option.keyword)]
+
+
+def check_options(
+    options: argparse.Namespace, names: Sequence[str], *, also: Sequence[str] = ()
+) -> None:
+    """Refuse an option that is of no use.
+
+    Args:
+        options: as parsed.
+        names: the methods. One of them at least has to take each option that was given.
+        also: keywords that something else than a method takes.
+
+    Raises:
+        UserError: no method takes the option.
+    """
+    for option in METHOD_OPTIONS:
+        if option.value(options) is None or option.keyword in also:
+            continue
+        if not any(accepts(named(name), option.keyword) for name in names):
+            if len(names) > 1:
+                raise UserError(f"none of {', '.join(names)} takes {option.flag}")
+            others = flags(named(names[0]))
+            raise UserError(
+                f"{names[0]} takes no {option.flag}"
+                + (f"; it takes {', '.join(others)}" if others else "")
+            )
+
+
+def chosen(options: argparse.Namespace, name: str, classifier: Any) -> Callable[..., Any]:
+    """A method with those of the options that it takes."""
+    method = named(name)
+    keywords = {}
+    for option in METHOD_OPTIONS:
+        value = option.value(options)
+        if value is None and requires(method, option.keyword):
+            value = option.indispensable
+        if value is not None and accepts(method, option.keyword):
+            keywords[option.keyword] = option.convert(value, classifier)
+    return functools.partial(method, **keywords) if keywords else method
+
+
+def named(name: str) -> Callable[..., Any]:
+    """The method, the preset or the variant of Score-CAM that has a name."""
+    from scorecam_jax.evaluate import METHODS
+    from scorecam_jax.methods.variants import BY_NAME
+
+    if name in METHODS:
+        return METHODS[name]
+    return functools.partial(METHODS["score-cam"], variant=BY_NAME[name])

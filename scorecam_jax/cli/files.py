@@ -1,0 +1,140 @@
+"""Photographs to read and files to write."""
+
+import os
+import stat
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from scorecam_jax import models
+from scorecam_jax._internal.files import replacing
+from scorecam_jax.cli.errors import UserError
+
+
+def open_photo(path: Path, *, header_only: bool = False) -> Any:
+    """The photograph upright, in RGB; with `header_only`, only whether it looks like one.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise UserError("not a file, but a pipe or a device; save the photograph first")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if header_only:
+                    return None
+                return models.as_rgb(image)
+    except FileNotFoundError:
+        raise UserError("no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"a folder, not a photograph; name the files in it, {path}/*.jpg") from None
+    except UnidentifiedImageError:
+        raise UserError(
+            "not an image in a format that can be read; convert it to JPEG or PNG"
+        ) from None
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise UserError(
+            f"more than {most} megapixels are not read; reduce it first: the network sees only a "
+            "few hundred pixels per side"
+        ) from None
+    except MemoryError:
+        raise UserError("too large for this machine's memory; reduce it first") from None
+    except (EOFError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"cannot be read: {error}") from error
+
+
+def output_paths(photos: Sequence[Path], out: str, ending: str) -> list[Path]:
+    """Where to write what is made of each photograph.
+
+    `out` is a folder if it is one already, ends in a slash or has no suffix; otherwise it is a
+    file, and there must be one photograph only. In a folder the files are called as the
+    photographs are, with `ending` in place of their suffix.
+
+    Raises:
+        UserError: several photographs would be written to one file, or the suffix is no format's.
+    """
+    path = Path(out)
+    if not (os.path.isdir(path) or out.endswith(("/", os.sep)) or not path.suffix):
+        if len(photos) > 1:
+            raise UserError(
+                f"{out!r} is one file for {len(photos)} photographs; name a folder, such as "
+                f"{path.with_suffix('')}/"
+            )
+        _check_suffix(path, Path(ending).suffix)
+        return [path]
+    paths = [path / f"{photo.stem}{ending}" for photo in photos]
+    for index, (photo, one) in enumerate(zip(photos, paths, strict=True)):
+        if one in paths[:index]:
+            raise UserError(
+                f"{photos[paths.index(one)]} and {photo} would both be written to {one}; "
+                "explain them one at a time, with -o"
+            )
+    return paths
+
+
+def _check_suffix(path: Path, usual: str) -> None:
+    if usual == ".png":
+        formats = Image.registered_extensions()
+        known = {suffix for suffix, name in formats.items() if name in Image.SAVE}
+        if path.suffix.lower() not in known:
+            raise UserError(
+                f"pictures cannot be written as {path.suffix}; name {path.with_suffix('.png')}, "
+                f"or .jpg, .webp or .tif, or a folder, {path}/"
+            )
+    elif path.suffix != usual:
+        raise UserError(f"heatmaps are written as {usual}; name {path.with_suffix(usual)}")
+
+
+def check_output(path: Path, photo: Path, inputs: Iterable[Path], *, force: bool) -> None:
+    """Refuse to overwrite a file unless told to, and a file that this call reads in any case.
+
+    Args:
+        path: the file to write.
+        photo: what it is made of.
+        inputs: all files that this call reads.
+        force: whether to overwrite a file.
+
+    Raises:
+        UserError: the file must not be written, or cannot be.
+    """
+    try:
+        if path.exists():
+            for one in inputs:
+                if one.exists() and path.samefile(one):
+                    what = "the photograph itself" if one == photo else "read by this call too"
+                    raise UserError(f"{path} is {what}; name another file to write with -o")
+            if path.is_dir():
+                raise UserError(f"{path} is a folder; name a file to write")
+            if not path.is_file():
+                raise UserError(f"{path} is a pipe or a device; name a file to write")
+            if not force:
+                raise UserError(
+                    f"{path} exists already; overwrite it with --force, or name another"
+                )
+        folder = next(parent for parent in path.resolve().parents if parent.exists())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    if not folder.is_dir():
+        raise UserError(f"cannot write {path}: {folder} is a file, not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {path}: there is no permission to write in {folder}")
+
+
+def save(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Write a file whole or not at all, in a folder that is made if it is missing.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            write(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot write {path}: {error}") from error

@@ -1,0 +1,178 @@
+"""Options that several commands share."""
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from scorecam_jax.cli.names import COLORMAPS, DEFAULT_MODEL
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of descriptions, and gives the commands no heading of their own."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        return text.split("\n", 1)[1] if action.nargs == argparse.PARSER else text
+
+
+def add_targets(command: argparse.ArgumentParser) -> None:
+    """Which photographs and which classes to explain."""
+    command.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="an image file")
+    what = command.add_argument_group("what to explain")
+    what.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="NAME|INDEX",
+        help="a class: its index, its name, or a part of its name that no other class shares; "
+        "may be repeated",
+    )
+    what.add_argument("--top", type=count, metavar="N", help="the N likeliest classes")
+
+
+def add_model(group: Any) -> None:
+    """Which network, with which weights."""
+    group.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="M",
+        help=f"the network (default: {DEFAULT_MODEL}); `scorecam layers` lists them; "
+        "package.module:function calls a function of yours that returns a Classifier",
+    )
+    group.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="a .pth or .safetensors checkpoint of this network, instead of its usual weights",
+    )
+
+
+def add_layer(group: Any) -> None:
+    """Which layer."""
+    group.add_argument(
+        "--layer",
+        metavar="L",
+        help="the layer to explain (default: the last with a grid); `scorecam layers` lists them",
+    )
+
+
+def add_cache(group: Any) -> None:
+    """Whether compiled programs are kept."""
+    group.add_argument(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help="do not keep compiled programs in the user's cache folder for the next call",
+    )
+
+
+def add_look(command: argparse.ArgumentParser) -> None:
+    """How a heatmap is drawn."""
+    look = command.add_argument_group("how it looks")
+    look.add_argument(
+        "--colormap",
+        choices=COLORMAPS,
+        default="ember",
+        help="ember is perceptually uniform, jet is that of many papers (default: ember)",
+    )
+    look.add_argument(
+        "--alpha",
+        type=opacity,
+        default=0.7,
+        metavar="A",
+        help="opacity of the colours, 0 to 1 (default: 0.7)",
+    )
+    look.add_argument(
+        "--no-fade",
+        dest="fade",
+        action="store_false",
+        help="the same opacity everywhere, over the photograph in colour, as in many papers",
+    )
+
+
+def add_output(command: argparse.ArgumentParser, usual: str, shape: str) -> None:
+    """Where pictures and heatmaps are written."""
+    where = command.add_argument_group("where it goes")
+    where.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="the picture to write (.png, .jpg, .webp, ...), or a folder; missing folders are "
+        f"made (default: {usual} in the current folder)",
+    )
+    where.add_argument(
+        "--save-map",
+        metavar="FILE.npy",
+        help=f"also save the heatmaps, float32 {shape} at the photograph's own size; a folder if "
+        "there are several photographs",
+    )
+    where.add_argument(
+        "--force",
+        action="store_true",
+        help="overwrite existing files, though never a photograph of this call",
+    )
+    add_json(where)
+
+
+def add_json(group: Any) -> None:
+    """How results are printed."""
+    group.add_argument(
+        "--json", action="store_true", help="print the results as one JSON document instead"
+    )
+    group.add_argument(
+        "--quiet", action="store_true", help="no progress bar (there is none in a pipe anyway)"
+    )
+
+
+def count(text: str) -> int:
+    """A whole number from 1 up."""
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 1 to 999999999")
+    return int(text)
+
+
+def counts(text: str) -> list[int]:
+    """Whole numbers separated by commas."""
+    return [count(part) for part in text.split(",")]
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 up."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 0 to 999999999")
+    return int(text)
+
+
+def opacity(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 to 1")
+    return value
+
+
+def some_of(
+    known: Sequence[str], *, every: Sequence[str] | None = None
+) -> Callable[[str], list[str]]:
+    """Names separated by commas, or "all" for `every` (None: all that are known)."""
+
+    def parse(text: str) -> list[str]:
+        names = [name.strip() for name in text.split(",")]
+        if text == "all":
+            names = list(every or known)
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(
+                    f"{name[:40]!r} is none of {', '.join(known)}; or all"
+                )
+        return list(dict.fromkeys(names))
+
+    return parse

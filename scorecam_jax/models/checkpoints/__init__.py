@@ -1,0 +1,1 @@
+"""PyTorch and safetensors checkpoints: reading files, and filling networks with them."""

@@ -1,0 +1,61 @@
+"""The convolution that XLA offers, which every other way equals."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+
+class Geometry(NamedTuple):
+    """Which numbers of an input a convolution multiplies.
+
+    Attributes:
+        size: rows and columns of the kernel.
+        stride: pixels between the windows of neighbouring outputs.
+        pads: zeros before and after the rows, and before and after the columns.
+        depthwise: whether each channel is convolved by itself.
+    """
+
+    size: tuple[int, int]
+    stride: int
+    pads: Pads
+    depthwise: bool
+
+
+def geometry_of(
+    x: Float[Array, "batch height width inputs"],
+    kernel: Float[Array, "rows columns ingroup outputs"],
+    *,
+    stride: int,
+    padding: str | int,
+    depthwise: bool,
+) -> Geometry:
+    """The geometry of a layer on an input of this size."""
+    size = kernel.shape[0], kernel.shape[1]
+    if isinstance(padding, int):
+        pads: Pads = ((padding, padding), (padding, padding))
+    else:
+        rows, columns = lax.padtype_to_pads(x.shape[1:3], size, (stride, stride), padding)
+        pads = (rows[0], rows[1]), (columns[0], columns[1])
+    return Geometry(size, stride, pads, depthwise)
+
+
+def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """The convolution as one operation of XLA's."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (geometry.stride, geometry.stride),
+        geometry.pads,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1] if geometry.depthwise else 1,
+    )
+
+
+def pad(x: jax.Array, pads: Pads) -> jax.Array:
+    """The input with its border of zeros."""
+    return jnp.pad(x, ((0, 0), *pads, (0, 0)))

@@ -1,0 +1,100 @@
+"""VGG16, the network of the Score-CAM paper, as torchvision defines it."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Num
+
+from scorecam_jax.models.layers import Conv, Linear
+
+_WIDTHS = (64, 64, "pool", 128, 128, "pool", *(256,) * 3, "pool", *((512,) * 3 + ("pool",)) * 2)
+# From the paths of layers here to torchvision's names.
+CHECKPOINT_NAMES = {r"^(features|classifier)_": r"\1."}
+
+_TIMM = {
+    "pre_logits.fc1": "classifier.0",
+    "pre_logits.fc2": "classifier.3",
+    "head.fc": "classifier.6",
+}
+
+
+class ReLU(nnx.Module):
+    """The positive part, as a layer of its own so that it can be explained."""
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The positive part."""
+        return jax.nn.relu(x)
+
+
+class MaxPool(nnx.Module):
+    """The largest of each 2×2 pixels."""
+
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch rows columns channels"]:
+        """The activations at half the size."""
+        return nnx.max_pool(x, (2, 2), (2, 2))
+
+
+class VGG16(nnx.Module):
+    """VGG16 without batch norm, in evaluation mode.
+
+    Takes (N, 224, 224, 3), RGB normalised by ImageNet's mean and deviation; returns (N, 1000)
+    logits. `features_0` to `features_30` are torchvision's layers; `features_29`, the last ReLU
+    before pooling, gives (N, 14, 14, 512).
+
+    References:
+        Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
+        Recognition", ICLR 2015 (arXiv 1409.1556), configuration D.
+    """
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        inputs = 3
+        layers: list[nnx.Module] = []
+        for width in _WIDTHS:
+            if isinstance(width, int):
+                layers += [Conv(inputs, width, 3, rngs=rngs), ReLU()]
+                inputs = width
+            else:
+                layers.append(MaxPool())
+        for index, layer in enumerate(layers):
+            setattr(self, f"features_{index}", layer)
+        self.depth = len(layers)
+        self.classifier_0 = Linear(512 * 7 * 7, 4096, rngs=rngs)
+        self.classifier_3 = Linear(4096, 4096, rngs=rngs)
+        self.classifier_6 = Linear(4096, 1000, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
+        """The logits.
+
+        Raises:
+            ValueError: the input is not 224 pixels high and wide.
+        """
+        if x.shape[1:3] != (224, 224):
+            raise ValueError(f"inputs are {x.shape[1]}x{x.shape[2]}; VGG16 takes 224x224")
+        for index in range(self.depth):
+            x = getattr(self, f"features_{index}")(x)
+        # The published weights expect channels before rows and columns.
+        x = jnp.moveaxis(x, -1, 1).reshape(x.shape[0], -1)
+        x = jax.nn.relu(self.classifier_0(x))
+        return self.classifier_6(jax.nn.relu(self.classifier_3(x)))
+
+
+def torchvision_names(
+    checkpoint: Mapping[str, Num[np.ndarray, "..."]],
+) -> dict[str, Num[np.ndarray, "..."]]:
+    """A VGG16 checkpoint under torchvision's names, whether it is torchvision's or timm's.
+
+    timm keeps the dense layers as convolutions, under other names.
+    """
+    renamed = {}
+    for name, value in checkpoint.items():
+        layer, _, kind = name.rpartition(".")
+        if layer in _TIMM:
+            name = f"{_TIMM[layer]}.{kind}"
+            value = value.reshape(len(value), -1) if kind == "weight" else value
+        renamed[name] = value
+    return renamed

@@ -1,0 +1,82 @@
+"""A heatmap laid over the photograph that it explains."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from scorecam_jax.visualize.colours import as_bytes, checked, colorize
+from scorecam_jax.visualize.pictures import Picture, as_picture
+
+
+def overlay(
+    image: Picture,
+    heatmap: Any,
+    *,
+    colormap: str = "ember",
+    alpha: int | float = 0.7,
+    fade: bool = True,
+) -> Image.Image:
+    """Lay a heatmap over the picture it explains.
+
+    The picture is grey. The opacity of the colours is the square root of the heatmap. Every colour
+    is therefore the heatmap's, and where the heatmap is low the photograph remains visible.
+
+    Args:
+        image: a Pillow image, or an array (H, W) or (H, W, 3), uint8 or floating point in [0, 1].
+        heatmap: (H, W) in [0, 1], at the picture's size.
+        colormap: as in `colorize`.
+        alpha: opacity of the colours where the heatmap is 1, in [0, 1].
+        fade: `False` keeps the picture's own colours and uses the same opacity everywhere, as
+            most papers do.
+
+    Returns:
+        An RGB image of the picture's size.
+
+    Raises:
+        ValueError: the heatmap has another size or cannot be drawn (see `colorize`), `alpha` is
+            outside [0, 1], or the array is not a picture.
+
+    >>> overlay(np.zeros((2, 3, 3)), np.ones((2, 3)), colormap="gray", alpha=1.0).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must lie in [0, 1], found {alpha}")
+    picture, values = as_picture(image), checked(heatmap)
+    height, width = values.shape
+    if picture.size != (width, height):
+        raise ValueError(
+            f"the heatmap is {width} x {height} pixels (width x height) and the picture "
+            f"{picture.width} x {picture.height}; resize the heatmap first, for example "
+            f"jax.image.resize(heatmap, ({picture.height}, {picture.width}), 'linear')"
+        )
+    colours = Image.fromarray(colorize(values, colormap=colormap))
+    # Linear opacity would leave the middle of the scale too faint to tell from the picture.
+    opacity = np.sqrt(values) if fade else np.ones_like(values)
+    if fade:
+        picture = picture.convert("L").convert("RGB")
+    return Image.composite(colours, picture, Image.fromarray(as_bytes(opacity * np.float32(alpha))))
+
+
+def mark_crop(image: Picture, box: Sequence[int | float]) -> Image.Image:
+    """Frame `box`, the part of a photograph that the network saw, and bleach the rest.
+
+    Args:
+        image: as in `overlay`.
+        box: (left, top, right, bottom) in pixels, as Pillow counts them.
+
+    Returns:
+        An RGB image, unchanged inside the box, and everywhere if the box covers the picture.
+    """
+    picture = as_picture(image)
+    left, top, right, bottom = (round(edge) for edge in box)
+    if left <= 0 and top <= 0 and right >= picture.width and bottom >= picture.height:
+        return picture
+    marked = Image.blend(picture, Image.new("RGB", picture.size, "white"), 0.5)
+    region = max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
+    frame = max(1, min(picture.size) // 200)
+    outer = (region[0] - frame, region[1] - frame, region[2] + frame - 1, region[3] + frame - 1)
+    ImageDraw.Draw(marked).rectangle(outer, outline="black", width=frame)
+    marked.paste(picture.crop(region), region[:2])
+    return marked

@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pytest
+
+from scorecam_jax.cli import files
+
+
+@pytest.mark.parametrize(
+    ("out", "written"),
+    [
+        ("why.png", "why.png"),
+        ("new/deep/why.jpg", "new/deep/why.jpg"),
+        ("maps/", "maps/photo-scorecam.png"),
+        ("maps", "maps/photo-scorecam.png"),
+        ("maps.old/", "maps.old/photo-scorecam.png"),
+        ("there.is", "there.is/photo-scorecam.png"),
+        (".", "photo-scorecam.png"),
+    ],
+)
+def test_output_goes_where_it_is_wanted(here, out, written):
+    (here / "there.is").mkdir()
+    assert files.output_paths([Path("some/photo.jpg")], out, "-scorecam.png") == [Path(written)]

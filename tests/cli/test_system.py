@@ -1,0 +1,113 @@
+import io
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from scorecam_jax import models
+from scorecam_jax.cli import errors, system
+from tests.cli.toy import COMMANDS, scorecam
+
+UNIX = pytest.mark.skipif(sys.platform == "win32", reason="there are no such files or signals")
+
+
+def in_a_process(*arguments, code=None, **options):
+    command = ["-c", code] if code else ["-m", "scorecam_jax"]
+    return subprocess.run(
+        [sys.executable, *command, *arguments], stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_help_does_not_wait_for_jax():
+    code = """
+import sys
+from scorecam_jax.cli.main import main
+for arguments in ([], ["--version"], *([name, "--help"] for name in sys.argv[1:])):
+    try:
+        main(arguments or ["--help"])
+    except SystemExit as end:
+        assert end.code == 0
+slow = {"jax", "jaxtyping", "numpy", "PIL", "flax", "optax"} & set(sys.modules)
+sys.exit(f"imported {slow}" if slow else 0)
+"""
+    done = in_a_process(*COMMANDS, code=code, stdout=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+
+
+@UNIX
+def test_a_full_output_is_told():
+    with open("/dev/full", "w") as full:
+        done = in_a_process("--help", stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == "scorecam: [Errno 28] No space left on device\n"
+
+
+@UNIX
+def test_an_output_that_nobody_reads_is_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = in_a_process("--help", stdout=writer)
+    os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+@UNIX
+def test_a_closed_output_is_told():
+    script = f'"{sys.executable}" -m scorecam_jax methods >&-'
+    done = subprocess.run(["sh", "-c", script], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "scorecam: standard output is closed\n"
+
+
+@UNIX
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_the_command_with_a_status_that_tells(
+    photo, monkeypatch, capsys, number, status
+):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(models, "load", lambda *a, **named: os.kill(os.getpid(), number))
+    assert scorecam("explain", photo) == status
+    reason = {130: "interrupted", 143: "terminated"}[status]
+    assert capsys.readouterr().err == f"scorecam: {reason}\n"
+    assert signal.getsignal(number) is before
+
+
+@UNIX
+def test_an_import_that_fails_because_it_was_interrupted_counts_as_interrupted():
+    def broken_import():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("cannot import name 'half' from 'a package'") from None
+
+    with pytest.raises(system.Stopped) as stop, system.stoppable():
+        broken_import()
+    assert stop.value.status == 130
+
+
+@UNIX
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with system.stoppable():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_narrow_output_gets_what_it_can_hold(monkeypatch):
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", output)
+    system.prepare_streams()
+    errors.say("energy ↑, drop ↓: é " + os.fsdecode(b"\xff.jpg"))
+    assert output.buffer.getvalue() == b"energy ^, drop v: \\xe9 \\udcff.jpg\n"
+
+
+def test_problems_are_told_at_a_bearable_length(capsys, monkeypatch):
+    errors.complain("x" * 10**6)
+    assert len(capsys.readouterr().err) < 3000
+    monkeypatch.setattr(sys, "stderr", None)
+    errors.complain("nobody hears")

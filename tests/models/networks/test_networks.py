@@ -1,0 +1,69 @@
+"""What can be known of ResNet and VGG without weights; their logits are tested beside PyTorch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from scorecam_jax import models
+from scorecam_jax.adapters.nnx import from_nnx
+from scorecam_jax.models.networks.resnet import resnet18, resnet50
+from scorecam_jax.models.networks.vgg import VGG16, torchvision_names
+
+NETWORKS = pytest.mark.parametrize(
+    ("make", "layer", "shape", "parameters"),
+    [
+        # Published parameter counts, less a scale for each channel of a folded batch norm.
+        (resnet18, "layer4", (1, 7, 7, 512), 11_689_512 - 4_800),
+        (resnet50, "layer4", (1, 7, 7, 2048), 25_557_032 - 26_560),
+        (lambda rngs: VGG16(rngs=rngs), "features_29", (1, 14, 14, 512), 138_357_544),
+    ],
+    ids=["resnet18", "resnet50", "vgg16"],
+)
+
+
+@NETWORKS
+def test_sizes_are_the_published_ones(make, layer, shape, parameters):
+    state = nnx.state(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) == parameters
+
+    def run(inputs):
+        return from_nnx(make(nnx.Rngs(0)), layer)(inputs)
+
+    logits, activations = jax.eval_shape(run, jnp.zeros((1, 224, 224, 3)))
+    assert logits.shape == (1, 1000)
+    assert activations.shape == shape
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16"])
+def test_without_weights_the_error_says_where_they_are(name):
+    with pytest.raises(ValueError, match=rf"{name} comes without weights.*torchvision.*timm"):
+        models.load(name)
+
+
+def test_vgg16_takes_one_size():
+    with pytest.raises(ValueError, match="200x224"):
+        jax.eval_shape(lambda x: VGG16(rngs=nnx.Rngs(0))(x), jnp.zeros((1, 200, 224, 3)))
+
+
+def test_timms_vgg16_gets_torchvisions_names():
+    weight = np.arange(2 * 3 * 7 * 7, dtype=np.float32).reshape(2, 3, 7, 7)
+    renamed = torchvision_names(
+        {
+            "features.0.weight": weight,
+            "pre_logits.fc1.weight": weight,
+            "pre_logits.fc1.bias": np.ones(2),
+            "pre_logits.fc2.weight": np.ones((4, 2, 1, 1)),
+            "head.fc.weight": np.ones((5, 4)),
+        }
+    )
+    assert {name: value.shape for name, value in renamed.items()} == {
+        "features.0.weight": (2, 3, 7, 7),
+        "classifier.0.weight": (2, 147),
+        "classifier.0.bias": (2,),
+        "classifier.3.weight": (4, 2),
+        "classifier.6.weight": (5, 4),
+    }
+    np.testing.assert_array_equal(renamed["classifier.0.weight"][1], np.arange(147, 294))
+    assert torchvision_names(renamed).keys() == renamed.keys()

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from scorecam_jax.visualize import sheet
+
+LONG = "dragonfly, darning needle, devil's darning needle, sewing needle, mosquito hawk 12.3 %"
+UNBROKEN = "IMG_2023_04_12_123456789_HDR_panorama_long_name_without_blanks.jpeg"
+
+
+def found(page, panel):
+    """How often the panel appears in the page, pixel for pixel."""
+    page, panel = np.asarray(page), np.asarray(panel.convert("RGB"))
+    height, width = panel.shape[:2]
+    rows, columns = np.nonzero((page == panel[0, 0]).all(-1))
+    return sum(
+        np.array_equal(page[row : row + height, column : column + width], panel)
+        for row, column in zip(rows, columns, strict=True)
+    )
+
+
+@pytest.mark.parametrize("columns", [None, 1, 2, 4])
+def test_sheet_shows_every_panel_pixel_for_pixel(photo, columns):
+    panels = [photo, photo.rotate(180), photo.resize((30, 30)), photo.resize((90, 20))]
+    page = sheet(panels, ["a", "b", "c", "d"], columns=columns)
+    assert [found(page, panel) for panel in panels] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("size", [(200, 130), (130, 200), (64, 64), (2000, 1300)])
+@pytest.mark.parametrize("title", ["jaguar 94.3 %", LONG, UNBROKEN])
+def test_titles_are_whole_whatever_the_size(size, title):
+    # Magenta panels: lettering on one, in a gutter or over the edge would show.
+    panels = [Image.new("RGB", size, "magenta")] * 4
+    page = np.asarray(sheet(panels, [title] * 4, row_labels=[title] * 2, columns=2))
+    magenta = (page == (255, 0, 255)).all(-1)
+    assert magenta.sum() == 4 * size[0] * size[1]
+    ink = (page.max(-1) < 128) & ~magenta
+    assert ink.any()
+    border = np.ones(ink.shape, bool)
+    border[2:-2, 2:-2] = False
+    assert not ink[border].any()
+    columns = np.flatnonzero(magenta.any(0))
+    gutter = columns[np.flatnonzero(np.diff(columns) > 1)[0]] + 1
+    right_panel = columns[np.flatnonzero(np.diff(columns) > 1)[0] + 1]
+    middle = (gutter + right_panel) // 2
+    assert not ink[:, middle - 1 : middle + 2].any()
+
+
+def test_lettering_grows_with_the_panels():
+    def title_height(width):
+        page = np.asarray(sheet([Image.new("RGB", (width, width), "magenta")], ["jaguar"]))
+        return np.ptp(np.flatnonzero((page.max(-1) < 128).any(1))) + 1
+
+    assert title_height(200) >= 8
+    assert 8 < title_height(2000) / title_height(200) < 12
+
+
+def test_every_letter_of_a_title_is_drawn():
+    ink = [
+        (np.asarray(sheet([Image.new("RGB", (200, 9), "white")], [title])) < 128).sum()
+        for title in ("hhhh", "hhhh hhhh hhhh hhhh hhhh hhhh hhhh hhhh hhhh hhhh")
+    ]
+    assert ink[1] == 10 * ink[0]
+
+
+def test_column_headings_stand_above_the_first_row_only():
+    panels = [Image.new("RGB", (300, 200), "magenta")] * 6
+    page = np.asarray(sheet(panels, ["Score-CAM", "Grad-CAM"], columns=2))
+    magenta = (page == (255, 0, 255)).all(-1).any(1)
+    ink = (page.max(-1) < 128).any(1)
+    assert ink[: np.flatnonzero(magenta)[0]].any()
+    assert not ink[np.flatnonzero(magenta)[0] :].any()
+
+
+def test_sheet_is_near_landscape():
+    def ratio(count, size):
+        page = sheet([Image.new("RGB", size)] * count, ["jaguar"] * count)
+        return page.width / page.height
+
+    for size in [(300, 200), (200, 300), (400, 100)]:
+        assert all(0.6 < ratio(count, size) < 3.5 for count in range(2, 10)), size
+
+
+def test_sheet_needs_matching_numbers(photo):
+    with pytest.raises(ValueError, match="at least one panel"):
+        sheet([])
+    with pytest.raises(ValueError, match="3 titles for 4 panels in 2 columns"):
+        sheet([photo] * 4, ["a"] * 3, columns=2)
+    with pytest.raises(ValueError, match="1 row labels for 2 rows"):
+        sheet([photo] * 4, columns=2, row_labels=["a"])
+    with pytest.raises(ValueError, match="columns"):
+        sheet([photo], columns=0)
