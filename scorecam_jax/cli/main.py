@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from scorecam_jax.cli import bench, compare, evaluate, explain, layers, methods
 from scorecam_jax.cli.errors import OutputError, UserError, complain
-from scorecam_jax.cli.options import Help
+from scorecam_jax.cli.options import Help, Parser
 from scorecam_jax.cli.system import Stopped, prepare_streams, silence_output, stoppable
 
 COMMANDS = (explain, compare, evaluate, bench, layers, methods)
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The options of every command."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="scorecam",
         usage="scorecam COMMAND [options]",
         description=DESCRIPTION,

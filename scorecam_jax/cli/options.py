@@ -2,11 +2,23 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from scorecam_jax.cli.errors import say
 from scorecam_jax.cli.names import COLORMAPS, DEFAULT_MODEL
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells when help cannot be printed, which `argparse` keeps to itself."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stderr:
+            super()._print_message(message, file)
+        else:
+            say(message, end="")
 
 
 class Help(argparse.RawDescriptionHelpFormatter):

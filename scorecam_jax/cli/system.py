@@ -70,6 +70,8 @@ def prepare_streams() -> None:
 
 def silence_output() -> None:
     """Send the rest of standard output nowhere, so that the interpreter's last flush succeeds."""
+    if sys.stdout is None:
+        return
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

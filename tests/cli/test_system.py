@@ -13,6 +13,14 @@ from tests.cli.toy import COMMANDS, scorecam
 UNIX = pytest.mark.skipif(sys.platform == "win32", reason="there are no such files or signals")
 
 
+@pytest.fixture
+def interruptible():
+    """A job in the background of a shell ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def in_a_process(*arguments, code=None, **options):
     command = ["-c", code] if code else ["-m", "scorecam_jax"]
     return subprocess.run(
@@ -41,7 +49,7 @@ def test_a_full_output_is_told():
     with open("/dev/full", "w") as full:
         done = in_a_process("--help", stdout=full)
     assert done.returncode == 1
-    assert done.stderr == "scorecam: [Errno 28] No space left on device\n"
+    assert done.stderr == "scorecam: cannot print: [Errno 28] No space left on device\n"
 
 
 @UNIX
@@ -63,6 +71,7 @@ def test_a_closed_output_is_told():
 
 
 @UNIX
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_the_command_with_a_status_that_tells(
     photo, monkeypatch, capsys, number, status
@@ -76,6 +85,7 @@ def test_signals_end_the_command_with_a_status_that_tells(
 
 
 @UNIX
+@pytest.mark.usefixtures("interruptible")
 def test_an_import_that_fails_because_it_was_interrupted_counts_as_interrupted():
     def broken_import():
         try:
