@@ -17,7 +17,8 @@ METRICS = (
 )  # fmt: skip
 
 VARIANTS = (
-    "official", "paper", "yiskw713", "tabayashi", "pytorch-grad-cam", "torchcam", "tf-keras-vis",
+    "official", "increase", "paper", "yiskw713", "tabayashi", "pytorch-grad-cam", "torchcam",
+    "tf-keras-vis",
 )  # fmt: skip
 
 COLORMAPS = ("ember", "jet", "gray")
