@@ -40,6 +40,19 @@ def _variant(name: str, classifier: Any) -> Any:
     return BY_NAME[name]
 
 
+def _signed(wanted: bool, classifier: Any) -> Any:
+    from scorecam_jax.methods.variants import SIGNED
+
+    return SIGNED
+
+
+def _contrast(name: str, classifier: Any) -> Any:
+    from scorecam_jax.cli.classes import find_class
+    from scorecam_jax.steps.scores import contrast
+
+    return contrast(find_class(name, classifier.labels))
+
+
 def _key(number: int, classifier: Any) -> Any:
     import jax
 
@@ -67,6 +80,26 @@ METHOD_OPTIONS = (
             "(default: official)",
         },
         _variant,
+    ),
+    MethodOption(
+        "variant",
+        "--signed",
+        {
+            "action": "store_true",
+            "default": None,
+            "help": "Score-CAM with what speaks for a class in orange and what speaks against it "
+            "in blue",
+        },
+        _signed,
+    ),
+    MethodOption(
+        "score",
+        "--rather-than",
+        {
+            "metavar": "NAME|INDEX",
+            "help": "explain why a class and not this one: by the difference of their logits",
+        },
+        _contrast,
     ),
     MethodOption(
         "batch_size",

@@ -71,8 +71,16 @@ def _present(found: Found) -> Page:
 
 
 def _remarks(targets: list[dict[str, Any]]) -> list[str]:
-    return [
+    lines = [
         f"nothing in it speaks for {short(target['name'])}: that heatmap is empty"
         for target in targets
         if target["empty"]
     ]
+    peaks = [target["peaks"][0] for target in targets]
+    if min(peaks) < max(peaks):
+        lines.append("the heatmaps peak, relative to the strongest, at:")
+        lines += [
+            f"  {100 * peak:>8.3g} %  {short(target['name'])}"
+            for peak, target in zip(peaks, targets, strict=True)
+        ]
+    return lines

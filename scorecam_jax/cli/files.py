@@ -14,11 +14,25 @@ from scorecam_jax._internal.files import replacing
 from scorecam_jax.cli.errors import UserError
 
 
-def open_photo(path: Path, *, header_only: bool = False) -> Any:
+def open_photo(
+    path: Path,
+    *,
+    header_only: bool = False,
+    window: tuple[float, float] | None = None,
+    page: int = 1,
+    notes: list[str] | None = None,
+) -> Any:
     """The photograph upright, in RGB; with `header_only`, only whether it looks like one.
 
+    Args:
+        path: of the photograph.
+        header_only: read no pixels.
+        window: see `models.as_rgb`; for images of 8 bits it does not matter.
+        page: of a file of several, from 1.
+        notes: where to add what there is to tell of scaled values and pages left out.
+
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or has no such page.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
@@ -26,9 +40,24 @@ def open_photo(path: Path, *, header_only: bool = False) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
+                pages = getattr(image, "n_frames", 1)
+                if page > pages:
+                    raise UserError(f"has {pages} page{'s' * (pages > 1)}, and no page {page}")
                 if header_only:
                     return None
-                return models.as_rgb(image)
+                image.seek(page - 1)
+                told = [] if notes is None else notes
+                if pages > 1:
+                    told.append(f"page {page} of {pages}; --page N reads another")
+                deep = models.window_of(image)
+                if deep is None:
+                    return models.as_rgb(image)
+                low, high = window or deep
+                told.append(
+                    f"values of {low:g} to {high:g} are drawn as black to white"
+                    + ("" if window else "; --window LOW,HIGH names others")
+                )
+                return models.as_rgb(image, window=(low, high))
     except FileNotFoundError:
         raise UserError("no such file") from None
     except IsADirectoryError:

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -45,6 +46,20 @@ def add_targets(command: argparse.ArgumentParser) -> None:
         "may be repeated",
     )
     what.add_argument("--top", type=count, metavar="N", help="the N likeliest classes")
+    what.add_argument(
+        "--window",
+        type=window,
+        metavar="LOW,HIGH",
+        help="the values that become black and white in greyscale of more than 8 bits (default: "
+        "the depth that the values need; if some are negative, their own range)",
+    )
+    what.add_argument(
+        "--page",
+        type=count,
+        default=1,
+        metavar="N",
+        help="the page of a TIFF, GIF or WebP file of several, from 1 (default: 1)",
+    )
 
 
 def add_model(group: Any) -> None:
@@ -91,6 +106,13 @@ def add_look(command: argparse.ArgumentParser) -> None:
         choices=COLORMAPS,
         default="ember",
         help="ember is perceptually uniform, jet is that of many papers (default: ember)",
+    )
+    look.add_argument(
+        "--scale",
+        choices=("own", "shared"),
+        default="own",
+        help="own: each heatmap is as bright as its strongest place; shared: all of a method's "
+        "heatmaps, of all classes and photographs, are on the scale of the strongest (default: own)",
     )
     look.add_argument(
         "--alpha",
@@ -158,6 +180,17 @@ def seed(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 0 to 999999999")
     return int(text)
+
+
+def window(text: str) -> tuple[float, float]:
+    """Two numbers, the lower one first."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not -math.inf < low < high < math.inf:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not LOW,HIGH with LOW below HIGH")
+    return low, high
 
 
 def opacity(text: str) -> float:

@@ -22,16 +22,23 @@ from scorecam_jax.cli.errors import (
     percent,
     reported,
     say,
+    short,
     translated,
 )
 from scorecam_jax.cli.files import check_output, open_photo, output_paths, save
 from scorecam_jax.cli.loading import input_shape, load
 from scorecam_jax.cli.page import Found, Page
 from scorecam_jax.cli.progress import Progress
+from scorecam_jax.diagnosis import diagnose
+from scorecam_jax.methods.base import Explanation
 from scorecam_jax.visualize import mark_crop, overlay, sheet
 
 # A larger sheet takes more than about 1.5 GB to draw.
 _MOST_PIXELS = 50_000_000
+
+
+# A best class below this is no more than a guess.
+_UNSURE = 0.2
 
 
 class Job(NamedTuple):
@@ -75,7 +82,7 @@ def explain_photos(
         maps = output_paths(photos, options.save_map, f"{ending}.npy")
     jobs = list(map(Job, photos, outputs, maps))
     inputs = [*photos, *filter(None, [options.weights])]
-    records = [_check(job, inputs, force=options.force) for job in jobs]
+    records = [_check(job, inputs, force=options.force, page=options.page) for job in jobs]
     todo = [pair for pair in zip(jobs, records, strict=True) if "error" not in pair[1]]
     layer = options.layer
     if todo:
@@ -84,13 +91,25 @@ def explain_photos(
             classifier = load(options.model, options.weights, layer=options.layer)
             layer = classifier.layer
             targets = [find_class(name, classifier.labels) for name in options.target]
+            _check_contrast(options, classifier, targets)
             progress.start("compiling")
             by_name = {name: chosen(options, name, classifier) for name in methods}
             run = _compile(classifier, by_name, targets, options.top or int(not targets))
+            answers: dict[Path, Answer] = {}
+            if options.scale == "shared":
+                for job, record in todo:
+                    progress.start(str(job.photo))
+                    with reported(record, progress):
+                        answers[job.photo] = _ask(job, run, classifier, methods, options)
+                todo = [pair for pair in todo if "error" not in pair[1]]
+            strongest = [answer.peaks.max(1) for answer in answers.values()]
             for job, record in todo:
                 progress.start(str(job.photo))
                 with reported(record, progress):
-                    record.update(_explain(job, run, classifier, present, options))
+                    answer = answers.get(job.photo)
+                    answer = answer or _ask(job, run, classifier, methods, options)
+                    scale = np.max(strongest, axis=0) if strongest else None
+                    record.update(_draw_page(job, answer, scale, classifier, present, options))
                     if not options.json:
                         progress.hide()
                         _print(record, remarks)
@@ -101,11 +120,11 @@ def explain_photos(
     return 1 if any("error" in record for record in records) else 0
 
 
-def _check(job: Job, inputs: Sequence[Path], *, force: bool) -> dict[str, Any]:
+def _check(job: Job, inputs: Sequence[Path], *, force: bool, page: int) -> dict[str, Any]:
     """The record of a job to be done; with an `error` in it if it cannot be done."""
     record: dict[str, Any] = {"photo": str(job.photo)}
     with reported(record):
-        open_photo(job.photo, header_only=True)
+        open_photo(job.photo, header_only=True, page=page)
         for path in filter(None, (job.output, job.map)):
             check_output(path, job.photo, inputs, force=force)
     return record
@@ -124,8 +143,8 @@ def _compile(
         outputs, _ = model(inputs)
         likeliest = jax.lax.top_k(outputs, top)[1]
         classes = jnp.append(jnp.array([targets], likeliest.dtype), likeliest, axis=1)
-        maps = [method(model, inputs, classes).heatmap[0] for method in methods.values()]
-        return jnp.stack(maps), classes[0], jax.nn.softmax(outputs)[0]
+        found = [method(model, inputs, classes) for method in methods.values()]
+        return found, classes[0], jax.nn.softmax(outputs)[0]
 
     if top > len(classifier.labels):
         raise UserError(f"--top {top}: the model knows only {len(classifier.labels)} classes")
@@ -138,35 +157,131 @@ def _compile(
         raise _memory_error(error) from error
 
 
-def _explain(
+class Answer(NamedTuple):
+    """What a network says of one photograph.
+
+    Attributes:
+        indices: of the classes explained.
+        probabilities: of all classes.
+        heatmaps: of the network's input, (methods, targets, height, width).
+        peaks: (methods, targets), what 1 stands for in each heatmap.
+        findings: by target: what `diagnose` says.
+        notes: what there is to tell of the file.
+    """
+
+    indices: list[int]
+    probabilities: np.ndarray
+    heatmaps: np.ndarray
+    peaks: np.ndarray
+    findings: list[list[dict[str, Any]]]
+    notes: list[str]
+
+
+def _check_contrast(
+    options: argparse.Namespace, classifier: models.Classifier, targets: Sequence[int]
+) -> None:
+    if options.rather_than is not None:
+        other = find_class(options.rather_than, classifier.labels)
+        if other in targets:
+            raise UserError(
+                f"--rather-than {options.rather_than} is also a --target: nothing tells a class "
+                "from itself"
+            )
+
+
+def _ask(
     job: Job,
     run: Callable[..., Any],
+    classifier: models.Classifier,
+    methods: Sequence[str],
+    options: argparse.Namespace,
+) -> Answer:
+    """Put a photograph to the network."""
+    try:
+        notes: list[str] = []
+        photo = open_photo(job.photo, window=options.window, page=options.page, notes=notes)
+        inputs = classifier.preprocess(photo)[None]
+        found, targets, probabilities = jax.tree.map(np.asarray, run(classifier.model, inputs))
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        raise _memory_error(error) from error
+    if not np.isfinite(probabilities).all():
+        raise UserError("the network's outputs are NaN or infinite on this photograph")
+    # A class may be both asked for and among the likeliest.
+    indices = list(dict.fromkeys(targets.tolist()))
+    columns = [targets.tolist().index(index) for index in indices]
+    return Answer(
+        indices,
+        probabilities,
+        np.stack([one.heatmap[0] for one in found])[:, columns],
+        np.stack([one.peak[0] for one in found])[:, columns],
+        _findings(dict(zip(methods, found, strict=True)), indices),
+        notes,
+    )
+
+
+def _findings(
+    explanations: Mapping[str, Explanation], indices: Sequence[int]
+) -> list[list[dict[str, Any]]]:
+    """What `diagnose` says of each target, once for all methods of which it says the same."""
+    by_target: list[dict[tuple[str, str], dict[str, Any]]] = [{} for _ in indices]
+    for name, explanation in explanations.items():
+        for finding in diagnose(explanation):
+            told = by_target[indices.index(finding.target)]
+            one = told.setdefault(
+                (finding.kind, finding.text),
+                {
+                    "kind": finding.kind,
+                    "figure": finding.figure,
+                    "text": finding.text,
+                    "methods": [],
+                },
+            )
+            if name not in one["methods"]:
+                one["methods"].append(name)
+    return [list(told.values()) for told in by_target]
+
+
+def _draw_page(
+    job: Job,
+    answer: Answer,
+    scale: np.ndarray | None,
     classifier: models.Classifier,
     present: Callable[[Found], Page],
     options: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Do a job; return what there is to tell of it."""
+    """Draw and write what was found; return what there is to tell of it.
+
+    `scale` holds the peak that each method's heatmaps are drawn in relation to; None: its own.
+    """
+    probabilities, maps, peaks = answer.probabilities, answer.heatmaps, answer.peaks
+    strongest = peaks.max(1) if scale is None else scale
+    relative = np.divide(
+        peaks, strongest[:, None], out=np.zeros_like(peaks), where=strongest[:, None] > 0
+    )
+    if scale is not None:
+        maps = maps * relative[..., None, None]
+
+    def describe(index: Any) -> dict[str, Any]:
+        probability = float(probabilities[index])
+        name = classifier.labels[index]
+        return {"index": int(index), "name": name, "probability": probability}
+
     try:
-        photo = open_photo(job.photo)
-        inputs = classifier.preprocess(photo)[None]
-        maps, targets, probabilities = map(np.asarray, run(classifier.model, inputs))
-        if not np.isfinite(probabilities).all():
-            raise UserError("the network's outputs are NaN or infinite on this photograph")
-
-        def describe(index: Any) -> dict[str, Any]:
-            probability = float(probabilities[index])
-            name = classifier.labels[index]
-            return {"index": int(index), "name": name, "probability": probability}
-
-        # A class may be both asked for and among the likeliest.
-        indices = list(dict.fromkeys(targets.tolist()))
-        maps = maps[:, [targets.tolist().index(index) for index in indices]]
+        photo = open_photo(job.photo, window=options.window, page=options.page)
         whole_size = photo.size
         size = _drawn_size(whole_size, panels=1 + maps[..., 0, 0].size)
         if size != whole_size:
             photo = photo.resize(size, Image.Resampling.LANCZOS)
         drawn = _draw(photo, maps, classifier.preprocess, options)
-        page = present(Found(photo, [describe(index) for index in indices], maps, drawn))
+        targets = [
+            {
+                **describe(index),
+                "peaks": relative[:, place].tolist(),
+                "findings": answer.findings[place],
+            }
+            for place, index in enumerate(answer.indices)
+        ]
+        page = present(Found(photo, targets, maps, drawn))
         picture = sheet(page.panels, page.titles, columns=page.columns, row_labels=page.row_labels)
         save(job.output, lambda file: _write_picture(picture, job.output, file))
         if job.map:
@@ -182,6 +297,8 @@ def _explain(
         "seen": [float(edge) for edge in classifier.preprocess.box(whole_size)],
         "top": [describe(index) for index in np.argsort(-probabilities, kind="stable")[:5]],
         "targets": page.targets,
+        "unsure": not options.target and bool(probabilities.max() < _UNSURE),
+        "notes": answer.notes,
         "output": str(job.output),
         "map": str(job.map) if job.map else None,
     }
@@ -212,14 +329,14 @@ def _draw(
 ) -> list[list[Image.Image]]:
     """The heatmaps laid over the photograph, one after the other to save memory."""
     box = preprocess.box(photo.size)
-    look = {name: getattr(options, name) for name in ("colormap", "alpha", "fade")}
-    return [
-        [
-            mark_crop(overlay(photo, preprocess.restore(heatmap, photo.size), **look), box)
-            for heatmap in row
-        ]
-        for row in heatmaps
-    ]
+    look = {name: getattr(options, name) for name in ("alpha", "fade")}
+
+    def draw(heatmap: np.ndarray) -> Image.Image:
+        colormap = "signed" if options.signed and heatmap.min() < 0 else options.colormap
+        whole = preprocess.restore(heatmap, photo.size)
+        return mark_crop(overlay(photo, whole, colormap=colormap, **look), box)
+
+    return [[draw(heatmap) for heatmap in row] for row in heatmaps]
 
 
 def _write_picture(picture: Image.Image, path: Path, file: BinaryIO) -> None:
@@ -253,9 +370,26 @@ def _print(record: dict[str, Any], remarks: Callable[[list[dict[str, Any]]], lis
         lines.append(
             f"  {mark} {percent(found['probability']):>6}  {found['name']} ({found['index']})"
         )
+    lines += [f"  {line}" for line in record["notes"]]
+    if record["unsure"]:
+        best = percent(record["top"][0]["probability"])
+        lines.append(
+            f"  the network is unsure: it gives its best class {best}; --target names another"
+        )
     lines += [f"  {line}" for line in remarks(record["targets"])]
+    lines += [f"  {line}" for line in _doubts(record["targets"])]
     if record["drawn"] != record["size"]:
         size, drawn = (" x ".join(map(str, record[name])) for name in ("size", "drawn"))
         lines.append(f"  drawn at {drawn} instead of {size} pixels, to save memory")
     lines += [f"  wrote {path}" for path in filter(None, (record["output"], record["map"]))]
     say("\n".join(lines))
+
+
+def _doubts(targets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What `diagnose` found, in lines. That a heatmap is empty has been told."""
+    return [
+        f"{short(target['name'])} by {', '.join(finding['methods'])}: {finding['text']}"
+        for target in targets
+        for finding in target["findings"]
+        if finding["kind"] != "empty"
+    ]

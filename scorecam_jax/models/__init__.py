@@ -1,7 +1,7 @@
 """Classifiers to explain: their networks, weights and photographs' way in and out."""
 
 from scorecam_jax.models.checkpoints.read import load_checkpoint
-from scorecam_jax.models.preprocess import Preprocess, as_rgb
+from scorecam_jax.models.preprocess import Preprocess, as_rgb, window_of
 from scorecam_jax.models.registry import Classifier, load, names, packaged_weights, random
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "names",
     "packaged_weights",
     "random",
+    "window_of",
 ]

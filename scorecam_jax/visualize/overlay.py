@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from scorecam_jax.visualize.colours import as_bytes, checked, colorize
+from scorecam_jax.visualize.colours import SIGNED, as_bytes, checked, colorize
 from scorecam_jax.visualize.pictures import Picture, as_picture
 
 
@@ -20,12 +20,13 @@ def overlay(
 ) -> Image.Image:
     """Lay a heatmap over the picture it explains.
 
-    The picture is grey. The opacity of the colours is the square root of the heatmap. Every colour
-    is therefore the heatmap's, and where the heatmap is low the photograph remains visible.
+    The picture is grey. The opacity of the colours is the square root of the heatmap, or of its size
+    if it is signed. Every colour is therefore the heatmap's, and where the heatmap is low the
+    photograph remains visible.
 
     Args:
         image: a Pillow image, or an array (H, W) or (H, W, 3), uint8 or floating point in [0, 1].
-        heatmap: (H, W) in [0, 1], at the picture's size.
+        heatmap: (H, W) in [0, 1], at the picture's size; with `colormap="signed"` in [-1, 1].
         colormap: as in `colorize`.
         alpha: opacity of the colours where the heatmap is 1, in [0, 1].
         fade: `False` keeps the picture's own colours and uses the same opacity everywhere, as
@@ -43,7 +44,7 @@ def overlay(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], found {alpha}")
-    picture, values = as_picture(image), checked(heatmap)
+    picture, values = as_picture(image), checked(heatmap, signed=colormap == SIGNED)
     height, width = values.shape
     if picture.size != (width, height):
         raise ValueError(
@@ -53,7 +54,7 @@ def overlay(
         )
     colours = Image.fromarray(colorize(values, colormap=colormap))
     # Linear opacity would leave the middle of the scale too faint to tell from the picture.
-    opacity = np.sqrt(values) if fade else np.ones_like(values)
+    opacity = np.sqrt(np.abs(values)) if fade else np.ones_like(values)
     if fade:
         picture = picture.convert("L").convert("RGB")
     return Image.composite(colours, picture, Image.fromarray(as_bytes(opacity * np.float32(alpha))))

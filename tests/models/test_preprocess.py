@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax.models import Preprocess, as_rgb
+from scorecam_jax.models import Preprocess, as_rgb, window_of
 
 PLAIN = Preprocess((20, 20), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 FITS = pytest.mark.parametrize(
@@ -175,9 +175,45 @@ def test_exif_orientation_turns_the_photograph(tmp_path, orientation, turn):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="mode F"):
-        as_rgb(Image.new("F", (2, 2)))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        as_rgb(Image.fromarray(np.array([[0, np.nan]], np.float32)))
     with pytest.raises(ValueError, match="'crop', 'pad' or 'stretch'"):
         dataclasses.replace(PLAIN, fit="squash")
     with pytest.raises(ValueError, match="zoom"):
         dataclasses.replace(PLAIN, zoom=1.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "window"),
+    [
+        (np.array([[0, 1000, 4095]], np.uint16), (0, 4095)),
+        (np.array([[0, 1000, 4096]], np.uint16), (0, 16383)),
+        (np.array([[0, 40000]], np.uint16), (0, 65535)),
+        (np.array([[0, 700]], np.int32), (0, 1023)),
+        (np.array([[-1000, 0, 2000]], np.int32), (-1000, 2000)),
+        (np.array([[0, 1 << 20]], np.int32), (0, 1 << 20)),
+        (np.array([[0.25, 0.5]], np.float32), (0, 1)),
+        (np.array([[-2.5, 7.5]], np.float32), (-2.5, 7.5)),
+        (np.array([[7, 7]], np.int32) - 100, (-93, -92)),
+    ],
+)
+def test_deep_greyscale_is_scaled_by_its_window(values, window):
+    image = Image.fromarray(values)
+    assert window_of(image) == window
+    low, high = window
+    expected = np.rint(255 * (values.astype(float) - low) / (high - low))
+    np.testing.assert_array_equal(np.asarray(as_rgb(image))[..., 0], expected)
+
+
+def test_a_window_may_be_named():
+    image = Image.fromarray(np.array([[-1000, 0, 40, 80, 2000]], np.int32))
+    shown = np.asarray(as_rgb(image, window=(0, 80)))[0, :, 0]
+    np.testing.assert_array_equal(shown, [0, 0, 128, 255, 255])
+    with pytest.raises(ValueError, match="lower value first"):
+        as_rgb(image, window=(5, 5))
+    with pytest.raises(ValueError, match="this image has 8"):
+        as_rgb(Image.new("L", (2, 2)), window=(0, 80))
+
+
+def test_eight_bits_have_no_window():
+    assert window_of(Image.new("RGB", (2, 2))) is None

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -141,3 +143,159 @@ def test_explaining_by_another_region_does_not_compile_again():
     mask = (mask - mask.min()) / (mask.max() - mask.min())
     expected = np.diag(images[0, ..., 0] * mask).mean()
     np.testing.assert_allclose(right.scores[0, 1], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_binary_is_the_softmax_of_a_zero_and_the_logit():
+    logit = RNG.normal(size=(5, 1)).astype(np.float32)
+    two = np.concatenate([0 * logit, logit], 1)
+    expected = np.exp(two) / np.exp(two).sum(1, keepdims=True)
+    np.testing.assert_allclose(scores.binary(jnp.array(logit)), expected, rtol=1e-5)
+    np.testing.assert_allclose(scores.binary(jnp.array(logit[:, 0])), expected, rtol=1e-5)
+    assert scores.binary(jnp.array([[300.0], [-300.0]])).tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(ValueError, match=r"one logit per input, and the outputs have 3"):
+        scores.binary(jnp.zeros((1, 3)))
+
+
+def test_contrast_takes_off_the_mean_of_the_others():
+    logits = RNG.normal(size=(4, 5)).astype(np.float32)
+    one = scores.contrast(3)(jnp.array(logits))
+    np.testing.assert_allclose(one, logits - logits[:, [3]], rtol=1e-5, atol=1e-6)
+    several = scores.contrast([1, 4], share=0.5)(jnp.array(logits))
+    mean = (logits[:, [1]] + logits[:, [4]]) / 2
+    np.testing.assert_allclose(several, logits - 0.5 * mean, rtol=1e-5, atol=1e-6)
+    each = RNG.integers(0, 5, (5, 2))
+    expected = [[row[c] - row[each[c]].mean() for c in range(5)] for row in logits]
+    own = scores.contrast(each)(jnp.array(logits))
+    np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-6)
+    inner = scores.contrast(0, score=scores.select("a", score=jax.nn.sigmoid))
+    sigmoid = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(
+        inner({"a": jnp.array(logits)}), sigmoid - sigmoid[:, [0]], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_nearest_are_those_with_the_closest_scores():
+    logits = RNG.normal(size=(1, 7)).astype(np.float32)
+    expected = []
+    for c in range(7):
+        distance = np.abs(logits[0] - logits[0, c])
+        expected.append([d for d in np.argsort(distance, kind="stable") if d != c][:3])
+    np.testing.assert_array_equal(scores.nearest(jnp.array(logits)), expected)
+    with pytest.raises(ValueError, match="outputs are of 2 inputs"):
+        scores.nearest(jnp.zeros((2, 7)))
+    with pytest.raises(ValueError, match="wanted 1 to 6"):
+        scores.nearest(jnp.array(logits), 7)
+
+
+def test_contrast_refuses_what_is_no_other_class():
+    with pytest.raises(TypeError, match="float"):
+        scores.contrast(0.5)
+    with pytest.raises(ValueError, match=r"shape \(0,\)"):
+        scores.contrast(np.zeros(0, int))
+    images = jnp.ones((1, 4, 4, 3)).at[0, 1].set(2)
+    for other in (3, -1):
+        with pytest.raises(ValueError, match=rf"rather_than=\[{other}\].*has 3: 0 to 2"):
+            score_cam(pooled, images, 1, score=scores.contrast(other))
+    with pytest.raises(ValueError, match=r"wanted \(3, n\)"):
+        score_cam(pooled, images, 1, score=scores.contrast([[0], [1]]))
+    with pytest.raises(ValueError, match=r"scores\.binary"):
+        score_cam(pooled, images[..., :1], 0, score=scores.contrast(0))
+
+
+def pooled(x):
+    activations = jax.nn.relu(x)
+    return activations.mean((1, 2)), activations
+
+
+@pytest.mark.parametrize(
+    ("score", "known"),
+    [
+        (jax.nn.softmax, True),
+        (jax.nn.sigmoid, True),
+        (scores.sigmoid, True),
+        (scores.binary, True),
+        (functools.partial(jax.nn.softmax, axis=-1), True),
+        (scores.select("a"), True),
+        (scores.select("a", score=scores.select(0, score=scores.sigmoid)), True),
+        (scores.segmentation(np.eye(2), activation=jax.nn.softmax), True),
+        (scores.similarity(np.eye(2), temperature=0.1), True),
+        (scores.values, False),
+        (scores.logits, False),
+        (jax.nn.log_softmax, False),
+        (scores.select("a", score=scores.values), False),
+        (scores.segmentation(np.eye(2)), False),
+        (scores.similarity(np.eye(2)), False),
+        (scores.detection([0, 0, 1, 1], activation=jax.nn.sigmoid), False),
+        (scores.contrast(1, score=jax.nn.softmax), False),
+        (lambda outputs: outputs, False),
+    ],
+)
+def test_which_scores_are_probabilities_is_known(score, known):
+    assert scores.is_probability(score) == known
+    leaves, tree = jax.tree.flatten(score) if isinstance(score, jax.tree_util.Partial) else ([], 0)
+    if leaves:
+        assert scores.is_probability(jax.tree.unflatten(tree, leaves)) == known
+
+
+def test_a_function_may_say_that_it_gives_probabilities():
+    def score(outputs):
+        return outputs["probability"]
+
+    score.probability = True
+    assert scores.is_probability(score)
+
+
+SINGLE = [
+    None,
+    jax.nn.softmax,
+    jax.nn.log_softmax,
+    scores.select(0),
+    scores.select(0, score=jax.nn.log_softmax),
+]
+
+
+@pytest.mark.parametrize("score", SINGLE)
+def test_a_softmax_over_a_single_class_is_refused(score):
+    def model(x):
+        outputs, activations = pooled(x)
+        return [outputs] if isinstance(score, jax.tree_util.Partial) else outputs, activations
+
+    image = jnp.ones((1, 4, 4, 1)).at[0, 1].set(2)
+    with pytest.raises(ValueError, match=r"scores\.sigmoid.*scores\.binary.*scores\.values"):
+        score_cam(model, image, score=score)
+    with pytest.raises(ValueError, match=r"scores\.sigmoid"):
+        jax.jit(lambda x: score_cam(model, x, 0, score=score).heatmap)(image)
+
+
+def test_scores_that_are_closed_over_work_under_jit():
+    def model(x):
+        return {"boxes": jnp.zeros((len(x), 1, 4)) + jnp.arange(4.0).reshape(1, 1, 4), "map": x}, x
+
+    image = jnp.asarray(RNG.uniform(size=(1, 4, 4, 3)), jnp.float32)
+    region, box = jnp.eye(4), jnp.array([0.0, 1.0, 2.0, 4.0])
+    references = jnp.asarray(RNG.normal(size=(2, 3)), jnp.float32)
+
+    def detect(outputs):
+        return scores.detection(box)((outputs["boxes"], outputs["map"].mean((1, 2))[:, None]))
+
+    makes = {
+        "region": lambda: scores.select("map", score=scores.segmentation(region)),
+        "box": lambda: detect,
+        "references": lambda: scores.select("map", score=lambda x: similar(x.mean((1, 2)))),
+    }
+
+    def similar(embeddings):
+        return scores.similarity(references)(embeddings)
+
+    for make in makes.values():
+        inside = jax.jit(lambda s: s * score_cam(model, image, 1, score=make()).heatmap)(1.0)  # noqa: B023
+        outside = score_cam(model, image, 1, score=make()).heatmap
+        assert outside.max() == 1
+        np.testing.assert_allclose(inside, outside, atol=1e-5)
+
+
+def test_detection_applies_its_activation():
+    boxes = jnp.array([[[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 1.0]]])
+    logits = jnp.array([[[0.0], [5.0]]])
+    found = scores.detection([0, 0, 2, 2], activation=jax.nn.sigmoid)((boxes, logits))
+    np.testing.assert_allclose(found, [[max(0.5, 0.5 / (1 + np.exp(-5)))]], rtol=1e-6)
