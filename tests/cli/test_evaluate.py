@@ -1,5 +1,4 @@
 import csv
-import functools
 import io
 import json
 import re
@@ -10,7 +9,6 @@ from PIL import Image
 
 from scorecam_jax import models
 from scorecam_jax.cli import evaluate
-from scorecam_jax.evaluate import METHODS
 from scorecam_jax.evaluate.measure import Evaluator
 from tests.cli.toy import BLUE, scorecam
 
@@ -157,9 +155,12 @@ def test_options_reach_the_methods_and_belong_to_the_settings(folder, here, caps
         pixels[24:, :, 0] = 200
         Image.fromarray(pixels).save(path)
     some = ["--methods", "score-cam,uniform", "--metrics", "energy", "-o"]
+    assert scorecam("evaluate", folder, *some, "all") == 0
     assert scorecam("evaluate", folder, *some, "few", "--channels", 1, "--batch-size", 1) == 0
-    assert asked
-    assert all((found["channels"], found["batch_size"]) == (1, 1) for found in asked)
+    with (here / "all" / "rows.csv").open() as one, (here / "few" / "rows.csv").open() as other:
+        whole, few = (list(csv.DictReader(file)) for file in (one, other))
+    assert [row["energy"] for row in whole[1::2]] == [row["energy"] for row in few[1::2]]
+    assert [row["energy"] for row in whole[::2]] != [row["energy"] for row in few[::2]]
     assert scorecam("evaluate", folder, *some, "few", "--channels", 1, "--batch-size", 2) == 0
     capsys.readouterr()
     assert scorecam("evaluate", folder, *some, "few", "--channels", 2) == 2
