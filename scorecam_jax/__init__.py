@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from scorecam_jax.steps import weights as weights
     from scorecam_jax.steps.channels import Deviation as Deviation
     from scorecam_jax.steps.channels import Gradient as Gradient
+    from scorecam_jax.steps.interpolation import Interpolated as Interpolated
 
 # Public modules, and the members of other modules that are public here.
 _MODULES = {
@@ -80,6 +81,7 @@ _MEMBERS = {
     "methods.fusion": ("fuse_layers",),
     "methods.variants": ("OFFICIAL", "Variant"),
     "steps.channels": ("Deviation", "Gradient"),
+    "steps.interpolation": ("Interpolated",),
 }  # fmt: skip
 _HOMES = {name: home for home, names in _MEMBERS.items() for name in names}
 for _entry in METHODS.entries.values():

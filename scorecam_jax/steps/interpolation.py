@@ -73,10 +73,13 @@ class Interpolation(NamedTuple):
     Attributes:
         scores: (T, K), the scored ones as they are, and what the others are expected to be.
         draws: (draws, T, K), what all of them may be together.
+        slopes: (T, K), how much each score varies with what is interpolated, in units of the
+            process's scale.
     """
 
     scores: Float[Array, "targets masks"]
     draws: Float[Array, "draws targets masks"]
+    slopes: Float[Array, "targets masks"]
 
 
 def squared_distances(
@@ -105,8 +108,10 @@ def matern(squared: Float[Array, "*shape"], length: Any) -> Float[Array, "*shape
 def choose(
     masks: Float[Array, "masks cells"],
     shares: Float[Array, "masks cells_of_sum"],
-    live: Bool[Array, " masks"],
+    free: Bool[Array, " masks"],
     count: int,
+    chosen: Int[Array, " n"] | None = None,
+    scored: Bool[Array, " n"] | None = None,
 ) -> Int[Array, " count"]:
     """Choose the masks whose scores tell most about the weighted sum of all maps.
 
@@ -115,42 +120,56 @@ def choose(
 
     Args:
         masks: what is to be told apart.
-        shares: what each mask adds to the sum for a weight of 1.
-        live: which masks show anything. The others are chosen last.
+        shares: what each mask adds to the sum for a weight of 1; 0 if its weight is known.
+        free: which masks may be chosen. The others follow once these are used up.
         count: how many to choose, at most as many as there are.
+        chosen: masks whose scores are known already.
+        scored: False where `chosen` is to be passed over.
 
     Returns:
         The indices, in the order of their choice.
     """
-    masks, shares = jax.lax.stop_gradient((masks, jnp.where(live[:, None], shares, 0)))
-    largest = jnp.abs(shares).max(initial=0)
-    shares = shares / jnp.where(largest > 0, largest, 1)
-    covariance = matern(squared_distances(masks, masks), _CHOICE_LENGTH)
-    covariance += _CHOICE_NOISE * jnp.eye(len(masks), dtype=masks.dtype)
-
+    masks, shares = jax.lax.stop_gradient((masks, shares))
     with jax.default_matmul_precision("highest"):
-
-        def pick(step, state):  # type: ignore[no-untyped-def]
-            told, variance, factor, free, picks = state
-            gain = (told**2).sum(1) / jnp.maximum(variance, _CHOICE_NOISE / 2)
-            best = jnp.argmax(jnp.where(free, jnp.where(live, gain, -1), -2))
-            column = covariance[:, best] - factor @ factor[best]
-            column /= jnp.sqrt(jnp.maximum(variance[best], _CHOICE_NOISE / 2))
-            told -= column[:, None] * (column @ shares)
-            factor = factor.at[:, step].set(column)
-            return (
-                told, variance - column**2, factor, free.at[best].set(False),
-                picks.at[step].set(best),
-            )  # fmt: skip
-
-        state = (
-            covariance @ shares,
-            jnp.diagonal(covariance),
-            jnp.zeros((len(masks), count), masks.dtype),
-            jnp.ones(len(masks), bool),
-            jnp.zeros(count, int),
+        covariance = matern(squared_distances(masks, masks), _CHOICE_LENGTH)
+        covariance += _CHOICE_NOISE * jnp.eye(len(masks), dtype=masks.dtype)
+        known = jnp.zeros((len(masks), 0), masks.dtype)
+        if chosen is not None:
+            both = scored[:, None] & scored
+            among = jnp.where(both, covariance[chosen][:, chosen], jnp.eye(len(chosen)))
+            cross = jnp.where(scored[:, None], covariance[chosen], 0)
+            known = solve_triangular(jnp.linalg.cholesky(among), cross, lower=True).T
+        state = _Choice(
+            told=covariance @ shares - known @ (known.T @ shares),
+            variance=jnp.diagonal(covariance) - (known**2).sum(1),
+            factor=jnp.zeros((len(masks), count), masks.dtype),
+            taken=jnp.zeros(len(masks), bool),
+            picks=jnp.zeros(count, int),
         )
-        return jax.lax.fori_loop(0, count, pick, state)[-1]
+
+        def pick(step: Any, state: _Choice) -> _Choice:
+            variance = jnp.maximum(state.variance, _CHOICE_NOISE / 2)
+            gain = jnp.where(free, (state.told**2).sum(1) / variance, -1)
+            best = jnp.argmax(jnp.where(state.taken, -2, gain))
+            column = covariance[:, best] - known @ known[best] - state.factor @ state.factor[best]
+            column /= jnp.sqrt(variance[best])
+            return _Choice(
+                told=state.told - column[:, None] * (column @ shares),
+                variance=state.variance - column**2,
+                factor=state.factor.at[:, step].set(column),
+                taken=state.taken.at[best].set(True),
+                picks=state.picks.at[step].set(best),
+            )
+
+        return jax.lax.fori_loop(0, count, pick, state).picks
+
+
+class _Choice(NamedTuple):
+    told: Array  # each score's covariance with the cells of the sum
+    variance: Array
+    factor: Array  # a pivoted Cholesky factor, a column for each pick
+    taken: Array
+    picks: Array
 
 
 def interpolate(
@@ -207,13 +226,16 @@ def _interpolate(masks, chosen, scores, scored, draws):  # type: ignore[no-untyp
         prior = noise.prior(masks, length, noise_level)
         given = cross @ fit.solve(jnp.where(scored[:, None], prior[chosen], 0))
         drawn = expected[:, None] + jnp.sqrt(scale) * (prior - given)
-        return mean_score, jnp.where(odds_wanted, jax.nn.sigmoid(drawn), drawn)
+        steepness = jnp.where(odds_wanted, mean_score * (1 - mean_score), 1)
+        drawn = jnp.where(odds_wanted, jax.nn.sigmoid(drawn), drawn)
+        return mean_score, drawn, jnp.sqrt(scale) * steepness
 
-    expected, drawn = jax.vmap(predict)(values, odds_wanted, lengths, noises)
+    expected, drawn, slopes = jax.vmap(predict)(values, odds_wanted, lengths, noises)
     place = jnp.where(scored, chosen, len(masks))
     return Interpolation(
         expected.at[:, place].set(scores, mode="drop"),
         jnp.moveaxis(drawn, -1, 0).at[:, :, place].set(scores, mode="drop"),
+        slopes,
     )
 
 
