@@ -204,6 +204,8 @@ def _estimate(
     heatmap = jax.lax.stop_gradient(found.heatmap)
     squares, _ = jax.lax.scan(add, jnp.zeros_like(heatmap), jnp.moveaxis(guess.draws, 1, 0))
     deviation = jnp.sqrt(jax.lax.stop_gradient(squares) / _DRAWS)
+    missing = (layer.live & ~known.scored).any(1).reshape(-1, *[1] * (heatmap.ndim - 1))
+    deviation = jnp.where(missing, deviation, 0)  # without rounding errors
     return found._replace(deviation=deviation, scored=known.scored), guess.slopes
 
 

@@ -88,7 +88,7 @@ def squared_distances(
     """Return the mean over cells of the squared difference of each pair of masks."""
     with jax.default_matmul_precision("highest"):
         products = a @ b.T
-    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * products
+    squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * products
     return jnp.maximum(squares, 0) / max(a.shape[1], 1)
 
 
@@ -135,7 +135,7 @@ def choose(
         covariance += _CHOICE_NOISE * jnp.eye(len(masks), dtype=masks.dtype)
         known = jnp.zeros((len(masks), 0), masks.dtype)
         if chosen is not None:
-            both = scored[:, None] & scored
+            both = scored[:, None] & scored[None]
             among = jnp.where(both, covariance[chosen][:, chosen], jnp.eye(len(chosen)))
             cross = jnp.where(scored[:, None], covariance[chosen], 0)
             known = solve_triangular(jnp.linalg.cholesky(among), cross, lower=True).T
@@ -154,7 +154,7 @@ def choose(
             column = covariance[:, best] - known @ known[best] - state.factor @ state.factor[best]
             column /= jnp.sqrt(variance[best])
             return _Choice(
-                told=state.told - column[:, None] * (column @ shares),
+                told=state.told - column[:, None] * (column @ shares)[None],
                 variance=state.variance - column**2,
                 factor=state.factor.at[:, step].set(column),
                 taken=state.taken.at[best].set(True),
@@ -199,9 +199,9 @@ def _interpolate(masks, chosen, scores, scored, draws):  # type: ignore[no-untyp
     known = masks[chosen]
     to_known = squared_distances(masks, known)
     among = squared_distances(known, known)
-    odds_wanted = ((scores >= 0) & (scores <= 1) | ~scored).all(1)
+    odds_wanted = ((scores >= 0) & (scores <= 1) | ~scored[None]).all(1)
     values = jnp.where(odds_wanted[:, None], _log_odds(scores), scores)
-    values = jnp.where(scored, values, 0)
+    values = jnp.where(scored[None], values, 0)
     logs = jnp.log(jnp.array(list(itertools.product(_LENGTHS, _NOISES)), masks.dtype))
 
     def weigh(log):  # type: ignore[no-untyped-def]
@@ -214,11 +214,11 @@ def _interpolate(masks, chosen, scores, scored, draws):  # type: ignore[no-untyp
     def predict(values, odds_wanted, length, noise_level):  # type: ignore[no-untyped-def]
         fit = _condition(length, noise_level, among, values[None], scored)
         (mean,), (scale,) = fit.mean, fit.scale
-        cross = jnp.where(scored, matern(to_known, length), 0)
+        cross = jnp.where(scored[None], matern(to_known, length), 0)
         expected = mean + cross @ fit.solve(jnp.where(scored, values - mean, 0))
         explained = (solve_triangular(fit.factor, cross.T, lower=True) ** 2).sum(0)
         variance = scale * jnp.maximum(1 + noise_level - explained, noise_level)
-        nodes = expected[:, None] + jnp.sqrt(variance)[:, None] * _NODES.astype(masks.dtype)
+        nodes = expected[:, None] + jnp.sqrt(variance)[:, None] * _NODES[None].astype(masks.dtype)
         mean_score = jnp.where(
             odds_wanted, jax.nn.sigmoid(nodes) @ _SHARES.astype(masks.dtype), expected
         )
@@ -251,15 +251,15 @@ class _Conditioned(NamedTuple):
 
 def _condition(length, noise, among, values, scored):  # type: ignore[no-untyped-def]
     """A process of constant mean and unknown scale, given values (T, n) of which some count."""
-    both = scored[:, None] & scored
+    both = scored[:, None] & scored[None]
     gram = jnp.where(both, matern(among, length), 0) + jnp.diag(jnp.where(scored, noise, 1))
     factor = jnp.linalg.cholesky(gram)
-    sides = jnp.concatenate([values, jnp.ones_like(values[:1])]) * scored
+    sides = jnp.concatenate([values, jnp.ones_like(values[:1])]) * scored[None]
     *white, one = solve_triangular(factor, sides.T, lower=True).T
     white = jnp.stack(white)
     count = scored.sum()
     mean = white @ one / jnp.maximum(one @ one, jnp.finfo(one.dtype).tiny)
-    squares = ((white - mean[:, None] * one) ** 2).sum(1)
+    squares = ((white - mean[:, None] * one[None]) ** 2).sum(1)
     # Equal scores leave no scale to estimate; this is far below what any heatmap shows.
     scale = squares / jnp.maximum(count - 1, 1) + 1e-12
     evidence = -0.5 * count * jnp.log(scale) - jnp.log(jnp.diagonal(factor)).sum()
@@ -281,18 +281,22 @@ class _Noise(NamedTuple):
     @classmethod
     def draw(cls, masks: Array, draws: int) -> "_Noise":
         count, cells = masks.shape
-        keys = jax.random.split(jax.random.key(0), 5)
-        normal = jax.random.normal(keys[0], (_WAVES, cells), masks.dtype)
-        chi2 = 2 * jax.random.gamma(keys[1], 2.5, (_WAVES, 1), masks.dtype)
+        generator = np.random.default_rng(0)
+        chi2 = generator.chisquare(5, (_WAVES, 1))
+        phases = generator.uniform(0, 2 * np.pi, _WAVES)
+        amplitudes = generator.standard_normal((_WAVES, draws))
+        # The large ones are made where they are needed, not stored in the program.
+        directions, white = jax.random.split(jax.random.key(0))
         return cls(
-            normal * jnp.sqrt(5 / chi2 / max(cells, 1)),
-            jax.random.uniform(keys[2], (_WAVES,), masks.dtype, maxval=2 * np.pi),
-            jax.random.normal(keys[3], (_WAVES, draws), masks.dtype),
-            jax.random.normal(keys[4], (count, draws), masks.dtype),
+            jax.random.normal(directions, (_WAVES, cells), masks.dtype)
+            * np.sqrt(5 / chi2 / max(cells, 1)).astype(masks.dtype),
+            jnp.asarray(phases, masks.dtype),
+            jnp.asarray(amplitudes, masks.dtype),
+            jax.random.normal(white, (count, draws), masks.dtype),
         )
 
     def prior(self, masks: Array, length: Any, noise: Any) -> Array:
-        waves = jnp.cos(masks @ self.frequencies.T / length + self.phases)
+        waves = jnp.cos(masks @ self.frequencies.T / length + self.phases[None])
         return np.sqrt(2 / _WAVES) * waves @ self.amplitudes + jnp.sqrt(noise) * self.white
 
 
