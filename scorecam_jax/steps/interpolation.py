@@ -200,7 +200,7 @@ def _interpolate(masks, chosen, scores, scored, draws):  # type: ignore[no-untyp
     to_known = squared_distances(masks, known)
     among = squared_distances(known, known)
     odds_wanted = ((scores >= 0) & (scores <= 1) | ~scored[None]).all(1)
-    values = jnp.where(odds_wanted[:, None], _log_odds(scores), scores)
+    values = jnp.where(odds_wanted[:, None], _log_odds(scores, scored), scores)
     values = jnp.where(scored[None], values, 0)
     logs = jnp.log(jnp.array(list(itertools.product(_LENGTHS, _NOISES)), masks.dtype))
 
@@ -300,6 +300,8 @@ class _Noise(NamedTuple):
         return np.sqrt(2 / _WAVES) * waves @ self.amplitudes + jnp.sqrt(noise) * self.white
 
 
-def _log_odds(scores: Array) -> Array:
-    shown = jnp.clip(scores, 0, 1)
-    return jnp.log((shown + 1e-6) / (1 - shown + 1e-6))
+def _log_odds(scores: Array, scored: Array) -> Array:
+    shown = jnp.where(scored[None], jnp.clip(scores, 0, 1), 0)
+    # A heatmap shows relations of scores: of a class at 1e-9 as of one at 0.9.
+    least = 1e-6 * shown.max(1, keepdims=True) + jnp.finfo(shown.dtype).tiny
+    return jnp.log((shown + least) / (1 - shown + least))

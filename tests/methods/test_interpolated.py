@@ -34,9 +34,7 @@ TARGETS = np.array([[0, 2], [1, 0]])
 def test_all_live_channels_give_the_exact_map(name):
     variant = getattr(variants, name)
     expected = score_cam(many, smooth_images(), TARGETS, variant=variant)
-    found = score_cam(
-        many, smooth_images(), TARGETS, variant=variant, channels=Interpolated(LIVE)
-    )
+    found = score_cam(many, smooth_images(), TARGETS, variant=variant, channels=Interpolated(LIVE))
     for field in ("heatmap", "weights", "scores", "peak"):
         close = np.testing.assert_allclose
         close(getattr(found, field), getattr(expected, field), rtol=1e-5, atol=1e-6)
