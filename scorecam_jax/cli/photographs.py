@@ -124,8 +124,18 @@ def _compile(
         outputs, _ = model(inputs)
         likeliest = jax.lax.top_k(outputs, top)[1]
         classes = jnp.append(jnp.array([targets], likeliest.dtype), likeliest, axis=1)
-        maps = [method(model, inputs, classes).heatmap[0] for method in methods.values()]
-        return jnp.stack(maps), classes[0], jax.nn.softmax(outputs)[0]
+        found = {name: method(model, inputs, classes) for name, method in methods.items()}
+        maps = jnp.stack([explanation.heatmap[0] for explanation in found.values()])
+        interpolated = {
+            name: {
+                "scored": explanation.scored.sum(),
+                "channels": explanation.scored.size,
+                "deviation": explanation.deviation.max(),
+            }
+            for name, explanation in found.items()
+            if explanation.scored is not None
+        }
+        return maps, classes[0], jax.nn.softmax(outputs)[0], interpolated
 
     if top > len(classifier.labels):
         raise UserError(f"--top {top}: the model knows only {len(classifier.labels)} classes")
@@ -149,7 +159,8 @@ def _explain(
     try:
         photo = open_photo(job.photo)
         inputs = classifier.preprocess(photo)[None]
-        maps, targets, probabilities = map(np.asarray, run(classifier.model, inputs))
+        *arrays, interpolated = run(classifier.model, inputs)
+        maps, targets, probabilities = map(np.asarray, arrays)
         if not np.isfinite(probabilities).all():
             raise UserError("the network's outputs are NaN or infinite on this photograph")
 
@@ -182,6 +193,10 @@ def _explain(
         "seen": [float(edge) for edge in classifier.preprocess.box(whole_size)],
         "top": [describe(index) for index in np.argsort(-probabilities, kind="stable")[:5]],
         "targets": page.targets,
+        "interpolated": {
+            name: {key: np.asarray(value).item() for key, value in told.items()}
+            for name, told in interpolated.items()
+        },
         "output": str(job.output),
         "map": str(job.map) if job.map else None,
     }
@@ -254,6 +269,11 @@ def _print(record: dict[str, Any], remarks: Callable[[list[dict[str, Any]]], lis
             f"  {mark} {percent(found['probability']):>6}  {found['name']} ({found['index']})"
         )
     lines += [f"  {line}" for line in remarks(record["targets"])]
+    lines += [
+        f"  {name} scored {told['scored']} of {told['channels']} channels: standard deviation of "
+        f"the heatmap at most {told['deviation']:.2f}"
+        for name, told in record["interpolated"].items()
+    ]
     if record["drawn"] != record["size"]:
         size, drawn = (" x ".join(map(str, record[name])) for name in ("size", "drawn"))
         lines.append(f"  drawn at {drawn} instead of {size} pixels, to save memory")
