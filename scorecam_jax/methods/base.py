@@ -48,7 +48,7 @@ class Explanation(NamedTuple):
         weights: (B, [T,] K), what each activation map was multiplied by; None for a method that
             weights no whole maps.
         scores: (B, [T,] K), the target's score under each mask, 0 for channels not chosen; None
-            for a method that masks nothing.
+            for a method that masks nothing. Interpolated where `scored` is False.
         activations: the layer's output, as the model gave it.
         outputs: the model's outputs on the unmasked inputs.
         targets: (B, [T]), the classes explained.
