@@ -204,6 +204,17 @@ def opacity(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number between 0 and 1")
+    return value
+
+
 def some_of(
     known: Sequence[str], *, every: Sequence[str] | None = None
 ) -> Callable[[str], list[str]]:
