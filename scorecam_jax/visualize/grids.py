@@ -1,0 +1,118 @@
+"""Heatmaps stored small: a coarse grid of values that linear enlargement turns back into the map."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+TOLERANCE = 1 / 255
+"""How far a map enlarged from the layer's grid may lie from the heatmap, at any pixel."""
+
+
+class Grid(NamedTuple):
+    """A quantised grid, of nothing but numbers and text, so that JSON can hold it.
+
+    Attributes:
+        shape: (rows, columns), or (slices, rows, columns).
+        low: the value of the smallest code.
+        high: the value of the largest code.
+        signed: whether the map is clipped to [-1, 1] after it is enlarged, rather than to [0, 1].
+        codes: the codes in base64, row by row: two bytes a value, the lower one first, or a single
+            byte in a grid of more than 1024 values.
+    """
+
+    shape: Sequence[int]
+    low: float
+    high: float
+    signed: bool
+    codes: str
+
+
+def coarse(heatmap: Any, sums: Any | None = None, *, cells: int = 56) -> Float[np.ndarray, "*grid"]:
+    """Find a small grid whose linear enlargement, clipped, is the heatmap.
+
+    Most methods sum at the layer's resolution, enlarge the sum, rectify it and scale it. Then the
+    layer's own grid says everything. For the others, the grid is the least-squares fit with at most
+    `cells` values an axis.
+
+    Args:
+        heatmap: (*spatial), in [0, 1] or [-1, 1].
+        sums: (*grid), the method's sum at the layer's resolution, in any scale. It is used if an
+            affine function of it gives the heatmap to within `TOLERANCE`.
+        cells: the most values along each axis.
+
+    Returns:
+        The grid. Values may lie outside the heatmap's range: they are clipped after enlargement.
+
+    >>> coarse(np.array([[0.0, 0.25, 0.75, 1.0]]), np.array([[2.0, 6.0]]))
+    array([[0., 1.]])
+    """
+    values = np.asarray(heatmap, np.float64)
+    if not values.any():
+        return np.zeros((1,) * values.ndim)
+    low = -1.0 if values.min() < 0 else 0.0
+    if sums is not None:
+        sums = np.asarray(sums, np.float64)
+        enlarged = enlarge(sums, values.shape)
+        # Where the map is clipped, its value says nothing of the sum's.
+        inside = (values > low) & (values < 1)
+        inside |= values == values.max()
+        if np.ptp(enlarged[inside]) > 0:
+            factor, offset = np.polyfit(enlarged[inside], values[inside], 1)
+            found = factor * enlarged + offset
+            if np.abs(found.clip(low, 1) - values).max() <= TOLERANCE:
+                return factor * sums + offset
+    for axis, side in enumerate(values.shape):
+        inverse = np.linalg.pinv(linear(side, min(cells, side)))
+        values = np.moveaxis(np.tensordot(inverse, values, (1, axis)), 0, axis)
+    return values.clip(low, 1)
+
+
+def enlarge(
+    grid: Float[np.ndarray, "*grid"], shape: Sequence[int]
+) -> Float[np.ndarray, "*spatial"]:
+    """Resize linearly, pixel centres at halves, as `jax.image.resize` without antialiasing does."""
+    values = np.asarray(grid, np.float64)
+    for axis, side in enumerate(shape):
+        matrix = linear(side, values.shape[axis])
+        values = np.moveaxis(np.tensordot(matrix, values, (1, axis)), 0, axis)
+    return values
+
+
+def linear(large: int, small: int) -> Float[np.ndarray, "large small"]:
+    """The matrix that resizes an axis linearly.
+
+    >>> linear(4, 2)[1]
+    array([0.75, 0.25])
+    """
+    at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
+    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(small)))
+
+
+def pack(grid: Float[np.ndarray, "*grid"], *, signed: bool = False) -> Grid:
+    """Quantise a grid, to 16 bits if it is small and to 8 bits if it is large."""
+    codes = np.dtype("<u2" if grid.size <= 1024 else "u1")
+    low, high = float(grid.min()), float(grid.max())
+    step = (high - low) / np.iinfo(codes).max or 1.0
+    quantised = np.rint((grid - low) / step).astype(codes)
+    text = base64.b64encode(quantised.tobytes()).decode("ascii")
+    return Grid(list(grid.shape), low, high, signed, text)
+
+
+def unpack(packed: Grid) -> Float[np.ndarray, "*grid"]:
+    """The grid that was packed, to within its quantisation.
+
+    >>> unpack(pack(np.array([[0.0, 0.5, 1.0]]))).round(4)
+    array([[0. , 0.5, 1. ]])
+    """
+    content = base64.b64decode(packed.codes)
+    size = int(np.prod(packed.shape))
+    codes = np.frombuffer(content, "u1" if len(content) == size else "<u2").reshape(packed.shape)
+    return packed.low + codes * ((packed.high - packed.low) / np.iinfo(codes.dtype).max)
+
+
+def draw(grid: Grid, shape: Sequence[int]) -> Float[np.ndarray, "*spatial"]:
+    """The heatmap that a packed grid stands for, at any size."""
+    return enlarge(unpack(grid), shape).clip(-1 if grid.signed else 0, 1)
