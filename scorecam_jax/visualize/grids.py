@@ -1,4 +1,4 @@
-"""Heatmaps stored small: a coarse grid of values that linear enlargement turns back into the map."""
+"""Heatmaps stored small: a coarse grid whose linear enlargement is the map."""
 
 import base64
 from collections.abc import Sequence
@@ -71,24 +71,36 @@ def coarse(heatmap: Any, sums: Any | None = None, *, cells: int = 56) -> Float[n
 
 
 def enlarge(
-    grid: Float[np.ndarray, "*grid"], shape: Sequence[int]
+    grid: Float[np.ndarray, "*grid"],
+    shape: Sequence[int],
+    window: Sequence[tuple[float, float]] | None = None,
 ) -> Float[np.ndarray, "*spatial"]:
-    """Resize linearly, pixel centres at halves, as `jax.image.resize` without antialiasing does."""
+    """Resize linearly, pixel centres at halves, as `jax.image.resize` without antialiasing does.
+
+    Args:
+        grid: the values.
+        shape: the size wanted.
+        window: by axis, where the part that is wanted starts and how long it is, as shares of the
+            axis. None: all of it.
+    """
     values = np.asarray(grid, np.float64)
     for axis, side in enumerate(shape):
-        matrix = linear(side, values.shape[axis])
+        start, length = window[axis] if window else (0.0, 1.0)
+        matrix = linear(side, values.shape[axis], start, length)
         values = np.moveaxis(np.tensordot(matrix, values, (1, axis)), 0, axis)
     return values
 
 
-def linear(large: int, small: int) -> Float[np.ndarray, "large small"]:
-    """The matrix that resizes an axis linearly.
+def linear(
+    large: int, small: int, start: float = 0.0, length: float = 1.0
+) -> Float[np.ndarray, "large small"]:
+    """The matrix that resizes an axis, or a part of it, linearly.
 
     >>> linear(4, 2)[1]
     array([0.75, 0.25])
     """
-    at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
-    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(small)))
+    at = (start + (np.arange(large) + 0.5) / large * length) * small - 0.5
+    return np.maximum(0, 1 - np.abs(at.clip(0, small - 1)[:, None] - np.arange(small)))
 
 
 def pack(grid: Float[np.ndarray, "*grid"], *, signed: bool = False) -> Grid:
@@ -113,6 +125,8 @@ def unpack(packed: Grid) -> Float[np.ndarray, "*grid"]:
     return packed.low + codes * ((packed.high - packed.low) / np.iinfo(codes.dtype).max)
 
 
-def draw(grid: Grid, shape: Sequence[int]) -> Float[np.ndarray, "*spatial"]:
-    """The heatmap that a packed grid stands for, at any size."""
-    return enlarge(unpack(grid), shape).clip(-1 if grid.signed else 0, 1)
+def draw(
+    grid: Grid, shape: Sequence[int], window: Sequence[tuple[float, float]] | None = None
+) -> Float[np.ndarray, "*spatial"]:
+    """The heatmap that a packed grid stands for, or a part of it, at any size; see `enlarge`."""
+    return enlarge(unpack(grid), shape, window).clip(-1 if grid.signed else 0, 1)

@@ -21,10 +21,10 @@ from scorecam_jax.visualize.grids import Grid, coarse, draw, enlarge, pack, unpa
 LONGEST = 800
 """The most pixels that a stored photograph has along a side."""
 
-_BYTES = 44_000
-"""What the maps of one photograph may take. The rest of its 60 kB is text and its static pictures."""
+_BYTES = 54_000
+"""What the maps and the static pictures of a photograph may take; the rest of its 60 kB is text."""
 
-_STATIC_CELLS = 28
+_STATIC_CELLS, _STATIC_BYTES = 20, 2_000
 _BINS = 16
 
 # Blue through grey to orange: told apart with every common kind of colour blindness.
@@ -84,8 +84,9 @@ def photograph(
 ) -> Photograph:
     """Pack a photograph and its heatmaps for a report.
 
-    The maps take less than 45 kB in all. A map that the layer's grid tells is stored at that
-    resolution; another one with at most 56 values along an axis, and fewer where there are many.
+    All of it but the picture itself takes at most 60 kB. A map is stored at the layer's resolution
+    where `sums` gives it exactly. Another map is stored with at most 56 values along an axis, and
+    fewer where there are many maps.
 
     Args:
         name: what to call it.
@@ -114,7 +115,8 @@ def photograph(
                 "wanted one a class, (classes, height, width)"
             )
     number = len(arrays) * len(classes) * len(frames)
-    cells = min(56, math.isqrt(_BYTES * 3 // (4 * number)))
+    room = _BYTES - _STATIC_BYTES * len(arrays)
+    cells = min(56, math.isqrt(max(3 * room // (4 * number), 64)))
     width, height = frames[0].size
     rows, columns = next(iter(arrays.values())).shape[-2:]
     return Photograph(
@@ -372,16 +374,18 @@ def _figure(
 def _static(one: Photograph, method: str, colours: UInt8[np.ndarray, "256 3"]) -> Image.Image:
     """The heatmap of the first class in few pixels: colours as opaque as it is high."""
     grid = one.maps[method][0]
-    rows, columns = one.input
-    values = draw(grid, (*grid.shape[:-2], rows, columns))
-    values = values[_hottest(one)] if values.ndim == 3 else values
-    left, top, across, down = one.place
-    part = Image.fromarray(values.astype(np.float32)).resize(
-        (_STATIC_CELLS, _STATIC_CELLS),
-        Image.Resampling.BILINEAR,
-        box=(left, top, left + across, top + down),
+    (rows, columns), (left, top, across, down) = one.input, one.place
+    frames = grid.shape[:-2]
+    values = draw(
+        grid,
+        (*frames, _STATIC_CELLS, _STATIC_CELLS),
+        [
+            *[(0.0, 1.0)] * len(frames),
+            (top / rows, down / rows),
+            (left / columns, across / columns),
+        ],
     )
-    return Image.fromarray(tinted(np.asarray(part), colours))
+    return Image.fromarray(tinted(values[_hottest(one)] if frames else values, colours))
 
 
 def _hottest(one: Photograph) -> int:
@@ -449,15 +453,16 @@ def _summary(shown: Sequence[Photograph], methods: Sequence[str], columns: Seque
         for method in methods
     )
     axes = "".join(
-        f'<td><span class="axis"><span>{_number(low)}</span><span>{_number(high)}</span></span></td>'
+        f'<td><span class="axis"><span>{_number(low)}</span> <span>{_number(high)}</span></span>'
+        "</td>"
         for low, high in ranges.values()
     )
     return (
         '<section aria-labelledby="summary"><h2 id="summary">All photographs</h2>'
         "<p>Means over photographs and their 95 % bootstrap intervals. ↑ more is better, ↓ less is "
         "better. The bars count photographs by value.</p>"
-        f'<div class="wide"><table class="summary"><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody>'
-        f"<tfoot><tr><td></td>{axes}</tr></tfoot></table></div></section>"
+        f'<div class="wide"><table class="summary"><thead><tr><td></td>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody><tfoot><tr><td></td>{axes}</tr></tfoot></table></div></section>"
     )
 
 
