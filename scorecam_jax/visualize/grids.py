@@ -11,6 +11,10 @@ TOLERANCE = 1 / 255
 """How far a map enlarged from the layer's grid may lie from the heatmap, at any pixel."""
 
 
+SMALL = 256
+"""The most values in a grid that is quantised to 16 bits; a larger one is quantised to 8."""
+
+
 class Grid(NamedTuple):
     """A quantised grid, of nothing but numbers and text, so that JSON can hold it.
 
@@ -20,7 +24,7 @@ class Grid(NamedTuple):
         high: the value of the largest code.
         signed: whether the map is clipped to [-1, 1] after it is enlarged, rather than to [0, 1].
         codes: the codes in base64, row by row: two bytes a value, the lower one first, or a single
-            byte in a grid of more than 1024 values.
+            byte in a grid of more than `SMALL` values.
     """
 
     shape: Sequence[int]
@@ -105,10 +109,10 @@ def linear(
 
 def pack(grid: Float[np.ndarray, "*grid"], *, signed: bool = False) -> Grid:
     """Quantise a grid, to 16 bits if it is small and to 8 bits if it is large."""
-    codes = np.dtype("<u2" if grid.size <= 1024 else "u1")
-    low, high = float(grid.min()), float(grid.max())
+    codes = np.dtype("<u2" if grid.size <= SMALL else "u1")
+    low, high = (float(f"{value:.6g}") for value in (grid.min(), grid.max()))
     step = (high - low) / np.iinfo(codes).max or 1.0
-    quantised = np.rint((grid - low) / step).astype(codes)
+    quantised = np.rint((grid.clip(low, high) - low) / step).astype(codes)
     text = base64.b64encode(quantised.tobytes()).decode("ascii")
     return Grid(list(grid.shape), low, high, signed, text)
 

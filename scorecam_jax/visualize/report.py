@@ -9,26 +9,29 @@ import json
 import math
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from scorecam_jax.visualize import colorize
-from scorecam_jax.visualize.grids import Grid, coarse, draw, enlarge, pack, unpack
+from scorecam_jax.visualize.grids import SMALL, Grid, coarse, draw, enlarge, pack, unpack
 
 LONGEST = 800
 """The most pixels that a stored photograph has along a side."""
 
-_BYTES = 54_000
-"""What the maps and the static pictures of a photograph may take; the rest of its 60 kB is text."""
-
-_STATIC_CELLS, _STATIC_BYTES = 20, 2_000
+# What a photograph may take in all besides the picture, less room for names and findings; and what
+# each static figure and the frame of each map take of it.
+_BYTES, _FIGURE_BYTES, _MAP_BYTES = 54_000, 1_900, 80
+_STATIC_CELLS = 14
 _BINS = 16
 
 # Blue through grey to orange: told apart with every common kind of colour blindness.
 _AGAINST, _FOR = (0, 105, 255), (255, 120, 0)
+
+
+Lengths: TypeAlias = Sequence[int | float]
 
 
 class Photograph(NamedTuple):
@@ -53,14 +56,14 @@ class Photograph(NamedTuple):
     name: str
     size: Sequence[int]
     frames: Sequence[str]
-    classes: Sequence[tuple[str, float | None]]
+    classes: Sequence[tuple[str, int | float | None]]
     input: Sequence[int]
-    seen: Sequence[float]
-    place: Sequence[float]
-    boxes: Sequence[Sequence[float]]
+    seen: Lengths
+    place: Lengths
+    boxes: Sequence[Lengths]
     maps: Mapping[str, Sequence[Grid]]
     findings: Mapping[str, Sequence[Sequence[tuple[str, str]]]]
-    metrics: Mapping[str, Mapping[str, float | None]]
+    metrics: Mapping[str, Mapping[str, int | float | None]]
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Photograph":
@@ -72,15 +75,15 @@ class Photograph(NamedTuple):
 def photograph(
     name: str,
     picture: Image.Image | Sequence[Image.Image],
-    classes: Sequence[tuple[str, float | None]],
+    classes: Sequence[tuple[str, int | float | None]],
     heatmaps: Mapping[str, Any],
     *,
     sums: Mapping[str, Any] | None = None,
-    seen: Sequence[float] | None = None,
-    place: Sequence[float] | None = None,
-    boxes: Sequence[Sequence[float]] = (),
+    seen: Lengths | None = None,
+    place: Lengths | None = None,
+    boxes: Sequence[Lengths] = (),
     findings: Mapping[str, Sequence[Sequence[tuple[str, str]]]] | None = None,
-    metrics: Mapping[str, Mapping[str, float | None]] | None = None,
+    metrics: Mapping[str, Mapping[str, int | float | None]] | None = None,
 ) -> Photograph:
     """Pack a photograph and its heatmaps for a report.
 
@@ -114,9 +117,7 @@ def photograph(
                 f"{name}: {method} has heatmaps of shape {maps.shape} for {len(classes)} classes; "
                 "wanted one a class, (classes, height, width)"
             )
-    number = len(arrays) * len(classes) * len(frames)
-    room = _BYTES - _STATIC_BYTES * len(arrays)
-    cells = min(56, math.isqrt(max(3 * room // (4 * number), 64)))
+    cells = _cells(len(arrays), len(arrays) * len(classes) * len(frames))
     width, height = frames[0].size
     rows, columns = next(iter(arrays.values())).shape[-2:]
     return Photograph(
@@ -138,6 +139,15 @@ def photograph(
         findings=findings or {},
         metrics=metrics or {},
     )
+
+
+def _cells(methods: int, maps: int) -> int:
+    """How many values along an axis each of so many maps may have."""
+    room = _BYTES - _FIGURE_BYTES * methods - _MAP_BYTES * maps
+    values = max(room * 3 // 4 // maps, 0)  # base64 makes four bytes of three
+    if values <= 2 * SMALL:
+        return max(4, math.isqrt(min(values // 2, SMALL)))
+    return min(56, math.isqrt(values))
 
 
 def _packed(heatmap: Any, sums: Any, index: int, frames: int, cells: int) -> Grid:
@@ -218,7 +228,7 @@ def report(
     )
 
 
-def percent(share: float) -> str:
+def percent(share: int | float) -> str:
     """A probability in words that are never "0 %" unless it is 0.
 
     >>> percent(0.863), percent(0.0004), percent(1e-9)
@@ -423,7 +433,7 @@ def _measured(one: Photograph) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def _number(value: Any) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
 
 
