@@ -481,7 +481,7 @@ def _values(shown: Sequence[Photograph], method: str, name: str) -> Float[np.nda
     return np.array([value for value in found if value is not None and math.isfinite(value)], float)
 
 
-def _range(groups: Sequence[Float[np.ndarray, " images"]]) -> tuple[float, float]:
+def _range(groups: Sequence[Float[np.ndarray, " _"]]) -> tuple[float, float]:
     every = np.concatenate(groups)
     return (float(every.min()), float(every.max())) if len(every) else (0.0, 0.0)
 
