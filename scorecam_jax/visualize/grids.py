@@ -134,3 +134,48 @@ def draw(
 ) -> Float[np.ndarray, "*spatial"]:
     """The heatmap that a packed grid stands for, or a part of it, at any size; see `enlarge`."""
     return enlarge(unpack(grid), shape, window).clip(-1 if grid.signed else 0, 1)
+
+
+def layer_sums(explanation: Any, channel_axis: int = -1) -> Float[np.ndarray, "..."] | None:
+    """What a method that weights whole maps summed at the layer's resolution.
+
+    Args:
+        explanation: an `Explanation`.
+        channel_axis: of its activations.
+
+    Returns:
+        Σ_k w_k A_k, (B, T, *grid); None for a method that weights no whole maps.
+    """
+    if explanation.weights is None or not hasattr(explanation.activations, "ndim"):
+        return None
+    activations = np.moveaxis(np.asarray(explanation.activations, np.float64), channel_axis, -1)
+    weights = np.asarray(explanation.weights, np.float64)
+    weights = weights.reshape(len(weights), -1, weights.shape[-1])
+    if activations.ndim < 3 or activations.shape[-1] != weights.shape[-1]:
+        return None
+    return np.einsum("b...k,btk->bt...", activations, weights)
+
+
+def pixelate(heatmap: Any, sums: Any) -> Float[np.ndarray, "*spatial"]:
+    """The heatmap in the layer's own cells, without what interpolation adds between them.
+
+    Args:
+        heatmap: (*spatial), in [0, 1] or [-1, 1].
+        sums: (*grid), the method's sum at the layer's resolution.
+
+    Raises:
+        ValueError: the sum does not give the heatmap, so the map has no such cells.
+    """
+    values, sums = np.asarray(heatmap), np.asarray(sums)
+    grid = coarse(values, sums)
+    if grid.shape != sums.shape:
+        if grid.size == 1:  # an empty map is empty in every cell
+            return np.zeros(values.shape)
+        raise ValueError(
+            f"the heatmap of shape {values.shape} is not the enlarged sum of shape {sums.shape}: "
+            "this method makes its map at the input's resolution, so it has no cells of the layer"
+        )
+    for axis, side in enumerate(values.shape):
+        at = (np.arange(side) + 0.5) * grid.shape[axis] / side
+        grid = np.take(grid, at.astype(int), axis)
+    return grid.clip(-1 if values.min() < 0 else 0, 1)

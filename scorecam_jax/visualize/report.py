@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 
 from scorecam_jax.visualize import colorize
 from scorecam_jax.visualize.grids import SMALL, Grid, coarse, draw, enlarge, pack, unpack
+from scorecam_jax.visualize.transparent import AGAINST, FOR, transparent
 
 LONGEST = 800
 """The most pixels that a stored photograph has along a side."""
@@ -26,9 +27,6 @@ LONGEST = 800
 _BYTES, _FIGURE_BYTES, _MAP_BYTES = 54_000, 1_900, 80
 _STATIC_CELLS = 14
 _BINS = 16
-
-# Blue through grey to orange: told apart with every common kind of colour blindness.
-_AGAINST, _FOR = (0, 105, 255), (255, 120, 0)
 
 
 Lengths: TypeAlias = Sequence[int | float]
@@ -207,7 +205,6 @@ def report(
     for one in shown:
         if list(one.maps) != methods:
             raise ValueError(f"{one.name} has maps by {list(one.maps)}, and others by {methods}")
-    colours = colorize(np.linspace(0, 1, 256)[None], colormap=colormap)[0]
     script = _part("page.js")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     count = f"{len(shown)} photograph{'s' * (len(shown) != 1)}, {_listing(methods)}"
@@ -220,11 +217,11 @@ def report(
         f"script-src 'sha256-{allowed}'",
         style=_part("page.css"),
         script=script,
-        index=_json(_index(shown, methods, columns, colours)),
+        index=_json(_index(shown, methods, columns, colormap)),
         summary=_summary(shown, methods, columns),
         left_out=_left_out(left_out),
         about=_about(manifest or {}, command),
-        articles="\n".join(_article(number, one, colours) for number, one in enumerate(shown)),
+        articles="\n".join(_article(number, one, colormap) for number, one in enumerate(shown)),
     )
 
 
@@ -259,16 +256,16 @@ def _index(
     shown: Sequence[Photograph],
     methods: Sequence[str],
     columns: Sequence[Any],
-    colours: UInt8[np.ndarray, "256 3"],
+    colormap: str,
 ) -> dict[str, Any]:
     """What searching, sorting and filtering need, and the colours."""
     return {
         "methods": methods,
         "metrics": _metric_names(shown),
         "titles": {column.name: column.title for column in columns},
-        "colours": colours.tobytes().hex(),
-        "against": _AGAINST,
-        "for": _FOR,
+        "colours": colorize(np.linspace(0, 1, 256)[None], colormap=colormap).tobytes().hex(),
+        "against": AGAINST,
+        "for": FOR,
         "photographs": [
             {
                 "name": one.name,
@@ -307,7 +304,7 @@ def _findings(one: Photograph) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _article(number: int, one: Photograph, colours: UInt8[np.ndarray, "256 3"]) -> str:
+def _article(number: int, one: Photograph, colormap: str) -> str:
     """A photograph's part of the page: a sheet of it, and what the script needs to do better."""
     data = {
         name: getattr(one, name) for name in ("size", "input", "seen", "place", "boxes", "maps")
@@ -316,7 +313,7 @@ def _article(number: int, one: Photograph, colours: UInt8[np.ndarray, "256 3"]) 
         data["frames"] = one.frames
         data["frame"] = _hottest(one)
     views = "".join(
-        _figure(number, one, method, colours, first=place == 0)
+        _figure(number, one, method, colormap, first=place == 0)
         for place, method in enumerate(one.maps)
     )
     classes = "".join(
@@ -344,7 +341,7 @@ def _figure(
     number: int,
     one: Photograph,
     method: str,
-    colours: UInt8[np.ndarray, "256 3"],
+    colormap: str,
     *,
     first: bool,
 ) -> str:
@@ -360,7 +357,7 @@ def _figure(
         if first
         else f'<use href="#picture-{number}"/>'
     )
-    heat = _encoded(_static(one, method, colours), "PNG")
+    heat = _encoded(_static(one, method, colormap), "PNG")
     frame = (
         f'<path class="unseen" fill-rule="evenodd" d="M0 0H{width}V{height}H0Z'
         f'M{left} {top}V{bottom}H{right}V{top}Z"/>'
@@ -381,7 +378,7 @@ def _figure(
     )
 
 
-def _static(one: Photograph, method: str, colours: UInt8[np.ndarray, "256 3"]) -> Image.Image:
+def _static(one: Photograph, method: str, colormap: str) -> Image.Image:
     """The heatmap of the first class in few pixels: colours as opaque as it is high."""
     grid = one.maps[method][0]
     (rows, columns), (left, top, across, down) = one.input, one.place
@@ -395,25 +392,13 @@ def _static(one: Photograph, method: str, colours: UInt8[np.ndarray, "256 3"]) -
             (left / columns, across / columns),
         ],
     )
-    return Image.fromarray(tinted(values[_hottest(one)] if frames else values, colours))
+    return transparent(values[_hottest(one)] if frames else values, colormap=colormap)
 
 
 def _hottest(one: Photograph) -> int:
     """The frame that the first map has most of; 0 of a single one."""
     values = unpack(next(iter(one.maps.values()))[0])
     return int(np.abs(values).sum((1, 2)).argmax()) if values.ndim == 3 else 0
-
-
-def tinted(
-    values: Float[np.ndarray, "height width"], colours: UInt8[np.ndarray, "256 3"]
-) -> UInt8[np.ndarray, "height width 4"]:
-    """Colours with their opacity: the square root of the value, so that zero has no colour."""
-    size = np.abs(values).clip(0, 1)
-    picture = colours[np.rint(size * 255).astype(np.uint8)]
-    if values.min() < 0:
-        picture = np.where(values[..., None] < 0, np.uint8(_AGAINST), np.uint8(_FOR))
-    opacity = np.rint(np.sqrt(size) * 255).astype(np.uint8)
-    return np.concatenate([picture, opacity[..., None]], axis=-1)
 
 
 def _measured(one: Photograph) -> str:

@@ -9,14 +9,13 @@ import pytest
 from PIL import Image
 
 from scorecam_jax import metrics
-from scorecam_jax.visualize import colorize, grids
-from scorecam_jax.visualize.report import photograph, report, tinted
+from scorecam_jax.visualize import grids
+from scorecam_jax.visualize.report import photograph, report
+from scorecam_jax.visualize.transparent import transparent
 
 from .conftest import INPUT, METHODS, NAMES
 
 pytestmark = pytest.mark.browser
-
-COLOURS = colorize(np.linspace(0, 1, 256)[None])[0]
 
 
 def card(page, number):
@@ -50,7 +49,7 @@ def wanted(shown, method, index, shape):
     """The same from the library's own functions."""
     (rows, columns), (left, top, across, down) = shown.input, shown.place
     window = [(top / rows, down / rows), (left / columns, across / columns)]
-    return tinted(grids.draw(shown.maps[method][index], shape, window), COLOURS).astype(float)
+    return np.asarray(transparent(grids.draw(shown.maps[method][index], shape, window)), float)
 
 
 def assert_shows(card, shown, method, index, place=0):
@@ -242,7 +241,7 @@ def test_cells_show_the_layers_values_without_blur(open_page, four):
     page = open_page(path)
     page.get_by_label("cells of the layer").check()
     found = canvas_of(card(page, 0))
-    cells = tinted(grids.unpack(photographs[0].maps["score-cam"][0]).clip(0, 1), COLOURS)
+    cells = np.asarray(transparent(grids.unpack(photographs[0].maps["score-cam"][0]).clip(0, 1)))
     centres = found[(np.arange(7) * found.shape[0] // 7 + 8)][
         :, (np.arange(8) * found.shape[1] // 8 + 8)
     ]

@@ -11,7 +11,8 @@ from PIL import Image
 
 from scorecam_jax.evaluate import tables
 from scorecam_jax.visualize import grids
-from scorecam_jax.visualize.report import Photograph, percent, photograph, report, tinted
+from scorecam_jax.visualize.report import Photograph, percent, photograph, report
+from scorecam_jax.visualize.transparent import transparent
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&.jpg"
 
@@ -175,8 +176,7 @@ def test_what_was_left_out_and_how_it_was_made_are_told():
 
 
 def test_signed_maps_have_no_colour_at_zero_and_two_hues():
-    colours = np.zeros((256, 3), np.uint8)
-    drawn = tinted(np.array([[-1.0, 0.0, 1.0]]), colours)
+    drawn = np.asarray(transparent(np.array([[-1.0, 0.0, 1.0]])))
     assert drawn[0, :, 3].tolist() == [255, 0, 255]
     against, for_it = drawn[0, 0, :3].astype(int), drawn[0, 2, :3].astype(int)
     assert against[2] > against[0]
