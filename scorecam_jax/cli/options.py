@@ -35,8 +35,12 @@ class Help(argparse.RawDescriptionHelpFormatter):
 def add_targets(command: argparse.ArgumentParser) -> None:
     """Which photographs and which classes to explain."""
     command.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="an image file")
-    what = command.add_argument_group("what to explain")
-    what.add_argument(
+    add_classes(command.add_argument_group("what to explain"))
+
+
+def add_classes(group: Any) -> None:
+    """Which classes to explain."""
+    group.add_argument(
         "--target",
         action="append",
         default=[],
@@ -44,7 +48,7 @@ def add_targets(command: argparse.ArgumentParser) -> None:
         help="a class: its index, its name, or a part of its name that no other class shares; "
         "may be repeated",
     )
-    what.add_argument("--top", type=count, metavar="N", help="the N likeliest classes")
+    group.add_argument("--top", type=count, metavar="N", help="the N likeliest classes")
 
 
 def add_model(group: Any) -> None:

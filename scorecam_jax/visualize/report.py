@@ -15,8 +15,10 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from scorecam_jax.visualize import colorize
+from scorecam_jax.visualize.colours import colorize
 from scorecam_jax.visualize.grids import SMALL, Grid, coarse, draw, enlarge, pack, unpack
+from scorecam_jax.visualize.overlay import mark_crop
+from scorecam_jax.visualize.sheet import sheet
 from scorecam_jax.visualize.transparent import AGAINST, FOR, transparent
 
 LONGEST = 800
@@ -225,6 +227,27 @@ def report(
     )
 
 
+def as_sheet(photographs: Sequence[Photograph], *, colormap: str = "ember") -> Image.Image:
+    """The same as one picture: photographs in rows, methods and classes in columns.
+
+    Args:
+        photographs: made by `photograph`.
+        colormap: as in `colorize`.
+    """
+    panels, titles = [], []
+    for one in photographs:
+        at = _hottest(one)
+        with Image.open(io.BytesIO(base64.b64decode(one.frames[at]))) as frame:
+            picture = frame.convert("RGB")
+        for method, grids in one.maps.items():
+            for (label, share), grid in zip(one.classes, grids, strict=True):
+                panels.append(_drawn(one, grid, picture, at, colormap))
+                probability = "" if share is None else f" {percent(share)}"
+                titles.append(f"{one.name}, {method}: {_short(label)}{probability}")
+    columns = len(photographs[0].maps) * len(photographs[0].classes)
+    return sheet(panels, titles, columns=columns if len(photographs) > 1 else None)
+
+
 def percent(share: int | float) -> str:
     """A probability in words that are never "0 %" unless it is 0.
 
@@ -369,30 +392,55 @@ def _figure(
     )
     return (
         f'<figure><div class="stack" role="img" aria-label="{html.escape(caption)}">'
-        f'<svg class="photo" viewBox="0 0 {width} {height}">{photo}</svg>'
-        f'<svg class="heat" viewBox="0 0 {width} {height}"><image preserveAspectRatio="none" '
-        f'x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" '
+        f'<svg class="photo" aria-hidden="true" viewBox="0 0 {width} {height}">{photo}</svg>'
+        f'<svg class="heat" aria-hidden="true" viewBox="0 0 {width} {height}">'
+        f'<image preserveAspectRatio="none" x="{left}" y="{top}" '
+        f'width="{right - left}" height="{bottom - top}" '
         f'href="data:image/png;base64,{heat}"/></svg>'
-        f'<svg class="marks" viewBox="0 0 {width} {height}">{frame}{boxes}</svg></div>'
+        f'<svg class="marks" aria-hidden="true" viewBox="0 0 {width} {height}">{frame}{boxes}</svg>'
+        "</div>"
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 
 
 def _static(one: Photograph, method: str, colormap: str) -> Image.Image:
     """The heatmap of the first class in few pixels: colours as opaque as it is high."""
-    grid = one.maps[method][0]
+    size = (_STATIC_CELLS, _STATIC_CELLS)
+    values = _part_seen(one, one.maps[method][0], size, _hottest(one))
+    return transparent(values, colormap=colormap)
+
+
+def _drawn(
+    one: Photograph, grid: Grid, picture: Image.Image, frame: int, colormap: str
+) -> Image.Image:
+    """The photograph in grey under a heatmap, at the size at which it is stored."""
+    share = picture.width / one.size[0], picture.height / one.size[1]
+    left, top, right, bottom = (
+        round(edge * share[place % 2]) for place, edge in enumerate(one.seen)
+    )
+    size = max(1, bottom - top), max(1, right - left)
+    values = _part_seen(one, grid, size, frame)
+    drawn = picture.convert("L").convert("RGBA")
+    drawn.alpha_composite(transparent(values, colormap=colormap, alpha=0.7), (left, top))
+    return mark_crop(drawn, (left, top, right, bottom))
+
+
+def _part_seen(
+    one: Photograph, grid: Grid, size: tuple[int, int], frame: int
+) -> Float[np.ndarray, "height width"]:
+    """A heatmap over the part of the photograph that the network saw."""
     (rows, columns), (left, top, across, down) = one.input, one.place
     frames = grid.shape[:-2]
     values = draw(
         grid,
-        (*frames, _STATIC_CELLS, _STATIC_CELLS),
+        (*frames, *size),
         [
             *[(0.0, 1.0)] * len(frames),
             (top / rows, down / rows),
             (left / columns, across / columns),
         ],
     )
-    return transparent(values[_hottest(one)] if frames else values, colormap=colormap)
+    return values[frame] if frames else values
 
 
 def _hottest(one: Photograph) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from scorecam_jax.visualize import colorize
+from scorecam_jax.visualize.colours import colorize
 
 # Told apart with every common kind of colour blindness.
 AGAINST, FOR = (0, 105, 255), (255, 120, 0)
