@@ -33,7 +33,7 @@ def network(inputs):
     """Two classes, bright and dim, from means over blocks of 2 x 2 x 2 voxels."""
     blocks = inputs[..., 0].reshape(-1, 6, 2, 8, 2, 10, 2).mean((2, 4, 6)) / 1000
     activations = jax.nn.relu(jnp.stack([blocks - 0.4, blocks], -1))
-    return activations.mean((1, 2, 3)) * jnp.array([500.0, 5.0]), activations
+    return activations.mean((1, 2, 3)) * jnp.array([[500.0, 5.0]]), activations
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,7 @@
       classes.forEach(([name, probability], place) => {
         const input = element("input", { type: "radio", name: `class-${card.number}`, value: place, checked: !place });
         input.addEventListener("change", () => { card.chosen = place; draw(card); });
-        group.append(element("label", {}, input, `${name} `, element("span", { textContent: probability })));
+        group.append(element("label", { title: name }, input, `${short(name)} `, element("span", { textContent: probability })));
       });
       card.article.querySelector(".classes").replaceWith(group);
     }
