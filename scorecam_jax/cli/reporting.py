@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scorecam_jax import metrics, models
+from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax.cli.choice import chosen, given
 from scorecam_jax.cli.classes import find_class
 from scorecam_jax.cli.errors import UserError, out_of_memory, say, short, translated
@@ -27,10 +28,11 @@ from scorecam_jax.evaluate import tables
 from scorecam_jax.evaluate.annotations import Annotation, Note, read_annotations
 from scorecam_jax.evaluate.folder import find_photos
 from scorecam_jax.evaluate.journal import Journal
-from scorecam_jax.visualize.grids import layer_sums
-from scorecam_jax.visualize.report import Photograph, photograph, report
+from scorecam_jax.visualize.grids import Grid, coarse, layer_sums, pack, unpack
+from scorecam_jax.visualize.report import Photograph, cells_for, photograph, report
 
 _BETTER = {"energy": " ↑", "pointing": " ↑", "box-iou": " ↑"}
+_NO_METRICS = ("image", "method", "target", "score", "sha256")
 _TOLERANCE, _THRESHOLD = 15.0, 0.2
 
 
@@ -96,6 +98,102 @@ def report_photos(options: argparse.Namespace) -> list[Note]:
     return notes
 
 
+class MapJournal:
+    """The heatmaps of an evaluation, kept beside its figures for its report."""
+
+    def __init__(self, output: Path, methods: Sequence[str]) -> None:
+        self._path = output / "maps.jsonl"
+        self._cells = cells_for(len(methods), len(methods))
+        self._journal: Journal | None = None
+
+    def keep(self, photo: str, method: str, sha256: str, heatmap: Any) -> None:
+        """Keep a heatmap."""
+        grid = pack(coarse(heatmap, cells=self._cells), signed=bool(heatmap.min() < 0))
+        self._open().add({"photo": photo, "method": method, "sha256": sha256, "grid": grid})
+
+    def grids(self) -> dict[tuple[str, str, str], Grid]:
+        """What is kept, by photograph, method and SHA-256 of the photograph's file."""
+        return {
+            (record["photo"], record["method"], record["sha256"]): Grid(*record["grid"])
+            for record in self._open().records
+        }
+
+    def _open(self) -> Journal:
+        # Not before the evaluation has made sure that the folder is its own.
+        self._journal = self._journal or Journal(self._path, {}, valid=_is_map)
+        return self._journal
+
+
+def _is_map(record: Any) -> bool:
+    try:
+        unpack(Grid(*record["grid"]))
+        return all(isinstance(record[name], str) for name in ("photo", "method", "sha256"))
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def report_evaluation(
+    options: argparse.Namespace,
+    classifier: Any,
+    found: Any,
+    journal: MapJournal,
+    path: Path,
+) -> None:
+    """Write the report of an evaluation.
+
+    Args:
+        options: of `scorecam evaluate`, as parsed.
+        classifier: what was evaluated.
+        found: the `Evaluation`.
+        journal: the heatmaps.
+        path: the file to write.
+    """
+    notes = list(found.left_out)
+    annotations = _annotations(options, [])
+    kept = journal.grids()
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in found.rows:
+        rows.setdefault(row["image"], {})[row["method"]] = row
+    shown = []
+    for name, by_method in rows.items():
+        sha256 = _digest(options.folder / name)
+        grids = {method: kept.get((name, method, sha256)) for method in by_method}
+        if None in grids.values():
+            notes.append(Note(name, "is not in report.html: it was measured before maps were kept"))
+            continue
+        picture = open_photo(options.folder / name)
+        first = next(iter(by_method.values()))
+        label = classifier.labels[first["target"]]
+        # The maps are stored already: these stand in for them.
+        blank = dict.fromkeys(by_method, np.zeros((1, *classifier.input_size)))
+        one = photograph(
+            name,
+            picture,
+            [(label, first["score"])],
+            blank,
+            boxes=_boxes(name, annotations, picture.size)[0],
+            findings={
+                method: [_findings(label, unpack(grid).clip(0))] for method, grid in grids.items()
+            },
+            metrics={
+                method: {name: row[name] for name in row if name not in _NO_METRICS}
+                for method, row in by_method.items()
+            },
+            **_region(classifier, picture.size),
+        )
+        shown.append(one._replace(maps={method: [grid] for method, grid in grids.items()}))
+    if not shown:
+        return
+    text = report(
+        shown,
+        columns=found.columns,
+        left_out=notes,
+        manifest=_manifest(options, classifier, _settings(options, classifier, annotations)),
+        command=options.command,
+    )
+    save(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+
+
 def _photos(paths: Sequence[Path], notes: list[Note]) -> list[Photo]:
     """The files, and those in the folders."""
     found: dict[Path, Photo] = {}
@@ -116,7 +214,8 @@ def _photos(paths: Sequence[Path], notes: list[Note]) -> list[Photo]:
 def _annotations(options: argparse.Namespace, notes: list[Note]) -> dict[str, Annotation]:
     boxes = options.boxes
     if boxes is None:
-        usual = [path / "annotations.json" for path in options.photos]
+        folders = getattr(options, "photos", None) or [options.folder]
+        usual = [path / "annotations.json" for path in folders]
         boxes = next((path for path in usual if path.is_file()), None)
     if boxes is None:
         return {}
@@ -139,7 +238,7 @@ def _settings(
         "layer": classifier.layer,
         "methods": options.methods,
         "target": options.target,
-        "top": options.top,
+        "top": getattr(options, "top", None),
         "boxes": hashlib.sha256(drawn).hexdigest() if annotations else None,
         "preprocess": str(classifier.preprocess),
         **given(options),
@@ -229,6 +328,7 @@ def _compile(
     options: argparse.Namespace, classifier: Any, targets: list[int], top: int
 ) -> Callable[..., Photograph]:
     """A function that explains a photograph, compiled once for all."""
+    channel_axis = channel_axis_of(classifier.model)
     inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
     classes = jax.ShapeDtypeStruct((1, len(targets) + top), "int32")
 
@@ -262,7 +362,7 @@ def _compile(
             found = jax.block_until_ready(run(classifier.model, image, classes))
             seconds = time.perf_counter() - began
             heatmaps[method] = np.asarray(found.heatmap)[0, kept]
-            at_layer = layer_sums(found)
+            at_layer = layer_sums(found, channel_axis)
             if at_layer is not None:
                 sums[method] = at_layer[0, kept]
             findings[method] = [
@@ -271,26 +371,33 @@ def _compile(
             ]
             measured[method] = _measured(heatmaps[method][0], boxes, classifier, picture.size)
             measured[method] |= {
-                "live channels": _live_channels(found.activations),
+                "live channels": _live_channels(found.activations, channel_axis),
                 "seconds": round(seconds, 4),
             }
-        seen = classifier.preprocess.box(picture.size)
-        left, top, right, bottom = seen
-        whole = np.array([left, top, right - left, bottom - top])
         return photograph(
             name,
             picture,
             labels,
             heatmaps,
             sums=sums,
-            seen=[round(float(edge), 3) for edge in seen],
-            place=[float(side) for side in classifier.preprocess.boxes(whole, picture.size)],
             boxes=boxes,
             findings=findings,
             metrics=measured,
+            **_region(classifier, picture.size),
         )
 
     return explain
+
+
+def _region(classifier: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """Which part of a photograph the network saw, and where that lies in its input."""
+    left, top, right, bottom = seen = classifier.preprocess.box(size)
+    whole = np.array([left, top, right - left, bottom - top])
+    place = classifier.preprocess.boxes(whole, size)
+    return {
+        "seen": [round(float(edge), 3) for edge in seen],
+        "place": [float(side) for side in place],
+    }
 
 
 def _findings(label: str, heatmap: np.ndarray) -> list[tuple[str, str]]:
@@ -317,9 +424,9 @@ def _measured(
     return {name: round(float(value), 5) for name, value in figures.items()}
 
 
-def _live_channels(activations: Any) -> int:
+def _live_channels(activations: Any, channel_axis: int) -> int:
     """How many activation maps vary over the grid."""
-    maps = np.asarray(activations, np.float32)[0]
+    maps = np.moveaxis(np.asarray(activations, np.float32), channel_axis, -1)[0]
     return int((np.ptp(maps.reshape(-1, maps.shape[-1]), axis=0) > 0).sum())
 
 

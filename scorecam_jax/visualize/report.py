@@ -117,7 +117,7 @@ def photograph(
                 f"{name}: {method} has heatmaps of shape {maps.shape} for {len(classes)} classes; "
                 "wanted one a class, (classes, height, width)"
             )
-    cells = _cells(len(arrays), len(arrays) * len(classes) * len(frames))
+    cells = cells_for(len(arrays), len(arrays) * len(classes) * len(frames))
     width, height = frames[0].size
     rows, columns = next(iter(arrays.values())).shape[-2:]
     return Photograph(
@@ -141,8 +141,8 @@ def photograph(
     )
 
 
-def _cells(methods: int, maps: int) -> int:
-    """How many values along an axis each of so many maps may have."""
+def cells_for(methods: int, maps: int) -> int:
+    """How many values along an axis each map of a photograph may have, of so many in all."""
     room = _BYTES - _FIGURE_BYTES * methods - _MAP_BYTES * maps
     values = max(room * 3 // 4 // maps, 0)  # base64 makes four bytes of three
     if values <= 2 * SMALL:
