@@ -166,9 +166,8 @@ def _report(found: Any, output: Path, *, as_json: bool) -> None:
     else:
         say(found.as_text(max(60, shutil.get_terminal_size((100, 24)).columns)))
         say("\nmean [95 % bootstrap interval]; ↑: more is better, ↓: less is better")
-        say(
-            f"wrote {output}/report.html, table.txt, table.csv, rows.csv, rows.jsonl and results.json"
-        )
+        tables = "table.txt, table.csv, rows.csv, rows.jsonl and results.json"
+        say(f"wrote {output}/report.html, {tables}")
     _list([f"{note.what}: {note.why}" for note in found.remeasured], output)
     if found.remeasured:
         complain("measured again what was damaged in the figures of an earlier run")

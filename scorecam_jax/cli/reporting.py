@@ -157,10 +157,11 @@ def report_evaluation(
     shown = []
     for name, by_method in rows.items():
         sha256 = _digest(options.folder / name)
-        grids = {method: kept.get((name, method, sha256)) for method in by_method}
-        if None in grids.values():
+        keys = {method: (name, method, sha256) for method in by_method}
+        if not all(key in kept for key in keys.values()):
             notes.append(Note(name, "is not in report.html: it was measured before maps were kept"))
             continue
+        grids = {method: kept[key] for method, key in keys.items()}
         picture = open_photo(options.folder / name)
         first = next(iter(by_method.values()))
         label = classifier.labels[first["target"]]

@@ -34,7 +34,8 @@ def transparent(heatmap: Any, *, colormap: str = "ember", alpha: int | float = 1
     values = np.asarray(heatmap)
     colours = colorize(np.abs(values), colormap=colormap)
     if values.min() < 0:
-        colours = np.where(values[..., None] < 0, np.uint8(AGAINST), np.uint8(FOR))
+        against, speaking = np.array([AGAINST, FOR], np.uint8)
+        colours = np.where(values[..., None] < 0, against, speaking)
     return Image.fromarray(_with_opacity(colours, np.abs(values).clip(0, 1), alpha))
 
 
