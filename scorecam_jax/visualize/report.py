@@ -284,6 +284,11 @@ def _index(
     """What searching, sorting and filtering need, and the colours."""
     return {
         "methods": methods,
+        "signed": [
+            method
+            for method in methods
+            if any(grid.signed for one in shown for grid in one.maps[method])
+        ],
         "metrics": _metric_names(shown),
         "titles": {column.name: column.title for column in columns},
         "colours": colorize(np.linspace(0, 1, 256)[None], colormap=colormap).tobytes().hex(),

@@ -2,6 +2,7 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from scorecam_jax import metrics
-from scorecam_jax.visualize import grids
+from scorecam_jax.visualize import grids, show
 from scorecam_jax.visualize.report import photograph, report
 from scorecam_jax.visualize.transparent import transparent
 
@@ -250,6 +251,30 @@ def test_cells_show_the_layers_values_without_blur(open_page, four):
     assert np.ptp(inside.reshape(-1, 4), axis=0).max() == 0
 
 
+def test_the_legend_is_that_of_the_maps_shown(open_page, four):
+    page = open_page(four[0])
+    plain, signed = page.locator(".unsigned"), page.locator(".signed")
+    assert plain.is_visible()
+    assert signed.is_hidden()
+    page.get_by_role("radio", name="signed", exact=True).check()
+    assert plain.is_hidden()
+    assert signed.is_visible()
+    page.get_by_label("side by side").check()
+    assert plain.is_visible()
+    assert signed.is_visible()
+
+
+def test_a_photograph_that_moves_keeps_the_focus(open_page, four):
+    page = open_page(four[0])
+    page.get_by_label("Sort by").select_option("energy ↑")
+    card(page, 0).focus()
+    page.keyboard.press("m")
+    assert names(page)[0] == "bear.jpg"
+    page.keyboard.press("m")
+    page.keyboard.press("m")
+    assert card(page, 0).evaluate("article => article === document.activeElement")
+
+
 def test_search_finds_names_and_classes(open_page, four):
     page = open_page(four[0])
     search = page.get_by_label("Search")
@@ -380,7 +405,7 @@ def test_text_stands_out_in_light_and_dark(open_page, four, colours):
     assert (np.mean(background) > 128) == (colours == "light")
     for selector in (
         "h1", "header p", "h2", "figcaption", ".classes label", ".classes span", ".findings li",
-        ".controls label", ".controls output", "legend", ".scale-text", "table.summary th",
+        ".controls label", ".controls output", "legend", ".key", "table.summary th",
         "td", ".axis", "dt", "dd", "pre", "summary", "kbd",
     ):  # fmt: skip
         assert contrast(*seen_colours(page, selector)) >= 4.5, selector
@@ -395,6 +420,29 @@ def test_everything_has_a_name_that_can_be_read_out(open_page, four):
     assert page.locator("fieldset").count() == page.locator("fieldset > legend").count() > 0
     label = card(page, 0).locator(".stack").get_attribute("aria-label")
     assert label.startswith("bear.jpg, score-cam: animal 0 90.0 %, highest ")
+
+
+def test_the_notebooks_viewer_works_in_its_frame(open_page, tmp_path):
+    heatmap = np.random.default_rng(0).uniform(0, 1, (1, 2, 6, 8, 8)).astype(np.float32)
+    explanation = SimpleNamespace(heatmap=heatmap, weights=None, targets=np.array([[1, 0]]))
+    viewer = show(explanation, np.random.default_rng(1).uniform(0, 9, (1, 6, 8, 8)))
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><title>notebook</title>{viewer._repr_html_()}", "utf-8")
+    page = open_page(path)
+    frame = page.frame_locator("iframe")
+    shown, found = viewer._photographs[0], frame.locator("#photograph-0")
+    found.get_by_role("radio", name="class 0").check()
+    found.get_by_label("Slice").fill("4")
+    assert found.locator(".slices output").inner_text() == "5 of 6"
+    canvas = canvas_of(found)
+    values = grids.draw(shown.maps["heatmap"][1], (6, *canvas.shape[:2]))[4]
+    opacity = np.asarray(transparent(values))[..., 3].astype(float)
+    assert np.abs(canvas[..., 3] - opacity).max() <= 2
+    assert frame.get_by_label("Search").is_hidden()
+    picture = page.locator("img")
+    assert picture.evaluate("image => image.naturalWidth") > 100
+    top = page.locator("iframe").bounding_box()
+    assert picture.bounding_box()["y"] == top["y"]
 
 
 @pytest.mark.parametrize("width", [400, 1400])

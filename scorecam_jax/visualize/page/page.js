@@ -335,8 +335,10 @@
       article.hidden = !text.includes(wanted) || (finding && !one.findings.includes(finding));
       count += !article.hidden;
     }
-    const order_ = sorted.map(({ article }) => article);
-    if (order_.some((article, place) => main.children[place] !== article)) main.append(...order_);
+    const articles = sorted.map(({ article }) => article);
+    const focused = document.activeElement;
+    if (articles.some((article, place) => main.children[place] !== article)) main.append(...articles);
+    if (focused !== document.activeElement) focused.focus({ preventScroll: true }); // moving it blurred it
     field("count").textContent = `${count} of ${cards.length} shown`;
   }
 
@@ -348,18 +350,19 @@
     redraw();
   }
 
+  /** Shows the scales of the maps that are shown. */
   function legend() {
-    const signed = cards[0].data && cards.some((card) => card.data && gridOf(card, state.method).signed);
-    const scale = form.querySelector(".scale");
+    const shown = state.beside ? index.methods : [index.methods[state.method]];
+    form.querySelector(".unsigned").hidden = shown.every((method) => index.signed.includes(method));
+    form.querySelector(".signed").hidden = !shown.some((method) => index.signed.includes(method));
+  }
+
+  function paintScale(scale, colourOf, low) {
     const stops = Array.from({ length: 9 }, (_, i) => {
-      const value = signed ? i / 4 - 1 : i / 8;
-      const at = 3 * Math.round(255 * Math.abs(value));
-      const [r, g, b] = signed ? (value < 0 ? index.against : index.for) : table.slice(at, at + 3);
-      return `rgb(${r} ${g} ${b} / ${Math.sqrt(Math.abs(value))})`;
+      const value = low + (i / 8) * (1 - low);
+      return `rgb(${colourOf(value).join(" ")} / ${Math.sqrt(Math.abs(value))})`;
     });
     scale.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
-    form.querySelector(".scale-text").textContent = signed
-      ? "−1 (against the class) to 1 (for it); no colour at 0" : "0 to 1; no colour at 0";
   }
 
   // Controls
@@ -394,6 +397,7 @@
       state.threshold = field("threshold").value / 100;
       field("threshold-value").textContent = state.threshold ? state.threshold.toFixed(2) : "none";
       main.classList.toggle("beside", state.beside);
+      legend();
       redraw();
     }
   });
@@ -432,6 +436,10 @@
   form.hidden = false;
   arrange();
   for (const card of cards) watcher.observe(card.article);
-  prepare(cards[0]);
+  paintScale(form.querySelector(".unsigned .scale"), (value) => {
+    const at = 3 * Math.round(255 * value);
+    return [...table.slice(at, at + 3)];
+  }, 0);
+  paintScale(form.querySelector(".signed .scale"), (value) => (value < 0 ? index.against : index.for), -1);
   legend();
 })();
