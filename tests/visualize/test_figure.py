@@ -91,6 +91,7 @@ def test_sums_at_the_layer_are_none_without_weights():
         activations=maps,
         outputs=None,
         targets=np.zeros((2, 7), np.int32),
+        peak=np.ones((2, 7), np.float32),
     )
     sums = grids.layer_sums(found)
     by_hand = sum(weights[..., None, None, k] * maps[:, None, ..., k] for k in range(5))
