@@ -86,11 +86,11 @@ def test_long_lists_of_what_is_left_out_are_cut_short(folder, capsys):
 def test_an_interrupted_run_carries_on(folder, here, monkeypatch, capsys):
     measure, seen = Evaluator.measure, []
 
-    def interrupted(evaluator, method, batch, names):
+    def interrupted(evaluator, method, batch, names, *rest):
         if len(seen) == 3:
             raise KeyboardInterrupt
         seen.append((*names, method))
-        return measure(evaluator, method, batch, names)
+        return measure(evaluator, method, batch, names, *rest)
 
     monkeypatch.setattr(Evaluator, "measure", interrupted)
     assert scorecam("evaluate", folder, *QUICK, "-o", "out") == 130
