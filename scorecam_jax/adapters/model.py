@@ -63,6 +63,7 @@ class LayerInfo(NamedTuple):
         alive: whether the outputs depend on what is at its places, so that a gradient can arrive.
         grid: the sizes of its grid, or of the grid that its tokens form; None if it has none that
             is known.
+        default: whether it is the layer that `layer=None` explains.
     """
 
     path: str
@@ -71,6 +72,7 @@ class LayerInfo(NamedTuple):
     cut: bool = True
     alive: bool = True
     grid: tuple[int, ...] | None = None
+    default: bool = False
 
 
 def list_layers(model: Any, inputs: Any) -> list[LayerInfo]:
@@ -192,10 +194,15 @@ class _Shown:
 
     def layers(self, weights: Any, inputs: Any) -> list[LayerInfo]:
         known = self._analyse(self._trace(weights, inputs), weights)
+        try:
+            default = known.default(self.tokens).name
+        except ValueError:  # which explaining it says
+            default = None
         return [
             LayerInfo(
-                each.site.name, each.site.kind, each.site.shape, each.cut, each.alive, each.grid
-            )
+                each.site.name, each.site.kind, each.site.shape, each.cut, each.alive, each.grid,
+                each.site.name == default,
+            )  # fmt: skip
             for each in known.found
             if each.site.layer or (each.cut and not known.is_layer(each.site))
         ]
