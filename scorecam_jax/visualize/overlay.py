@@ -20,8 +20,8 @@ def overlay(
 ) -> Image.Image:
     """Lay a heatmap over the picture it explains.
 
-    The picture is grey. The opacity of the colours is the square root of the heatmap, or of its size
-    if it is signed. Every colour is therefore the heatmap's, and where the heatmap is low the
+    The picture is grey. The opacity of the colours is the square root of the heatmap, or of its
+    size if it is signed. Every colour is therefore the heatmap's, and where the heatmap is low the
     photograph remains visible.
 
     Args:
