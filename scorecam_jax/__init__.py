@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from scorecam_jax.methods.fusion import fuse_layers as fuse_layers
     from scorecam_jax.methods.grad_cam import grad_cam as grad_cam
     from scorecam_jax.methods.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
+    from scorecam_jax.methods.group_cam import group_cam as group_cam
     from scorecam_jax.methods.hires_cam import hires_cam as hires_cam
     from scorecam_jax.methods.is_cam import is_cam as is_cam
     from scorecam_jax.methods.layer_cam import layer_cam as layer_cam
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from scorecam_jax.steps import weights as weights
     from scorecam_jax.steps.channels import Deviation as Deviation
     from scorecam_jax.steps.channels import Gradient as Gradient
+    from scorecam_jax.steps.interpolation import Interpolated as Interpolated
 
 # Public modules, and the members of other modules that are public here.
 _MODULES = {
@@ -80,6 +82,7 @@ _MEMBERS = {
     "methods.fusion": ("fuse_layers",),
     "methods.variants": ("OFFICIAL", "Variant"),
     "steps.channels": ("Deviation", "Gradient"),
+    "steps.interpolation": ("Interpolated",),
 }  # fmt: skip
 _HOMES = {name: home for home, names in _MEMBERS.items() for name in names}
 for _entry in METHODS.entries.values():

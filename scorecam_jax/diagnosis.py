@@ -113,7 +113,7 @@ def _not_finite(e: Explanation, row: int, column: int) -> _Found:
     if not count:
         return []
     text = f"{count} values are NaN or infinite: in float16, activations above 65504 overflow"
-    return [("not finite", count, text)]
+    return [("not finite", float(count), text)]
 
 
 def _empty(e: Explanation, row: int, column: int) -> _Found:

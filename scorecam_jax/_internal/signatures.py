@@ -32,6 +32,23 @@ def accepts(function: Callable[..., Any], name: str) -> bool:
     )
 
 
+@functools.cache
+def options_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of the keywords that a function takes, those of `Unpack[Options]` last.
+
+    >>> from scorecam_jax import score_cam
+    >>> options_of(score_cam)[:3]
+    ('variant', 'channels', 'score')
+    """
+    names: list[str] = []
+    for parameter in _parameters(function):
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            names.append(parameter.name)
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            names.extend(_unpacked(parameter.annotation, default=()))
+    return tuple(names)
+
+
 def requires(function: Callable[..., Any], name: str) -> bool:
     """Whether a function cannot be called without a keyword.
 
@@ -64,5 +81,5 @@ def _unpacked(annotation: Any, *, default: tuple[str, ...]) -> tuple[str, ...]:
     """The keys of the TypedDict in `Unpack[...]`; `default` for another annotation."""
     for inner in typing.get_args(annotation):
         if typing.is_typeddict(inner):
-            return (*inner.__required_keys__, *inner.__optional_keys__)
+            return tuple(inner.__annotations__)
     return default

@@ -42,7 +42,7 @@ class Found(NamedTuple):
         grid: the sizes of its grid; of tokens, of the grid that they form; or None.
         channels: the axis of its channels.
         mixed: whether its places are mixed later on.
-        alive: whether the outputs still depend on its places.
+        alive: whether the outputs still depend on its places; without any, on the value.
         weighted: whether a product or convolution with weights follows.
     """
 
@@ -234,7 +234,9 @@ class Analysis:
             grid,
             channels,
             bool(places & self.later.mixed.get(value, set())),
-            bool(places & self.later.alive.get(value, set())),
+            bool(
+                places & self.later.alive.get(value, set()) if places else value in self.later.paths
+            ),
             value in self.later.weighted,
         )
 

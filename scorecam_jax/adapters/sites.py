@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import Literal
 
-from scorecam_jax.adapters.marks import Chosen, Path, Run, equations, mark_of
+from scorecam_jax.adapters.marks import Chosen, Mark, Path, Run, equations, mark_of
 from scorecam_jax.adapters.places import is_elementwise
 from scorecam_jax.engine.jaxprs import CHECKPOINTS, bodies, entered
 
@@ -59,19 +59,14 @@ def parse_runs(path: Path) -> Chosen:
 
 def find_sites(jaxpr: Any) -> list[Site]:
     """The layers of an exposed jaxpr, and the functions that follow them, in order."""
-    found = [*_in_loops(jaxpr), *_in_level(jaxpr)]
-    counts = collections.Counter(site.path for site in found if not site.inside)
-    seen: collections.Counter[Path] = collections.Counter()
-    sites = []
-    for site in found:
-        if not site.inside and counts[site.path] > 1:
-            run = Run(seen[site.path], counts[site.path])
-            seen[site.path] += 1
-            stem, colon, function = site.path[-1].partition(":")
-            last = f"{stem}[{run.which - run.total}]{colon}{function}"
-            site = site._replace(path=(*site.path[:-1], last), runs=(*site.runs, run))
-        sites.append(site)
-    return sites
+    marks = [mark_of(eqn) for eqn, inside in equations(jaxpr) if not inside and not _is_name(eqn)]
+    counts = collections.Counter(mark.path for mark in marks if mark)
+    return [*_in_loops(jaxpr), *_in_level(jaxpr, counts, collections.Counter())]
+
+
+def _is_name(eqn: Any) -> bool:
+    # A name outside of loops is followed by a mark.
+    return eqn.primitive.name == "name"
 
 
 def _in_loops(jaxpr: Any) -> Iterator[Site]:
@@ -82,54 +77,67 @@ def _in_loops(jaxpr: Any) -> Iterator[Site]:
             yield Site(mark.path, mark.kind, aval.shape, None, inside, mark.runs, True)
 
 
-def _in_level(jaxpr: Any) -> Iterator[Site]:
-    """The sites of a jaxpr and of the checkpointed ones in it."""
-    users: dict[Any, list[int]] = collections.defaultdict(list)
-    for number, eqn in enumerate(jaxpr.eqns):
-        for atom in eqn.invars:
-            if not isinstance(atom, Literal):
-                users[atom].append(number)
-    for atom in jaxpr.outvars:
-        if not isinstance(atom, Literal):
-            users[atom].append(len(jaxpr.eqns))
+def _in_level(
+    jaxpr: Any, counts: dict[Path, int], seen: collections.Counter[Path]
+) -> Iterator[Site]:
+    """The sites of a jaxpr and of the checkpointed ones in it.
 
-    # Values that the next operation is said to follow, with the equation that made each.
+    Args:
+        jaxpr: one level of the program.
+        counts: how often each layer runs.
+        seen: how often it has run.
+    """
+    users = _users(jaxpr)
+    # Values that functions may follow, with the number of the equation that made each.
     named: dict[Any, tuple[int, Site]] = {}
     for number, eqn in enumerate(jaxpr.eqns):
         if eqn.primitive.name in CHECKPOINTS:
             for body in bodies(eqn):
-                yield from _in_level(getattr(body, "jaxpr", body))
-        # An exposed name is followed by a mark.
+                yield from _in_level(getattr(body, "jaxpr", body), counts, seen)
+            continue
+        site = None
         mark = mark_of(eqn)
-        if mark and eqn.primitive.name != "name":
-            out = eqn.outvars[0]
-            site = Site(mark.path, mark.kind, out.aval.shape, out, "", mark.runs, True)
-            yield site
-            named[out] = number, site
-        elif eqn.outvars and eqn.outvars[0] in named:  # the result of a function
-            pass
+        if mark and not _is_name(eqn):
+            site = _layer_site(mark, eqn.outvars[0], counts, seen)
         elif eqn.primitive.name in _TRANSPARENT and eqn.invars[0] in named:
             named[eqn.outvars[0]] = number, named[eqn.invars[0]][1]
-            continue
         elif eqn.primitive.name == "add" and _is_sum(eqn):
             terms = [named[atom] for atom in eqn.invars if atom in named]
-            if not terms:
-                continue
-            added = _after(max(terms, key=lambda term: term[0])[1], "add", eqn.outvars[0])
-            if added is None:
-                continue
-            yield added
-            named[eqn.outvars[0]] = number, added
-        else:
-            continue
-        site = named[eqn.outvars[0]][1]
-        function = _function_of(jaxpr.eqns, users, eqn.outvars[0])
-        if function:
+            if terms:
+                latest = max(terms, key=lambda term: term[0])[1]
+                site = _after(latest, "add", eqn.outvars[0])
+        end = number
+        while site:
+            yield site
+            named[site.variable] = end, site
+            function = _function_of(jaxpr.eqns, users, site.variable)
+            if function is None:
+                break
             name, end, variable = function
-            after = _after(site, name, variable)
-            if after:
-                yield after
-                named[variable] = end, after
+            site = _after(site, name, variable)
+
+
+def _users(jaxpr: Any) -> dict[Any, list[int]]:
+    """The numbers of the equations that use each value; returning it counts as one more."""
+    users: dict[Any, list[int]] = collections.defaultdict(list)
+    uses = [*((number, eqn.invars) for number, eqn in enumerate(jaxpr.eqns))]
+    for number, atoms in [*uses, (len(jaxpr.eqns), jaxpr.outvars)]:
+        for atom in atoms:
+            if not isinstance(atom, Literal):
+                users[atom].append(number)
+    return users
+
+
+def _layer_site(
+    mark: Mark, variable: Any, counts: dict[Path, int], seen: collections.Counter[Path]
+) -> Site:
+    path, runs = mark.path, mark.runs
+    if counts[path] > 1:
+        run = Run(seen[path], counts[path])
+        seen[path] += 1
+        path = (*path[:-1], f"{path[-1]}[{run.which - run.total}]")
+        runs = (*runs, run)
+    return Site(path, mark.kind, variable.aval.shape, variable, "", runs, True)
 
 
 def _is_sum(eqn: Any) -> bool:

@@ -113,6 +113,7 @@ def run(asked: argparse.Namespace) -> int:
         if several:
             narrow = load(asked.model, asked.weights, dtype="bfloat16", or_random=True)
             figures["shortcuts"] = compare_with_exact(
+                classifier.model,
                 _shortcuts(classifier.model, narrow.model, figures["channels"]),
                 [jnp.asarray(classifier.preprocess(photo))[None] for photo in several],
                 progress.start,
@@ -139,14 +140,18 @@ def _photo(path: Path) -> Any:
 
 
 def _shortcuts(model: Any, narrow: Any, channels: int) -> dict[str, Any]:
-    from scorecam_jax import Gradient, score_cam
+    from scorecam_jax import Gradient, Interpolated, group_cam, score_cam
 
     ways: dict[str, Any] = {"all channels": partial(score_cam, model)}
     for count in (16, 32, 64, 128, 256):
         if count < channels:
-            few = {f"{count} channels": count, f"{count} by gradient": Gradient(count)}
+            few = {
+                f"{count} channels": count,
+                f"{count} by gradient": Gradient(count),
+                f"{count} interpolated": Interpolated(count),
+            }
             ways |= {name: partial(score_cam, model, channels=way) for name, way in few.items()}
-    return ways | {"bfloat16": partial(score_cam, narrow)}
+    return ways | {"Group-CAM": partial(group_cam, model), "bfloat16": partial(score_cam, narrow)}
 
 
 def _table(figures: dict[str, Any]) -> str:
@@ -184,10 +189,17 @@ def _table(figures: dict[str, Any]) -> str:
         _row("temporary memory", _megabytes(temporaries), "as the compiler states it"),
     ]
     if "shortcuts" in figures:
-        lines += ["", f"{'shortcuts':<24}{'seconds':>10}{'alike':>10}{'least':>10}{'farthest':>10}"]
+        header = "".join(f"{word:>10}" for word in ("alike", "least", "farthest"))
+        lines += [
+            "",
+            f"{'':<34}{'the first class':>30}{'the next four':>30}",
+            f"{'shortcuts':<24}{'seconds':>10}{header}{header}",
+        ]
+        keys = "correlation", "least_correlation", "largest_difference"
         for name, row in figures["shortcuts"].items():
-            keys = "correlation", "least_correlation", "largest_difference"
-            likeness = "".join(f"{row[key]:>10.3f}" for key in keys)
+            likeness = "".join(
+                f"{row[classes][key]:>10.3f}" for classes in ("first", "next") for key in keys
+            )
             lines.append(f"  {name:<22}{row['seconds']:>10.2f}{likeness}")
     if "peers" in figures:
         first = next(iter(figures["peers"]))

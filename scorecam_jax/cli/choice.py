@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 from scorecam_jax._internal.signatures import accepts, requires
 from scorecam_jax.cli.errors import UserError
 from scorecam_jax.cli.names import VARIANTS
-from scorecam_jax.cli.options import count, seed
+from scorecam_jax.cli.options import count, seed, share
+
+
+class Request(NamedTuple):
+    """What an option of a method is given for."""
+
+    options: argparse.Namespace
+    method: Callable[..., Any]
+    classifier: Any
 
 
 class MethodOption(NamedTuple):
@@ -19,14 +27,14 @@ class MethodOption(NamedTuple):
         flag: what it is called at the terminal.
         settings: of `add_argument`. Without the option nothing is passed on, and each method's own
             default holds.
-        convert: (value, classifier) -> what the methods take.
+        convert: (value, request) -> what the method takes.
         indispensable: the value for methods that cannot do without one.
     """
 
     keyword: str
     flag: str
     settings: dict[str, Any]
-    convert: Callable[[Any, Any], Any] = lambda value, classifier: value
+    convert: Callable[[Any, Request], Any] = lambda value, request: value
     indispensable: Any = None
 
     def value(self, options: argparse.Namespace) -> Any:
@@ -34,26 +42,42 @@ class MethodOption(NamedTuple):
         return getattr(options, self.flag.lstrip("-").replace("-", "_"), None)
 
 
-def _variant(name: str, classifier: Any) -> Any:
+def _channels(number: int, request: Request) -> Any:
+    from scorecam_jax import Deviation, Gradient, Interpolated, score_cam
+
+    if request.options.choose is None:
+        interpolates = getattr(request.method, "func", request.method) is score_cam
+        return Interpolated(number) if interpolates else number
+    ways = {"interpolated": Interpolated, "deviation": Deviation, "gradient": Gradient}
+    return ways[request.options.choose](number)
+
+
+def _tolerance(tolerance: float, request: Request) -> Any:
+    from scorecam_jax import Interpolated
+
+    return Interpolated(tolerance=tolerance)
+
+
+def _variant(name: str, request: Request) -> Any:
     from scorecam_jax.methods.variants import BY_NAME
 
     return BY_NAME[name]
 
 
-def _signed(wanted: bool, classifier: Any) -> Any:
+def _signed(wanted: bool, request: Request) -> Any:
     from scorecam_jax.methods.variants import SIGNED
 
     return SIGNED
 
 
-def _contrast(name: str, classifier: Any) -> Any:
+def _contrast(name: str, request: Request) -> Any:
     from scorecam_jax.cli.classes import find_class
     from scorecam_jax.steps.scores import contrast
 
-    return contrast(find_class(name, classifier.labels))
+    return contrast(find_class(name, request.classifier.labels))
 
 
-def _key(number: int, classifier: Any) -> Any:
+def _key(number: int, request: Request) -> Any:
     import jax
 
     return jax.random.key(number)
@@ -66,9 +90,21 @@ METHOD_OPTIONS = (
         {
             "type": count,
             "metavar": "N",
-            "help": "use only the N channels that vary most (default: all); 128 gives nearly the "
-            "same map",
+            "help": "score only N channels (default: all); of Score-CAM, 64 give nearly the same "
+            "map",
         },
+        _channels,
+    ),
+    MethodOption(
+        "channels",
+        "--tolerance",
+        {
+            "type": share,
+            "metavar": "T",
+            "help": "score channels until no pixel of the heatmap has a standard deviation above "
+            "T, such as 0.05",
+        },
+        _tolerance,
     ),
     MethodOption(
         "variant",
@@ -128,11 +164,20 @@ def add_method_options(group: Any) -> None:
     """Add every option that methods take."""
     for option in METHOD_OPTIONS:
         group.add_argument(option.flag, **option.settings)
+    group.add_argument(
+        "--choose",
+        choices=["interpolated", "deviation", "gradient"],
+        metavar="WAY",
+        help="how --channels chooses: interpolated (the scores of the others are interpolated, "
+        "and all maps summed; the default of Score-CAM), deviation (those that vary most, and no "
+        "others; the default of other methods) or gradient (those that raise the score most)",
+    )
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
     """The options of methods as they were given, by the name they have at the terminal."""
-    return {option.flag.lstrip("-"): option.value(options) for option in METHOD_OPTIONS}
+    values = {option.flag.lstrip("-"): option.value(options) for option in METHOD_OPTIONS}
+    return {**values, "choose": options.choose}
 
 
 def flags(method: Callable[..., Any]) -> list[str]:
@@ -153,6 +198,10 @@ def check_options(
     Raises:
         UserError: no method takes the option.
     """
+    if options.channels is not None and options.tolerance is not None:
+        raise UserError("--channels and --tolerance: give one of the two")
+    if options.choose is not None and options.channels is None:
+        raise UserError(f"--choose {options.choose} chooses among channels: give --channels too")
     for option in METHOD_OPTIONS:
         if option.value(options) is None or option.keyword in also:
             continue
@@ -175,7 +224,7 @@ def chosen(options: argparse.Namespace, name: str, classifier: Any) -> Callable[
         if value is None and requires(method, option.keyword):
             value = option.indispensable
         if value is not None and accepts(method, option.keyword):
-            keywords[option.keyword] = option.convert(value, classifier)
+            keywords[option.keyword] = option.convert(value, Request(options, method, classifier))
     return functools.partial(method, **keywords) if keywords else method
 
 

@@ -95,6 +95,7 @@ def run(asked: argparse.Namespace) -> int:
 
 def _measure(asked: argparse.Namespace, boxes: Path | None, output: Path) -> Any:
     from scorecam_jax.cli.loading import load
+    from scorecam_jax.cli.reporting import MapJournal, report_evaluation
     from scorecam_jax.evaluate import evaluate_folder
 
     with Progress(1, enabled=not asked.quiet) as progress:
@@ -104,7 +105,8 @@ def _measure(asked: argparse.Namespace, boxes: Path | None, output: Path) -> Any
         # The number of masked images per pass changes no figure.
         settings = {name: value for name, value in given(asked).items() if name != "batch-size"}
         try:
-            return evaluate_folder(
+            maps = MapJournal(output, asked.methods)
+            found = evaluate_folder(
                 classifier,
                 asked.folder,
                 boxes=boxes,
@@ -120,7 +122,10 @@ def _measure(asked: argparse.Namespace, boxes: Path | None, output: Path) -> Any
                 },
                 batch_size=asked.batch_size,
                 progress=progress.follow,
+                keep=maps.keep,
             )
+            report_evaluation(asked, classifier, found, maps, output / "report.html")
+            return found
         except (OSError, TypeError, ValueError) as error:
             raise translated(error) from error
         except KeyboardInterrupt as stop:
@@ -161,7 +166,8 @@ def _report(found: Any, output: Path, *, as_json: bool) -> None:
     else:
         say(found.as_text(max(60, shutil.get_terminal_size((100, 24)).columns)))
         say("\nmean [95 % bootstrap interval]; ↑: more is better, ↓: less is better")
-        say(f"wrote {output}/table.txt, table.csv, rows.csv, rows.jsonl and results.json")
+        tables = "table.txt, table.csv, rows.csv, rows.jsonl and results.json"
+        say(f"wrote {output}/report.html, {tables}")
     _list([f"{note.what}: {note.why}" for note in found.remeasured], output)
     if found.remeasured:
         complain("measured again what was damaged in the figures of an earlier run")

@@ -3,15 +3,16 @@
 import argparse
 import importlib.metadata
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 
-from scorecam_jax.cli import bench, compare, evaluate, explain, layers, methods
+from scorecam_jax.cli import bench, compare, evaluate, explain, layers, methods, report
 from scorecam_jax.cli.errors import OutputError, UserError, complain
 from scorecam_jax.cli.options import Help, Parser
 from scorecam_jax.cli.system import Stopped, prepare_streams, silence_output, stoppable
 
-COMMANDS = (explain, compare, evaluate, bench, layers, methods)
+COMMANDS = (explain, compare, report, evaluate, bench, layers, methods)
 """Each has a NAME, ARGUMENTS, a SUMMARY and a DESCRIPTION, `add_options` and `run`."""
 
 DESCRIPTION = "Show what a vision model looked at, with Score-CAM."
@@ -36,6 +37,9 @@ examples:
     scorecam explain cat.jpg --method layer-cam
     scorecam compare cat.jpg --top 2
     scorecam compare cat.jpg --variants all
+
+  A folder to look through, in one HTML file:
+    scorecam report photos/ --methods score-cam,grad-cam -o report.html
 
   Which method is best on your photographs, with boxes of what is in them:
     scorecam evaluate photos/ --boxes annotations.json
@@ -124,6 +128,7 @@ def _run(argv: Sequence[str] | None) -> int:
         from scorecam_jax.cli.cache import keep_compiled_programs
 
         keep_compiled_programs()
+    options.command = shlex.join(["scorecam", *(sys.argv[1:] if argv is None else argv)])
     return options.run(options)
 
 

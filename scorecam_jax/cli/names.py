@@ -7,9 +7,9 @@ from scorecam_jax.methods import METHODS as _METHODS
 
 METHODS = tuple(_METHODS)
 
-PRESETS = ("score-cam-128",)
+PRESETS = ("score-cam-64",)
 
-DEFAULT_METHODS = ("score-cam", "score-cam-128", "grad-cam", "grad-cam++", "uniform", "center")
+DEFAULT_METHODS = ("score-cam", "score-cam-64", "grad-cam", "grad-cam++", "uniform", "center")
 
 METRICS = (
     "average-drop", "average-increase", "average-gain", "insertion", "deletion", "adcc", "road",

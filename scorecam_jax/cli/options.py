@@ -37,7 +37,13 @@ def add_targets(command: argparse.ArgumentParser) -> None:
     """Which photographs and which classes to explain."""
     command.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="an image file")
     what = command.add_argument_group("what to explain")
-    what.add_argument(
+    add_classes(what)
+    add_reading(what)
+
+
+def add_classes(group: Any) -> None:
+    """Which classes to explain."""
+    group.add_argument(
         "--target",
         action="append",
         default=[],
@@ -45,15 +51,19 @@ def add_targets(command: argparse.ArgumentParser) -> None:
         help="a class: its index, its name, or a part of its name that no other class shares; "
         "may be repeated",
     )
-    what.add_argument("--top", type=count, metavar="N", help="the N likeliest classes")
-    what.add_argument(
+    group.add_argument("--top", type=count, metavar="N", help="the N likeliest classes")
+
+
+def add_reading(group: Any) -> None:
+    """Add the options that say how an image file is read."""
+    group.add_argument(
         "--window",
         type=window,
         metavar="LOW,HIGH",
         help="the values that become black and white in greyscale of more than 8 bits (default: "
         "the depth that the values need; if some are negative, their own range)",
     )
-    what.add_argument(
+    group.add_argument(
         "--page",
         type=count,
         default=1,
@@ -201,6 +211,17 @@ def opacity(text: str) -> float:
         value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 to 1")
+    return value
+
+
+def share(text: str) -> float:
+    """A number between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number between 0 and 1")
     return value
 
 

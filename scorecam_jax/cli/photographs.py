@@ -167,6 +167,8 @@ class Answer(NamedTuple):
         peaks: (methods, targets), what 1 stands for in each heatmap.
         findings: by target: what `diagnose` says.
         notes: what there is to tell of the file.
+        interpolated: by method that interpolates: how many channels it scored, of how many, and the
+            heatmap's largest standard deviation.
     """
 
     indices: list[int]
@@ -175,6 +177,7 @@ class Answer(NamedTuple):
     peaks: np.ndarray
     findings: list[list[dict[str, Any]]]
     notes: list[str]
+    interpolated: dict[str, dict[str, Any]]
 
 
 def _check_contrast(
@@ -216,6 +219,15 @@ def _ask(
         np.stack([one.peak[0] for one in found])[:, columns],
         _findings(dict(zip(methods, found, strict=True)), indices),
         notes,
+        {
+            name: {
+                "scored": int(one.scored.sum()),
+                "channels": one.scored.size,
+                "deviation": float(one.deviation.max()),
+            }
+            for name, one in zip(methods, found, strict=True)
+            if one.scored is not None
+        },
     )
 
 
@@ -299,6 +311,7 @@ def _draw_page(
         "targets": page.targets,
         "unsure": not options.target and bool(probabilities.max() < _UNSURE),
         "notes": answer.notes,
+        "interpolated": answer.interpolated,
         "output": str(job.output),
         "map": str(job.map) if job.map else None,
     }
@@ -378,6 +391,11 @@ def _print(record: dict[str, Any], remarks: Callable[[list[dict[str, Any]]], lis
         )
     lines += [f"  {line}" for line in remarks(record["targets"])]
     lines += [f"  {line}" for line in _doubts(record["targets"])]
+    lines += [
+        f"  {name} scored {told['scored']} of {told['channels']} channels: standard deviation of "
+        f"the heatmap at most {told['deviation']:.2f}"
+        for name, told in record["interpolated"].items()
+    ]
     if record["drawn"] != record["size"]:
         size, drawn = (" x ".join(map(str, record[name])) for name in ("size", "drawn"))
         lines.append(f"  drawn at {drawn} instead of {size} pixels, to save memory")

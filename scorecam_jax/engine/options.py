@@ -3,10 +3,8 @@
 A function takes the widest set that makes sense for it, as `**options: Unpack[Masking]`.
 """
 
-import functools
-import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypedDict, Unpack, get_args, get_origin
+from typing import Any, TypedDict
 
 from jax.sharding import Mesh
 
@@ -48,23 +46,6 @@ class Masking(Passes, total=False):
     """
 
     baseline: Any
-
-
-@functools.cache
-def options_of(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of the options that a method or metric takes, the shared ones last.
-
-    >>> from scorecam_jax import score_cam
-    >>> options_of(score_cam)[:3]
-    ('variant', 'channels', 'score')
-    """
-    names: list[str] = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            names.append(parameter.name)
-        elif parameter.kind is parameter.VAR_KEYWORD and get_origin(parameter.annotation) is Unpack:
-            names.extend(get_args(parameter.annotation)[0].__annotations__)
-    return tuple(names)
 
 
 def check_options(called: str, known: Collection[str], options: Mapping[str, Any]) -> None:

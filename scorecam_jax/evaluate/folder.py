@@ -45,6 +45,7 @@ def evaluate_folder(
     settings: Mapping[str, Any] | None = None,
     batch_size: int | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    keep: Callable[[str, str, str, Any], Any] | None = None,
 ) -> Evaluation:
     """Measure methods on a folder of photographs and its subfolders.
 
@@ -68,6 +69,8 @@ def evaluate_folder(
         batch_size: masked inputs per pass, for methods and metrics alike.
         progress: called with the number of rows that are done, that of all, and what is measured
             next.
+        keep: called with each photograph that is measured, the method, the SHA-256 of the file and
+            the heatmap.
 
     Returns:
         An `Evaluation`. Its `left_out` alone tells what could not be read or used. A photograph for
@@ -125,7 +128,7 @@ def evaluate_folder(
                 valid=_is_row,
             )
         done = _Done(journal, folder, photos)
-        unusable = _measure_missing(evaluator, photos, known, load, done, notes, progress)
+        unusable = _measure_missing(evaluator, photos, known, load, done, notes, progress, keep)
         names = [*ROW, *chosen]
         rows = [
             {name: done.row(photo, method)[name] for name in names}
@@ -233,6 +236,7 @@ def _measure_missing(
     done: _Done,
     notes: list[Note],
     progress: Callable[[int, int, str], None] | None,
+    keep: Callable[[str, str, str, Any], Any] | None,
 ) -> set[str]:
     """Measure what is not done yet; return the photographs that cannot be used."""
 
@@ -255,12 +259,15 @@ def _measure_missing(
             count += 1
             if found.batch is None or photo in unusable or not missing(photo, method):
                 continue
+            maps: list[Any] = []
             try:
-                (row,) = evaluator.measure(method, found.batch, [photo])
+                (row,) = evaluator.measure(method, found.batch, [photo], maps.extend)
             except (MemoryError, NotFiniteError, jax.errors.JaxRuntimeError) as error:
                 notes.append(Note(photo, _excuse(error, method)))
                 unusable.add(photo)
             else:
+                if keep:
+                    keep(photo, method, found.sha256, maps[0])
                 done.add({**row, "sha256": found.sha256})
     return unusable
 

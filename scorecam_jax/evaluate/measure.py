@@ -161,8 +161,14 @@ class Evaluator:
         }
         self._compiled: dict[Any, Any] = {}
 
-    def measure(self, method: str, batch: Batch, names: Sequence[str]) -> list[dict[str, Any]]:
-        """The rows of a batch for one method.
+    def measure(
+        self,
+        method: str,
+        batch: Batch,
+        names: Sequence[str],
+        keep: Callable[[Any], Any] | None = None,
+    ) -> list[dict[str, Any]]:
+        """The rows of a batch for one method; `keep` is called with the batch's heatmaps.
 
         Raises:
             ValueError: targets, boxes or names do not fit the inputs, or a metric does not return
@@ -214,6 +220,8 @@ class Evaluator:
             for row, value, has_boxes in zip(rows, values, boxed, strict=True):
                 usable = np.isfinite(value).all() and (has_boxes or not metric.boxes)
                 row[name] = value.tolist() if usable else None
+        if keep is not None:
+            keep(np.asarray(heatmaps))
         return rows
 
     def _compile(self, method: str, inputs: Array, targets: Array) -> Callable[..., Any]:

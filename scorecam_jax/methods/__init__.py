@@ -59,6 +59,7 @@ METHODS = Methods(
         "recipro-cam": Entry("recipro_cam:recipro_cam", "1, and the head per place"),
         "is-cam": Entry("is_cam:is_cam", "10 times score-cam"),
         "ss-cam": Entry("ss_cam:ss_cam", "35 times score-cam"),
+        "group-cam": Entry("group_cam:group_cam", "1 forward and backward, and 33 per target"),
         "opti-cam": Entry("opti_cam:opti_cam", "100 forward and backward"),
         "rise": Entry("rise:rise", "1 + 4000"),
         "occlusion": Entry("occlusion:occlusion", "1 + 196"),

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from scorecam_jax._internal import checks
 from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax._internal.notes import noting
 from scorecam_jax._internal.per_input import check_declared, split_inputs
-from scorecam_jax.engine.options import check_options, options_of
+from scorecam_jax._internal.signatures import options_of
+from scorecam_jax.engine.options import check_options
 from scorecam_jax.engine.score_edits import score_edits
 from scorecam_jax.engine.score_masks import score_masks
 from scorecam_jax.engine.sharding import explicit_mesh, replicate
@@ -48,7 +49,7 @@ class Explanation(NamedTuple):
         weights: (B, [T,] K), what each activation map was multiplied by; None for a method that
             weights no whole maps.
         scores: (B, [T,] K), the target's score under each mask, 0 for channels not chosen; None
-            for a method that masks nothing.
+            for a method that masks nothing. Interpolated where `scored` is False.
         activations: the layer's output, as the model gave it.
         outputs: the model's outputs on the unmasked inputs.
         targets: (B, [T]), the classes explained.
@@ -59,6 +60,10 @@ class Explanation(NamedTuple):
         confidence: (B, [T]), the targets' scores on the unmasked inputs.
         empty: (B, [T]), the targets' scores on the baseline alone; None for a method that does
             not score the baseline.
+        deviation: as `heatmap`, the standard deviation of each pixel that `Interpolated` leaves;
+            None if nothing was interpolated.
+        scored: (B, K), which channels `Interpolated` scored, where the other channels' scores are
+            interpolated; None if nothing was.
     """
 
     heatmap: Float[Array, "batch *targets_and_spatial"]
@@ -70,9 +75,13 @@ class Explanation(NamedTuple):
     peak: Float[Array, "batch *targets"]
     confidence: Float[Array, "batch *targets"] | None = None
     empty: Float[Array, "batch *targets"] | None = None
+    deviation: Float[Array, "batch *targets_and_spatial"] | None = None
+    scored: Bool[Array, "batch channels"] | None = None
 
 
-_WITH_TARGETS = ("heatmap", "weights", "scores", "targets", "peak", "confidence", "empty")
+_WITH_TARGETS = (
+    "heatmap", "weights", "scores", "targets", "peak", "confidence", "empty", "deviation",
+)  # fmt: skip
 
 
 class Found(NamedTuple):
@@ -84,6 +93,8 @@ class Found(NamedTuple):
         scores: (B, T, masks), or None.
         peak: (B, T), or None for 1.
         empty: (B, T), the targets' scores on the baseline alone, or None.
+        deviation: as `heatmap`, or None.
+        scored: (B, K), or None.
     """
 
     heatmap: Float[Array, "batch targets *spatial"]
@@ -91,6 +102,8 @@ class Found(NamedTuple):
     scores: Float[Array, "batch targets masks"] | None = None
     peak: Float[Array, "batch targets"] | None = None
     empty: Float[Array, "batch targets"] | None = None
+    deviation: Float[Array, "batch targets *spatial"] | None = None
+    scored: Bool[Array, "batch channels"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,7 +307,8 @@ def _compiled(  # type: ignore[no-untyped-def]
         (jnp.where(finite, found.heatmap, 0), weights, scores, peak, found.empty),
     )
     explanation = Explanation(
-        heatmap, weights, scores, layer, outputs, targets, peak, select(confidence, targets), empty
-    )
+        heatmap, weights, scores, layer, outputs, targets, peak, select(confidence, targets), empty,
+        found.deviation, found.scored,
+    )  # fmt: skip
     twice = is_softmax_of_probabilities(outputs, explanation.confidence, targets).any()
     return explanation, confidence, twice

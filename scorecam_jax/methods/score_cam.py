@@ -1,5 +1,6 @@
 """Score-CAM (Wang et al., CVPR Workshops 2020, arXiv 1910.01279)."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Unpack
 
@@ -7,9 +8,11 @@ from jaxtyping import Array, Float
 
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
+from scorecam_jax.methods.interpolated import interpolated_score_cam
 from scorecam_jax.methods.variants import Variant, default_for
 from scorecam_jax.steps.channels import Channels
 from scorecam_jax.steps.combine import into_range
+from scorecam_jax.steps.interpolation import Interpolated
 from scorecam_jax.steps.masks import is_live, with_empty_mask
 
 
@@ -19,7 +22,7 @@ def score_cam(
     targets: Any = None,
     *,
     variant: Variant | None = None,
-    channels: int | Channels | None = None,
+    channels: int | Channels | Interpolated | None = None,
     **masking: Unpack[Masking],
 ) -> Explanation:
     """Explain which parts of `inputs` raise the scores of `targets`.
@@ -39,7 +42,9 @@ def score_cam(
         variant: which published formula; see `scorecam_jax.variants`. None: OFFICIAL if `score`
             gives probabilities, INCREASE if not; see `variants.default_for`.
         channels: explain by some of the channels only. None: all; n: the n channels of largest
-            spatial deviation; or a choice such as `Gradient(n)`.
+            spatial deviation; or a choice such as `Gradient(n)`. `Interpolated(n)` scores n of the
+            channels' masks, interpolates the scores of the others, and explains by all; the
+            explanation then has a `deviation`.
         **masking: `score`, `baseline`, `channels`, `batch_size`, `channel_axis`, `mesh` and
             `remat`; see `Masking`. The default score is the variant's own: `jax.nn.softmax`
             for OFFICIAL, INCREASE and SIGNED.
@@ -61,15 +66,20 @@ def score_cam(
     ((1, 3), (1, 3))
     """
     variant = variant or default_for(masking.get("score"))
+    interpolated = channels if isinstance(channels, Interpolated) else None
     return run(
         score_cam, _score_cam, model, inputs, targets, masking,
-        score=variant.score, channels=channels, variant=variant,
+        score=variant.score, channels=None if interpolated else channels, variant=variant,
+        interpolated=interpolated,
     )  # fmt: skip
 
 
-def _score_cam(context: Context, *, variant: Variant) -> Found:
+def _score_cam(context: Context, *, variant: Variant, interpolated: Interpolated | None) -> Found:
     # Phase 1: the activation maps become masks. (`run` has read the maps of the layer.)
     masks = variant.prepare(context.activations)
+    if interpolated:
+        finish = functools.partial(sum_maps, context, variant, masks)
+        return interpolated_score_cam(context, variant, interpolated, finish)
 
     # Phase 2: the targets' scores under each mask, and under an empty one.
     scores = context.score_masks(with_empty_mask(masks), variant.render)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal.checks import check_edit
+from scorecam_jax.steps.interpolation import Interpolated
 from scorecam_jax.steps.masks import divide
 from scorecam_jax.steps.outputs import class_scores, select
 from scorecam_jax.steps.scores import logits
@@ -121,6 +122,11 @@ def _log_odds(
 
 def choice_of(channels: int | Channels | None) -> Channels | None:
     """The choice that a caller means: a number n is `Deviation(n)`."""
+    if isinstance(channels, Interpolated):
+        raise TypeError(
+            f"channels={channels}, but only score_cam interpolates: pass a number of channels, or "
+            "a choice such as Gradient(32)"
+        )
     return Deviation(int(channels)) if isinstance(channels, int | np.integer) else channels
 
 

@@ -1,7 +1,30 @@
-"""Pictures of heatmaps: colour maps, overlays and sheets of panels. Pillow and NumPy only."""
+"""Pictures of heatmaps: overlays, sheets, figures, reports to look through, volumes."""
 
 from scorecam_jax.visualize.colours import COLORMAPS, colorize
+from scorecam_jax.visualize.figure import figure
+from scorecam_jax.visualize.grids import layer_sums, pixelate
 from scorecam_jax.visualize.overlay import mark_crop, overlay
+from scorecam_jax.visualize.report import photograph, report
 from scorecam_jax.visualize.sheet import sheet
+from scorecam_jax.visualize.show import show
+from scorecam_jax.visualize.transparent import transparent
+from scorecam_jax.visualize.volumes import animate, read_nifti, slices, write_nifti
 
-__all__ = ["COLORMAPS", "colorize", "mark_crop", "overlay", "sheet"]
+__all__ = [
+    "COLORMAPS",
+    "animate",
+    "colorize",
+    "figure",
+    "layer_sums",
+    "mark_crop",
+    "overlay",
+    "photograph",
+    "pixelate",
+    "read_nifti",
+    "report",
+    "sheet",
+    "show",
+    "slices",
+    "transparent",
+    "write_nifti",
+]

@@ -22,7 +22,7 @@ def test_sequential():
         keras.layers.Conv2D(4, 3, name="conv"),
         keras.layers.GlobalAveragePooling2D(name="pool"),
     ]
-    outputs, activations = from_keras(keras.Sequential(layers))(IMAGES)
+    outputs, activations = from_keras(keras.Sequential(layers), "conv")(IMAGES)
     assert activations.shape == (2, 4, 3, 4)
     np.testing.assert_allclose(outputs, activations.mean((1, 2)), atol=1e-6)
 

@@ -181,7 +181,7 @@ def test_the_heatmap_is_that_of_hashable_settings():
     for other in (again, by_tuple):
         np.testing.assert_array_equal(by_list.heatmap, other.heatmap)
     layers = list_layers(adapt([2.0, 3.0]), IMAGES)
-    assert [layer.path for layer in layers] == ["conv", "Dense_0"]
+    assert [layer.path for layer in layers] == ["conv", "conv:relu", "Dense_0"]
 
 
 def test_a_setting_that_a_haiku_function_is_closed_over_may_change():

@@ -88,36 +88,44 @@ def test_runs_take_turns_and_the_first_does_not_count():
 
 
 def test_maps_are_compared_with_the_first():
-    ramp = jnp.linspace(0, 1, 9).reshape(1, 3, 3)
+    ramps = jnp.linspace(0, 1, 9).reshape(1, 1, 3, 3) ** jnp.arange(1, 4).reshape(1, 3, 1, 1)
     asked = []
 
     def explainer(seconds, change):
         def explain(image, targets):
-            asked.append(targets)
+            asked.append(targets.tolist())
             time.sleep(seconds)
-            return Explanation(change(ramp, image), None, None, None, None, jnp.array([7]))
+            maps = change(ramps, image)
+            return Explanation(maps, None, None, None, None, targets, jnp.ones((1, 3)))
 
         return explain
 
+    def model(image):  # of three classes, the likeliest first
+        return jnp.array([[0.1, 0.7, 0.2]]), None
+
     found = compare_with_exact(
+        model,
         {
-            "exact": explainer(0.01, lambda ramp, image: ramp),
-            "other way round": explainer(0.05, lambda ramp, image: 1 - ramp),
-            "dark on one image": explainer(0, lambda ramp, image: ramp * image[0, 0, 0, 0]),
+            "exact": explainer(0.01, lambda ramps, image: ramps),
+            "other way round": explainer(0.05, lambda ramps, image: 1 - ramps),
+            "dark on one image": explainer(
+                0, lambda ramps, image: ramps.at[:, 1:].multiply(image[0, 0, 0, 0])
+            ),
         },
         [jnp.full((1, 2, 2, 3), value) for value in (0.25, 1.0)],
     )
     exact, inverse, dark = found.values()
-    assert exact["correlation"] == exact["least_correlation"] == pytest.approx(1)
-    assert exact["largest_difference"] == 0
-    assert inverse["correlation"] == pytest.approx(-1)
-    assert inverse["largest_difference"] == 1
-    assert dark["correlation"] == pytest.approx(1)
-    assert dark["largest_difference"] == pytest.approx(0.75)
-    assert dark["seconds"] < exact["seconds"] < inverse["seconds"] < 0.2
-    # All but the exact one, which chooses the targets, are told them.
-    assert [targets is None for targets in asked] == ([True] + [False] * 2) * 3
-    assert asked[1].tolist() == [7]
+    for classes in ("first", "next"):
+        alike = exact[classes]["correlation"], exact[classes]["least_correlation"]
+        assert alike == pytest.approx((1, 1))
+        assert exact[classes]["largest_difference"] == 0
+        assert inverse[classes]["correlation"] == pytest.approx(-1)
+        assert inverse[classes]["largest_difference"] == 1
+        assert dark[classes]["correlation"] == pytest.approx(1)
+    assert dark["first"]["largest_difference"] == 0
+    assert dark["next"]["largest_difference"] == pytest.approx(0.75)
+    assert dark["seconds"] < exact["seconds"] < inverse["seconds"]
+    assert asked == [[[1, 2, 0]]] * 9
 
 
 def test_blobs_are_smooth_and_the_same_each_time():

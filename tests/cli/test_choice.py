@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from scorecam_jax import Deviation, Gradient, Interpolated
 from scorecam_jax.cli.choice import METHOD_OPTIONS, chosen, flags
 from scorecam_jax.cli.main import parser
 from scorecam_jax.methods import METHODS, variants
@@ -18,7 +19,7 @@ def parsed(*arguments):
 def test_methods_get_the_options_that_they_take():
     options = parsed("--channels", "3", "--variant", "paper", "--batch-size", "2")
     keywords = chosen(options, "score-cam", None).keywords
-    assert keywords == {"channels": 3, "variant": variants.PAPER, "batch_size": 2}
+    assert keywords == {"channels": Interpolated(3), "variant": variants.PAPER, "batch_size": 2}
     grad_cam = chosen(options, "grad-cam", None)
     assert getattr(grad_cam, "keywords", {}).get("variant") is None
     assert chosen(parsed(), "grad-cam", None) is METHODS["grad-cam"]
@@ -36,8 +37,20 @@ def test_random_methods_have_a_key_of_their_own_unless_told_otherwise():
 
 
 def test_a_preset_keeps_what_it_sets():
-    keywords = chosen(parsed("--channels", "3"), "score-cam-128", None).keywords
-    assert keywords["channels"] == 128
+    keywords = chosen(parsed("--channels", "3"), "score-cam-64", None).keywords
+    assert keywords["channels"] == Interpolated(64)
+
+
+def test_a_number_of_channels_is_interpolated_from_unless_told_otherwise():
+    def channels(*arguments, name="score-cam"):
+        return chosen(parsed(*arguments), name, None).keywords["channels"]
+
+    assert channels("--channels", "3") == Interpolated(3)
+    assert channels("--channels", "3", name="paper") == Interpolated(3)
+    assert channels("--channels", "3", name="is-cam") == 3
+    assert channels("--channels", "3", "--choose", "deviation") == Deviation(3)
+    assert channels("--channels", "3", "--choose", "gradient") == Gradient(3)
+    assert channels("--tolerance", "0.05") == Interpolated(tolerance=0.05)
 
 
 def test_variants_are_score_cams():

@@ -86,11 +86,11 @@ def test_long_lists_of_what_is_left_out_are_cut_short(folder, capsys):
 def test_an_interrupted_run_carries_on(folder, here, monkeypatch, capsys):
     measure, seen = Evaluator.measure, []
 
-    def interrupted(evaluator, method, batch, names):
+    def interrupted(evaluator, method, batch, names, *rest):
         if len(seen) == 3:
             raise KeyboardInterrupt
         seen.append((*names, method))
-        return measure(evaluator, method, batch, names)
+        return measure(evaluator, method, batch, names, *rest)
 
     monkeypatch.setattr(Evaluator, "measure", interrupted)
     assert scorecam("evaluate", folder, *QUICK, "-o", "out") == 130
@@ -150,6 +150,10 @@ def test_annotated_classes_are_explained_on_request(folder, here):
 
 
 def test_options_reach_the_methods_and_belong_to_the_settings(folder, here, capsys):
+    for path in folder.glob("*.png"):  # a second channel, which varies less
+        pixels = np.array(Image.open(path))
+        pixels[24:, :, 0] = 200
+        Image.fromarray(pixels).save(path)
     some = ["--methods", "score-cam,uniform", "--metrics", "energy", "-o"]
     assert scorecam("evaluate", folder, *some, "all") == 0
     assert scorecam("evaluate", folder, *some, "few", "--channels", 1, "--batch-size", 1) == 0

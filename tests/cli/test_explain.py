@@ -86,6 +86,17 @@ class TestExplain:
         drawn = panels("photo-scorecam.png", 2)[1]
         np.testing.assert_allclose(drawn[30, 20], (0, 0, 127.5), atol=1)
 
+    def test_how_many_channels_were_scored_is_told(self, photo, here, capsys):
+        assert scorecam("explain", photo, "--tolerance", "0.05", "--save-map", "some.npy") == 0
+        told = capsys.readouterr().out
+        assert (
+            "score-cam scored 2 of 3 channels: standard deviation of the heatmap at most 0.00"
+            in told
+        )
+        assert scorecam("explain", photo, "--save-map", "all.npy") == 0
+        assert "channels" not in capsys.readouterr().out
+        np.testing.assert_allclose(np.load("some.npy"), np.load("all.npy"), atol=1e-6)
+
     @pytest.mark.parametrize("variant", ["paper", "pytorch-grad-cam"])
     def test_every_variant_runs(self, photo, variant):
         options = ["--variant", variant, "--channels", 2, "--batch-size", 1]
@@ -182,7 +193,12 @@ class TestExplain:
         [
             (["-o", "a.xyz"], "a.png, or .jpg"),
             (["--save-map", "a.npz"], "a.npy"),
-            (["--channels", "9"], "--channels 9, but the layer has 3: wanted 1 to 3\n"),
+            (
+                ["--channels", "9", "--choose", "deviation"],
+                "--channels 9, but the layer has 3: wanted 1 to 3\n",
+            ),
+            (["--channels", "2", "--tolerance", ".1"], "give one of the two"),
+            (["--choose", "gradient"], "--choose gradient chooses among channels"),
             (["--top", "10"], "only 9 classes"),
             (["--target", "panda bear"], "no class is called 'panda bear'"),
         ],

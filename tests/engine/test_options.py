@@ -4,10 +4,11 @@ import jax
 import pytest
 
 from scorecam_jax import METHODS, metrics, rise, score_cam
-from scorecam_jax.engine.options import Masking, Passes, Question, options_of
+from scorecam_jax._internal.signatures import options_of
+from scorecam_jax.engine.options import Masking, Passes, Question
 from tests.networks import images, network
 
-MASKING = {"score-cam", "is-cam", "ss-cam", "opti-cam", "rise"}
+MASKING = {"score-cam", "group-cam", "is-cam", "ss-cam", "opti-cam", "rise"}
 
 
 @pytest.mark.parametrize("name", METHODS)

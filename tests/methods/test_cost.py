@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scorecam_jax import METHODS, Gradient, metrics, score_cam
-from scorecam_jax.engine.options import options_of
+from scorecam_jax._internal.signatures import options_of
 from tests.networks import CHANNELS, images, network
 
 KEY = jax.random.key(0)

@@ -1,0 +1,165 @@
+"""The report's viewer inside a notebook."""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from scorecam_jax.visualize.grids import layer_sums
+from scorecam_jax.visualize.pictures import as_picture
+from scorecam_jax.visualize.report import Photograph, as_sheet, photograph, report
+from scorecam_jax.visualize.volumes import as_slices
+
+
+class Viewer:
+    """What `show` returns: a page in a frame, and a picture where no page can be shown."""
+
+    def __init__(self, photographs: Sequence[Photograph], colormap: str, height: int) -> None:
+        self._photographs, self._colormap, self._height = photographs, colormap, height
+
+    def save(self, path: str | Path) -> None:
+        """Write the page as an HTML file of its own."""
+        Path(path).write_text(self._page("Heatmaps"), "utf-8", "backslashreplace")
+
+    def _page(self, title: str) -> str:
+        return report(self._photographs, title=title, colormap=self._colormap)
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        as_sheet(self._photographs, colormap=self._colormap).save(file, "PNG")
+        return file.getvalue()
+
+    def _repr_html_(self) -> str:
+        # The frame covers the picture. Where frames are taken out, as in notebooks that are not
+        # trusted, the picture is left.
+        still = base64.b64encode(self._repr_png_()).decode("ascii")
+        return (
+            '<div style="display:grid">'
+            '<img alt="Heatmaps over the pictures they explain" style="grid-area:1/1;'
+            f'max-width:100%;max-height:{self._height}px" src="data:image/png;base64,{still}">'
+            '<iframe title="Heatmaps" sandbox="allow-scripts" style="grid-area:1/1;width:100%;'
+            f'height:{self._height}px;border:0;background:Canvas" '
+            f'srcdoc="{html.escape(self._page(""))}"></iframe></div>'
+        )
+
+
+def show(
+    explanation: Any,
+    images: Any,
+    *,
+    labels: Sequence[str] | None = None,
+    probabilities: Any | None = None,
+    names: Sequence[str] | None = None,
+    preprocess: Any | None = None,
+    channel_axis: int = -1,
+    colormap: str = "ember",
+    height: int = 640,
+) -> Viewer:
+    """Show heatmaps over the pictures they explain, in a notebook.
+
+    The viewer is that of a report: opacity, threshold, classes and methods to choose, the value
+    under the pointer, and, for volumes, a slider through the slices.
+
+    Args:
+        explanation: an `Explanation` of B inputs, or a mapping of methods' names to those of the
+            same inputs and targets.
+        images: what was explained, as people see it rather than normalised: B pictures as in
+            `overlay`, or one if B is 1. For volumes, (B, depth, height, width), with or without a
+            last axis of 1, drawn from each volume's least value to its largest.
+        labels: the name of each class of the model; None: numbers.
+        probabilities: (B, classes), of each class of the model; None: none are shown.
+        names: of the images; None: numbers.
+        preprocess: what made inputs of the pictures, a `models.Preprocess`, which knows the part
+            that the network saw. None: the network saw all of each picture.
+        channel_axis: of the activations.
+        colormap: as in `colorize`.
+        height: of the viewer, in pixels.
+
+    Returns:
+        A `Viewer`, which notebooks draw. Where scripts do not run it is a picture.
+
+    Raises:
+        ValueError: the images do not fit the explanation, or are neither pictures nor volumes.
+    """
+    by_method = dict(explanation) if isinstance(explanation, Mapping) else {"heatmap": explanation}
+    if not by_method:
+        raise ValueError("there is nothing to show: the mapping of explanations is empty")
+    targets = {name: _targets(one) for name, one in by_method.items()}
+    first, indices = next(iter(targets.items()))
+    for name, other in targets.items():
+        if not np.array_equal(indices, other):
+            raise ValueError(f"{name} explains other targets than {first}; explain the same ones")
+    maps = {name: _heatmaps(one, indices) for name, one in by_method.items()}
+    sums = {name: layer_sums(one, channel_axis) for name, one in by_method.items()}
+    pictures = _pictures(images, len(indices), maps[first].ndim - 2)
+    _check_length("labels", labels, int(indices.max(initial=-1)) + 1)
+    _check_length("names", names, len(indices))
+    shown = []
+    for place, picture in enumerate(pictures):
+        classes = [
+            (
+                f"class {index}" if labels is None else labels[index],
+                None if probabilities is None else float(probabilities[place][index]),
+            )
+            for index in indices[place].tolist()
+        ]
+        found = photograph(
+            f"image {place}" if names is None else names[place],
+            picture,
+            classes,
+            {name: values[place] for name, values in maps.items()},
+            sums={name: values[place] for name, values in sums.items() if values is not None},
+            **_region(preprocess, picture),
+        )
+        shown.append(found)
+    return Viewer(shown, colormap, height)
+
+
+def _targets(explanation: Any) -> np.ndarray:
+    targets = np.asarray(explanation.targets)
+    return targets.reshape(len(targets), -1)
+
+
+def _heatmaps(explanation: Any, targets: np.ndarray) -> np.ndarray:
+    """(B, T, *spatial), also if the explanation has no axis of targets."""
+    heatmaps = np.asarray(explanation.heatmap, np.float32)
+    spatial = heatmaps.shape[np.ndim(explanation.targets) :]
+    if len(spatial) not in (2, 3):
+        raise ValueError(
+            f"the heatmaps have the shape {heatmaps.shape}; pictures have two spatial axes and "
+            "volumes three"
+        )
+    return heatmaps.reshape(*targets.shape, *spatial)
+
+
+def _pictures(images: Any, count: int, rank: int) -> list[Any]:
+    """A picture for each input, or the slices of a volume."""
+    if isinstance(images, Image.Image):
+        images = [images]
+    elif not isinstance(images, list | tuple):
+        images = np.asarray(images)
+        if count == 1 and images.ndim == rank + (images.shape[-1] in (1, 3)) and rank == 2:
+            images = images[None]
+    if len(images) != count:
+        raise ValueError(f"found {len(images)} images for an explanation of {count} inputs")
+    return [as_slices(one) if rank == 3 else as_picture(one) for one in images]
+
+
+def _region(preprocess: Any, picture: Any) -> dict[str, Any]:
+    """Which part of the picture the network saw, and where that lies in its input."""
+    if preprocess is None:
+        return {}
+    left, top, right, bottom = preprocess.box(picture.size)
+    whole = np.array([left, top, right - left, bottom - top])
+    place = preprocess.boxes(whole, picture.size)
+    return {"seen": (left, top, right, bottom), "place": [float(side) for side in place]}
+
+
+def _check_length(name: str, found: Any, least: int) -> None:
+    if found is not None and len(found) < least:
+        raise ValueError(f"found {len(found)} {name}, wanted at least {least}")

@@ -1,0 +1,48 @@
+"""Heatmaps as transparent pictures, to lay over anything."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from scorecam_jax.visualize.colours import colorize
+
+# Told apart with every common kind of colour blindness.
+AGAINST, FOR = (0, 105, 255), (255, 120, 0)
+
+
+def transparent(heatmap: Any, *, colormap: str = "ember", alpha: int | float = 1.0) -> Image.Image:
+    """The heatmap alone, in colours that are the more opaque the farther it is from zero.
+
+    Args:
+        heatmap: (H, W), in [0, 1] or, signed, in [-1, 1].
+        colormap: as in `colorize`. A signed map is blue below zero and orange above.
+        alpha: opacity where the heatmap is 1 or -1, in [0, 1].
+
+    Returns:
+        An RGBA image of the heatmap's size. Opacity grows as the square root of the value.
+
+    Raises:
+        ValueError: the heatmap is not (H, W) or not in range, or `alpha` is not in [0, 1].
+
+    >>> transparent(np.array([[0.0, 1.0]])).getpixel((0, 0))[3]
+    0
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must lie in [0, 1], found {alpha}")
+    values = np.asarray(heatmap)
+    colours = colorize(np.abs(values), colormap=colormap)
+    if values.min() < 0:
+        against, speaking = np.array([AGAINST, FOR], np.uint8)
+        colours = np.where(values[..., None] < 0, against, speaking)
+    return Image.fromarray(_with_opacity(colours, np.abs(values).clip(0, 1), alpha))
+
+
+def _with_opacity(
+    colours: UInt8[np.ndarray, "height width 3"],
+    size: Float[np.ndarray, "height width"],
+    alpha: int | float,
+) -> UInt8[np.ndarray, "height width 4"]:
+    opacity = np.rint(np.sqrt(size) * (255 * alpha)).astype(np.uint8)
+    return np.concatenate([colours, opacity[..., None]], axis=-1)
