@@ -7,13 +7,13 @@ import jax
 import numpy as np
 
 from scorecam_jax.methods.base import Explanation
-from scorecam_jax.steps.masks import resize
 from scorecam_jax.steps.outputs import is_softmax_of_probabilities
 
-FLAT = 0.25
+FLAT = 0.15
 """Weights whose standard deviation is a smaller share of their mean size hardly respond to masks.
 
-EfficientNet-Lite0 has about 1.5 on a photograph of the target, and 0.1 with shuffled weights.
+Of 17 photographs with the right class, the 40 channels that vary most give EfficientNet-Lite0 0.2
+to 1.6, and 0.08 on one; with shuffled weights, 0.05 to 0.12 for its best class.
 """
 
 UNRESPONSIVE = 1e-5
@@ -102,6 +102,7 @@ def _findings(explanation: Explanation, row: int, column: int) -> list[Finding]:
 
 
 _Found = list[tuple[str, float, str]]
+_is_softmax_of_probabilities = jax.jit(is_softmax_of_probabilities)
 
 
 def _not_finite(e: Explanation, row: int, column: int) -> _Found:
@@ -112,7 +113,7 @@ def _not_finite(e: Explanation, row: int, column: int) -> _Found:
     if not count:
         return []
     text = f"{count} values are NaN or infinite: in float16, activations above 65504 overflow"
-    return [("not finite", count, text)]
+    return [("not finite", float(count), text)]
 
 
 def _empty(e: Explanation, row: int, column: int) -> _Found:
@@ -148,9 +149,9 @@ def _plain(e: Explanation, row: int, column: int) -> _Found:
     maps = _maps(e, row)
     if maps is None:
         return []
-    shape = e.heatmap.shape[2:]
-    plain = np.asarray(resize(np.maximum(maps.astype(np.float32).sum(-1), 0), shape))
-    likeness = _correlation(e.heatmap[row, column], plain)
+    maps = maps.astype(np.float64)
+    weighted = np.maximum(maps @ e.weights[row, column], 0)
+    likeness = _correlation(weighted, np.maximum(maps.sum(-1), 0))
     if not likeness > PLAIN:
         return []
     text = (
@@ -195,8 +196,7 @@ def _baseline(e: Explanation, row: int, column: int) -> _Found:
 def _twice(e: Explanation, row: int, column: int) -> _Found:
     if e.confidence is None:
         return []
-    arguments = (e.outputs, e.confidence, e.targets)
-    if not np.asarray(is_softmax_of_probabilities(*arguments))[row]:
+    if not _is_softmax_of_probabilities(e.outputs, e.confidence, e.targets)[row]:
         return []
     text = (
         f"the score, {e.confidence[row, column]:.3g}, is a softmax of outputs that are "
@@ -210,10 +210,10 @@ def _maps(e: Explanation, row: int) -> Any:
     maps, weights = e.activations, e.weights
     if not hasattr(maps, "shape") or maps.ndim != e.heatmap.ndim:
         return None
-    if hasattr(weights, "shape"):
-        sides = [axis for axis in (maps.ndim - 1, 1) if maps.shape[axis] == weights.shape[-1]]
-        return np.moveaxis(maps, sides[0], -1)[row] if len(sides) == 1 else None
-    return None
+    if not hasattr(weights, "shape"):
+        return None
+    sides = [axis for axis in (maps.ndim - 1, 1) if maps.shape[axis] == weights.shape[-1]]
+    return np.moveaxis(maps, sides[0], -1)[row] if len(sides) == 1 else None
 
 
 def _live(e: Explanation, row: int) -> Any:

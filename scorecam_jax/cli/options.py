@@ -121,8 +121,8 @@ def add_look(command: argparse.ArgumentParser) -> None:
         "--scale",
         choices=("own", "shared"),
         default="own",
-        help="own: each heatmap is as bright as its strongest place; shared: all of a method's "
-        "heatmaps, of all classes and photographs, share the scale of the strongest (default: own)",
+        help="own: each heatmap is as bright as its strongest place; shared: a method's "
+        "heatmaps of all classes and photographs are on the scale of the strongest (default: own)",
     )
     look.add_argument(
         "--alpha",

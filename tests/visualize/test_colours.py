@@ -70,3 +70,15 @@ def test_rounding_errors_beyond_the_range_are_forgiven():
     np.testing.assert_array_equal(
         colorize(np.array([[-1e-6, 1 + 1e-6]])), colorize(np.array([[0.0, 1.0]]))
     )
+
+
+def test_signed_colours_have_no_colour_at_zero_and_differ_along_blue_and_yellow():
+    table = colorize(np.linspace(-1, 1, 255)[None], colormap="signed")[0]
+    assert table[127].min() > 250
+    lab = rgb2lab(table)
+    # Red-green blindness leaves the axis from blue to yellow.
+    assert (lab[:120, 2] < -3).all()
+    assert (lab[135:, 2] > 3).all()
+    assert (np.diff(lab[:127, 0]) > -0.5).all()
+    with pytest.raises(ValueError, match=r'signed values in \[-1, 1\] with colormap="signed"'):
+        colorize(np.array([[-0.5, 1.0]]))
