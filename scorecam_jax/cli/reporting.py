@@ -241,6 +241,8 @@ def _settings(
         "methods": options.methods,
         "target": options.target,
         "top": getattr(options, "top", None),
+        "window": getattr(options, "window", None),
+        "page": getattr(options, "page", None),
         "boxes": hashlib.sha256(drawn).hexdigest() if annotations else None,
         "preprocess": str(classifier.preprocess),
         **given(options),
@@ -288,7 +290,8 @@ def _explain_all(
     for photo in photos:
         progress.start(photo.name)
         try:
-            picture = open_photo(photo.path)
+            told: list[str] = []
+            picture = open_photo(photo.path, window=options.window, page=options.page, notes=told)
             sha256 = _digest(photo.path)
             record = done.get((photo.name, sha256))
             if record is None:
@@ -297,6 +300,7 @@ def _explain_all(
                     explain = _compile(options, classifier, targets, top)
                     progress.start(photo.name)
                 boxes, remarks = _boxes(photo.name, annotations, picture.size)
+                remarks += [Note(photo.name, text) for text in told]
                 record = explain(photo.name, picture, boxes)._asdict()
                 journal.add({"name": photo.name, "sha256": sha256, "photograph": record})
                 notes += remarks
