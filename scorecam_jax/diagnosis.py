@@ -4,6 +4,7 @@ import itertools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from scorecam_jax.methods.base import Explanation
@@ -149,7 +150,8 @@ def _plain(e: Explanation, row: int, column: int) -> _Found:
     if maps is None:
         return []
     shape = e.heatmap.shape[2:]
-    plain = np.asarray(resize(np.maximum(maps.astype(np.float32).sum(-1), 0), shape))
+    total = jnp.asarray(np.maximum(maps.astype(np.float32).sum(-1), 0))
+    plain = np.asarray(resize(total, shape))
     likeness = _correlation(e.heatmap[row, column], plain)
     if not likeness > PLAIN:
         return []
@@ -195,7 +197,7 @@ def _baseline(e: Explanation, row: int, column: int) -> _Found:
 def _twice(e: Explanation, row: int, column: int) -> _Found:
     if e.confidence is None:
         return []
-    arguments = (e.outputs, e.confidence, e.targets)
+    arguments = (e.outputs, jnp.asarray(e.confidence), jnp.asarray(e.targets))
     if not np.asarray(is_softmax_of_probabilities(*arguments))[row]:
         return []
     text = (
