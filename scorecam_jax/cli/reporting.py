@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scorecam_jax import metrics, models
+from scorecam_jax import diagnose, metrics, models
 from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax.cli.choice import chosen, given
 from scorecam_jax.cli.classes import find_class
-from scorecam_jax.cli.errors import UserError, out_of_memory, say, short, translated
+from scorecam_jax.cli.errors import UserError, out_of_memory, say, translated
 from scorecam_jax.cli.files import check_output, open_photo, save
 from scorecam_jax.cli.loading import input_shape, load
 from scorecam_jax.cli.progress import Progress
@@ -32,6 +32,7 @@ from scorecam_jax.visualize.grids import Grid, coarse, layer_sums, pack, unpack
 from scorecam_jax.visualize.report import Photograph, cells_for, photograph, report
 
 _BETTER = {"energy": " ↑", "pointing": " ↑", "box-iou": " ↑"}
+_EMPTY = [("empty", "the heatmap is empty: nothing in the input speaks for the target")]
 _NO_METRICS = ("image", "method", "target", "score", "sha256")
 _TOLERANCE, _THRESHOLD = 15.0, 0.2
 
@@ -174,7 +175,7 @@ def report_evaluation(
             blank,
             boxes=_boxes(name, annotations, picture.size)[0],
             findings={
-                method: [_findings(label, unpack(grid).clip(0))] for method, grid in grids.items()
+                method: [_EMPTY * (not unpack(grid).any())] for method, grid in grids.items()
             },
             metrics={
                 method: {name: row[name] for name in row if name not in _NO_METRICS}
@@ -240,6 +241,8 @@ def _settings(
         "methods": options.methods,
         "target": options.target,
         "top": getattr(options, "top", None),
+        "window": getattr(options, "window", None),
+        "page": getattr(options, "page", None),
         "boxes": hashlib.sha256(drawn).hexdigest() if annotations else None,
         "preprocess": str(classifier.preprocess),
         **given(options),
@@ -287,7 +290,8 @@ def _explain_all(
     for photo in photos:
         progress.start(photo.name)
         try:
-            picture = open_photo(photo.path)
+            told: list[str] = []
+            picture = open_photo(photo.path, window=options.window, page=options.page, notes=told)
             sha256 = _digest(photo.path)
             record = done.get((photo.name, sha256))
             if record is None:
@@ -296,6 +300,7 @@ def _explain_all(
                     explain = _compile(options, classifier, targets, top)
                     progress.start(photo.name)
                 boxes, remarks = _boxes(photo.name, annotations, picture.size)
+                remarks += [Note(photo.name, text) for text in told]
                 record = explain(photo.name, picture, boxes)._asdict()
                 journal.add({"name": photo.name, "sha256": sha256, "photograph": record})
                 notes += remarks
@@ -366,9 +371,12 @@ def _compile(
             at_layer = layer_sums(found, channel_axis)
             if at_layer is not None:
                 sums[method] = at_layer[0, kept]
+            said = dict.fromkeys(
+                (finding.target, finding.kind, finding.text) for finding in diagnose(found)
+            )
             findings[method] = [
-                _findings(label, heatmap)
-                for (label, _), heatmap in zip(labels, heatmaps[method], strict=True)
+                [(kind, text) for target, kind, text in said if target == index]
+                for index in indices
             ]
             measured[method] = _measured(heatmaps[method][0], boxes, classifier, picture.size)
             measured[method] |= {
@@ -399,12 +407,6 @@ def _region(classifier: Any, size: tuple[int, int]) -> dict[str, Any]:
         "seen": [round(float(edge), 3) for edge in seen],
         "place": [float(side) for side in place],
     }
-
-
-def _findings(label: str, heatmap: np.ndarray) -> list[tuple[str, str]]:
-    if heatmap.any():
-        return []
-    return [("empty", f"nothing in it speaks for {short(label)}: the heatmap is empty")]
 
 
 def _measured(
