@@ -222,6 +222,8 @@ class _Shown:
     def _view(self, site: Site, known: Analysis) -> TokenView | None:
         """How a layer's activations become a grid."""
         if self.tokens is not None:
+            if self.tokens.cells:
+                self._check_image(self.tokens.grid, site, known)
             return self.tokens
         found = known.describe(site)
         if len(site.shape) != len(known.shape):
@@ -233,6 +235,9 @@ class _Shown:
                 f"one with channels at axis {known.other_axis}: pass grid=(to_grid, from_grid), "
                 "two functions that move the axis there and back"
             )
+        if found.grid is None:
+            for grid in (site.shape[1:-1], site.shape[2:]):
+                self._check_image(grid, site, known)
         if found.channels == known.channel_axis:
             return None
         there = functools.partial(
@@ -242,6 +247,15 @@ class _Shown:
             jnp.moveaxis, source=known.channel_axis, destination=found.channels
         )
         return TokenView((there, back), self.channel_axis)
+
+    def _check_image(self, grid: tuple[int, ...], site: Site, known: Analysis) -> None:
+        if known.misreads_image(grid):
+            raise ValueError(
+                f"layer {site.name!r} {site.shape} has a grid {grid} like the image's "
+                f"{known.shape} if that has its channels at axis {known.other_axis}, not at "
+                f"{known.channel_axis}: pass channel_axis={1 if known.other_axis == 1 else -1} to "
+                "the adapter"
+            )
 
     def _edits(self, edit: Any) -> list[Edit | None]:
         edits = edit if self.several and edit is not None else [edit] * len(self.paths)
