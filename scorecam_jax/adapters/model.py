@@ -200,9 +200,14 @@ class _Shown:
             default = None
         return [
             LayerInfo(
-                each.site.name, each.site.kind, each.site.shape, each.cut, each.alive, each.grid,
+                each.site.name,
+                each.site.kind,
+                each.site.shape,
+                each.cut,
+                each.alive,
+                each.grid,
                 each.site.name == default,
-            )  # fmt: skip
+            )
             for each in known.found
             if each.site.layer or (each.cut and not known.is_layer(each.site))
         ]

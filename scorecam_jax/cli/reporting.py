@@ -22,7 +22,8 @@ from scorecam_jax.cli.choice import chosen, given
 from scorecam_jax.cli.classes import find_class
 from scorecam_jax.cli.errors import UserError, out_of_memory, say, translated
 from scorecam_jax.cli.files import check_output, open_photo, save
-from scorecam_jax.cli.loading import input_shape, load
+from scorecam_jax.cli.loading import load
+from scorecam_jax.cli.programs import compile_programs
 from scorecam_jax.cli.progress import Progress
 from scorecam_jax.evaluate import tables
 from scorecam_jax.evaluate.annotations import Annotation, Note, read_annotations
@@ -283,8 +284,6 @@ def _explain_all(
     done = {(record["name"], record["sha256"]): record["photograph"] for record in journal.records}
     targets = [find_class(name, classifier.labels) for name in options.target]
     top = options.top or int(not targets)
-    if top > len(classifier.labels):
-        raise UserError(f"--top {top}: the model knows only {len(classifier.labels)} classes")
     explain: Callable[..., Photograph] | None = None
     shown = []
     for photo in photos:
@@ -335,27 +334,12 @@ def _compile(
 ) -> Callable[..., Photograph]:
     """A function that explains a photograph, compiled once for all."""
     channel_axis = channel_axis_of(classifier.model)
-    inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
-    classes = jax.ShapeDtypeStruct((1, len(targets) + top), "int32")
-
-    def predict(model: Any, inputs: Any) -> Any:
-        outputs, _ = model(inputs)
-        likeliest = jax.lax.top_k(outputs, top)[1].astype("int32")
-        asked = jnp.array([targets], "int32").reshape(1, len(targets))
-        return jax.nn.softmax(outputs)[0], jnp.concatenate([asked, likeliest], axis=1)
-
-    compiled = {}
-    try:
-        predict_one = jax.jit(predict).lower(classifier.model, inputs).compile()
-        for name in options.methods:
-            method = chosen(options, name, classifier)
-            compiled[name] = jax.jit(method).lower(classifier.model, inputs, classes).compile()
-    except (TypeError, ValueError) as error:
-        raise translated(error) from error
+    methods = {name: chosen(options, name, classifier) for name in options.methods}
+    programs = compile_programs(classifier, methods, targets, top)
 
     def explain(name: str, picture: Any, boxes: list[Any]) -> Photograph:
         image = classifier.preprocess(picture)[None]
-        probabilities, classes = map(np.asarray, predict_one(classifier.model, image))
+        probabilities, classes = map(np.asarray, programs.predict(classifier.model, image))
         if not np.isfinite(probabilities).all():
             raise UserError("the network's outputs are NaN or infinite on this photograph")
         # A class may be both asked for and among the likeliest.
@@ -363,7 +347,7 @@ def _compile(
         kept = [classes[0].tolist().index(index) for index in indices]
         labels = [(classifier.labels[index], float(probabilities[index])) for index in indices]
         heatmaps, sums, findings, measured = {}, {}, {}, {}
-        for method, run in compiled.items():
+        for method, run in programs.methods.items():
             began = time.perf_counter()
             found = jax.block_until_ready(run(classifier.model, image, classes))
             seconds = time.perf_counter() - began

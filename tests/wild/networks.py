@@ -99,9 +99,7 @@ def hugging_face(kind: str, config: str, size: int = 48, **settings: Any) -> Cal
             return outputs.logits if "logits" in outputs else outputs.pooler_output
 
         field = "pooler_output" if "VisionModel" in kind else "logits"
-        return _linen(
-            "transformers", whole.module, variables, size, plain, scores.select(field), 2
-        )
+        return _linen("transformers", whole.module, variables, size, plain, scores.select(field), 2)
 
     return make
 

@@ -21,8 +21,7 @@ TARGET = 3
 # The layer to explain, as a person who knows the network would choose it: after the last block that
 # still mixes places, past its nonlinearity where one follows; in a network that reads its class
 # token, before the last attention.
-LAYERS = {
-}
+LAYERS = {}
 
 pytestmark = [
     pytest.mark.wild,
