@@ -67,7 +67,10 @@ def test_every_option_is_taken_by_some_method():
     ("arguments", "message"),
     [
         (["explain", "--method", "grad-cam", "--variant", "paper"], "grad-cam takes no --variant"),
-        (["explain", "--seed", "3"], "score-cam takes no --seed; it takes --channels, --variant"),
+        (
+            ["explain", "--seed", "3"],
+            "score-cam takes no --seed; it takes --channels, --tolerance, --variant",
+        ),
         (
             ["compare", "--methods", "grad-cam,uniform", "--variant", "paper"],
             "none of grad-cam, uniform takes --variant",
