@@ -159,7 +159,9 @@ class _State(NamedTuple):
             lambda: _estimate(layer, known, picks[:, :kept], fresh[:, :kept], finish)
         )
         found, slopes = jax.tree.map(lambda like: jnp.ones(like.shape, like.dtype), shapes)
-        return cls(jnp.zeros((), int), picks, fresh, known, found, slopes, layer.live.any(1))
+        return cls(
+            jnp.zeros((), int), picks, fresh, known, found, slopes, jnp.ones(len(picks), bool)
+        )
 
 
 def _score_picks(

@@ -120,7 +120,7 @@ def _log_odds(
     return chosen - rest, jax.lax.stop_gradient(slopes)
 
 
-def choice_of(channels: int | Channels | None) -> Channels | None:
+def choice_of(channels: int | Channels | Interpolated | None) -> Channels | None:
     """The choice that a caller means: a number n is `Deviation(n)`."""
     if isinstance(channels, Interpolated):
         raise TypeError(

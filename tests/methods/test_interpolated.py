@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from scorecam_jax import Interpolated, score_cam, ss_cam, variants
+from scorecam_jax import Interpolated, score_cam, variants
 from scorecam_jax.methods import interpolated
+from scorecam_jax.steps.channels import choice_of
 from tests.networks import CONSTANT, DEAD, images, network
 
 CHANNELS, LIVE = 40, 39
@@ -171,4 +172,4 @@ def test_no_live_channel_leaves_nothing_to_score():
 
 def test_other_methods_say_that_they_do_not_interpolate():
     with pytest.raises(TypeError, match="only score_cam interpolates"):
-        ss_cam(many, smooth_images(), 1, key=jax.random.key(0), channels=Interpolated(12))
+        choice_of(Interpolated(12))
