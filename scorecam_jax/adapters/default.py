@@ -179,13 +179,21 @@ class Analysis:
         if len(shape) != len(self.shape) or shape[0] != self.shape[0]:
             return None
         grid = tuple(size for axis, size in enumerate(shape) if axis not in (0, channel_axis))
-        image = [size for axis, size in enumerate(self.shape) if axis not in (0, self.channel_axis)]
-        alike = all(
+        return grid if math.prod(grid) > 1 and self._is_like(grid, self.channel_axis) else None
+
+    def _is_like(self, grid: tuple[int, ...], channel_axis: int) -> bool:
+        """Whether a grid has the image's proportions, were its channels at an axis."""
+        image = [size for axis, size in enumerate(self.shape) if axis not in (0, channel_axis)]
+        return len(grid) == len(image) and all(
             abs(grid[i] * image[j] - grid[j] * image[i]) <= max(image[i], image[j])
             for i in range(len(grid))
             for j in range(i)
         )
-        return grid if alike and math.prod(grid) > 1 else None
+
+    def misreads_image(self, grid: tuple[int, ...]) -> bool:
+        """Whether a grid is like the image only if that has its channels at the other axis."""
+        axes = self.channel_axis, self.other_axis
+        return [self._is_like(grid, axis) for axis in axes] == [False, True]
 
     def layout(self, shape: tuple[int, ...], cut: bool) -> tuple[tuple[int, ...] | None, int]:
         """The grid and the channel axis of activations; of a cut, also if it is not the image's."""

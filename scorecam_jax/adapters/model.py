@@ -63,6 +63,7 @@ class LayerInfo(NamedTuple):
         alive: whether the outputs depend on what is at its places, so that a gradient can arrive.
         grid: the sizes of its grid, or of the grid that its tokens form; None if it has none that
             is known.
+        default: whether it is the layer that `layer=None` explains.
     """
 
     path: str
@@ -71,6 +72,7 @@ class LayerInfo(NamedTuple):
     cut: bool = True
     alive: bool = True
     grid: tuple[int, ...] | None = None
+    default: bool = False
 
 
 def list_layers(model: Any, inputs: Any) -> list[LayerInfo]:
@@ -192,9 +194,19 @@ class _Shown:
 
     def layers(self, weights: Any, inputs: Any) -> list[LayerInfo]:
         known = self._analyse(self._trace(weights, inputs), weights)
+        try:
+            default = known.default(self.tokens).name
+        except ValueError:  # which explaining it says
+            default = None
         return [
             LayerInfo(
-                each.site.name, each.site.kind, each.site.shape, each.cut, each.alive, each.grid
+                each.site.name,
+                each.site.kind,
+                each.site.shape,
+                each.cut,
+                each.alive,
+                each.grid,
+                each.site.name == default,
             )
             for each in known.found
             if each.site.layer or (each.cut and not known.is_layer(each.site))
@@ -215,6 +227,8 @@ class _Shown:
     def _view(self, site: Site, known: Analysis) -> TokenView | None:
         """How a layer's activations become a grid."""
         if self.tokens is not None:
+            if self.tokens.cells:
+                self._check_image(self.tokens.grid, site, known)
             return self.tokens
         found = known.describe(site)
         if len(site.shape) != len(known.shape):
@@ -226,6 +240,9 @@ class _Shown:
                 f"one with channels at axis {known.other_axis}: pass grid=(to_grid, from_grid), "
                 "two functions that move the axis there and back"
             )
+        if found.grid is None:
+            for grid in (site.shape[1:-1], site.shape[2:]):
+                self._check_image(grid, site, known)
         if found.channels == known.channel_axis:
             return None
         there = functools.partial(
@@ -235,6 +252,15 @@ class _Shown:
             jnp.moveaxis, source=known.channel_axis, destination=found.channels
         )
         return TokenView((there, back), self.channel_axis)
+
+    def _check_image(self, grid: tuple[int, ...], site: Site, known: Analysis) -> None:
+        if known.misreads_image(grid):
+            raise ValueError(
+                f"layer {site.name!r} {site.shape} has a grid {grid} like the image's "
+                f"{known.shape} if that has its channels at axis {known.other_axis}, not at "
+                f"{known.channel_axis}: pass channel_axis={1 if known.other_axis == 1 else -1} to "
+                "the adapter"
+            )
 
     def _edits(self, edit: Any) -> list[Edit | None]:
         edits = edit if self.several and edit is not None else [edit] * len(self.paths)

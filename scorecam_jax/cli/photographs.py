@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -23,11 +22,11 @@ from scorecam_jax.cli.errors import (
     reported,
     say,
     short,
-    translated,
 )
 from scorecam_jax.cli.files import check_output, open_photo, output_paths, save
-from scorecam_jax.cli.loading import input_shape, load
+from scorecam_jax.cli.loading import load
 from scorecam_jax.cli.page import Found, Page
+from scorecam_jax.cli.programs import Programs, compile_programs
 from scorecam_jax.cli.progress import Progress
 from scorecam_jax.diagnosis import diagnose
 from scorecam_jax.methods.base import Explanation
@@ -94,20 +93,25 @@ def explain_photos(
             _check_contrast(options, classifier, targets)
             progress.start("compiling")
             by_name = {name: chosen(options, name, classifier) for name in methods}
-            run = _compile(classifier, by_name, targets, options.top or int(not targets))
+            try:
+                programs = compile_programs(
+                    classifier, by_name, targets, options.top or int(not targets)
+                )
+            except (MemoryError, jax.errors.JaxRuntimeError) as error:
+                raise _memory_error(error) from error
             answers: dict[Path, Answer] = {}
             if options.scale == "shared":
                 for job, record in todo:
                     progress.start(str(job.photo))
                     with reported(record, progress):
-                        answers[job.photo] = _ask(job, run, classifier, methods, options)
+                        answers[job.photo] = _ask(job, programs, classifier, options)
                 todo = [pair for pair in todo if "error" not in pair[1]]
             strongest = [answer.peaks.max(1) for answer in answers.values()]
             for job, record in todo:
                 progress.start(str(job.photo))
                 with reported(record, progress):
                     answer = answers.get(job.photo)
-                    answer = answer or _ask(job, run, classifier, methods, options)
+                    answer = answer or _ask(job, programs, classifier, options)
                     scale = np.max(strongest, axis=0) if strongest else None
                     record.update(_draw_page(job, answer, scale, classifier, present, options))
                     if not options.json:
@@ -128,33 +132,6 @@ def _check(job: Job, inputs: Sequence[Path], *, force: bool, page: int) -> dict[
         for path in filter(None, (job.output, job.map)):
             check_output(path, job.photo, inputs, force=force)
     return record
-
-
-def _compile(
-    classifier: models.Classifier,
-    methods: Mapping[str, Callable[..., Any]],
-    targets: list[int],
-    top: int,
-) -> Callable[..., Any]:
-    """The whole computation, compiled once for all photographs."""
-
-    @jax.jit
-    def run(model: Any, inputs: Any) -> Any:
-        outputs, _ = model(inputs)
-        likeliest = jax.lax.top_k(outputs, top)[1]
-        classes = jnp.append(jnp.array([targets], likeliest.dtype), likeliest, axis=1)
-        found = [method(model, inputs, classes) for method in methods.values()]
-        return found, classes[0], jax.nn.softmax(outputs)[0]
-
-    if top > len(classifier.labels):
-        raise UserError(f"--top {top}: the model knows only {len(classifier.labels)} classes")
-    inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
-    try:
-        return run.lower(classifier.model, inputs).compile()
-    except (TypeError, ValueError) as error:
-        raise translated(error) from error
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        raise _memory_error(error) from error
 
 
 class Answer(NamedTuple):
@@ -194,9 +171,8 @@ def _check_contrast(
 
 def _ask(
     job: Job,
-    run: Callable[..., Any],
+    programs: Programs,
     classifier: models.Classifier,
-    methods: Sequence[str],
     options: argparse.Namespace,
 ) -> Answer:
     """Put a photograph to the network."""
@@ -204,20 +180,26 @@ def _ask(
         notes: list[str] = []
         photo = open_photo(job.photo, window=options.window, page=options.page, notes=notes)
         inputs = classifier.preprocess(photo)[None]
-        found, targets, probabilities = jax.tree.map(np.asarray, run(classifier.model, inputs))
+        probabilities, targets = programs.predict(classifier.model, inputs)
+        found = {
+            name: jax.tree.map(np.asarray, run(classifier.model, inputs, targets))
+            for name, run in programs.methods.items()
+        }
+        probabilities = np.asarray(probabilities)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         raise _memory_error(error) from error
     if not np.isfinite(probabilities).all():
         raise UserError("the network's outputs are NaN or infinite on this photograph")
     # A class may be both asked for and among the likeliest.
-    indices = list(dict.fromkeys(targets.tolist()))
-    columns = [targets.tolist().index(index) for index in indices]
+    classes = targets[0].tolist()
+    indices = list(dict.fromkeys(classes))
+    columns = [classes.index(index) for index in indices]
     return Answer(
         indices,
         probabilities,
-        np.stack([one.heatmap[0] for one in found])[:, columns],
-        np.stack([one.peak[0] for one in found])[:, columns],
-        _findings(dict(zip(methods, found, strict=True)), indices),
+        np.stack([one.heatmap[0] for one in found.values()])[:, columns],
+        np.stack([one.peak[0] for one in found.values()])[:, columns],
+        _findings(found, indices),
         notes,
         {
             name: {
@@ -225,7 +207,7 @@ def _ask(
                 "channels": one.scored.size,
                 "deviation": float(one.deviation.max()),
             }
-            for name, one in zip(methods, found, strict=True)
+            for name, one in found.items()
             if one.scored is not None
         },
     )

@@ -33,6 +33,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     what = command.add_argument_group("what to explain")
     options.add_classes(what)
+    options.add_reading(what)
     what.add_argument(
         "--boxes",
         type=Path,

@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scorecam_jax import metrics, models
+from scorecam_jax import diagnose, metrics, models
 from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax.cli.choice import chosen, given
 from scorecam_jax.cli.classes import find_class
-from scorecam_jax.cli.errors import UserError, out_of_memory, say, short, translated
+from scorecam_jax.cli.errors import UserError, out_of_memory, say, translated
 from scorecam_jax.cli.files import check_output, open_photo, save
-from scorecam_jax.cli.loading import input_shape, load
+from scorecam_jax.cli.loading import load
+from scorecam_jax.cli.programs import compile_programs
 from scorecam_jax.cli.progress import Progress
 from scorecam_jax.evaluate import tables
 from scorecam_jax.evaluate.annotations import Annotation, Note, read_annotations
@@ -32,6 +33,7 @@ from scorecam_jax.visualize.grids import Grid, coarse, layer_sums, pack, unpack
 from scorecam_jax.visualize.report import Photograph, cells_for, photograph, report
 
 _BETTER = {"energy": " ↑", "pointing": " ↑", "box-iou": " ↑"}
+_EMPTY = [("empty", "the heatmap is empty: nothing in the input speaks for the target")]
 _NO_METRICS = ("image", "method", "target", "score", "sha256")
 _TOLERANCE, _THRESHOLD = 15.0, 0.2
 
@@ -174,7 +176,7 @@ def report_evaluation(
             blank,
             boxes=_boxes(name, annotations, picture.size)[0],
             findings={
-                method: [_findings(label, unpack(grid).clip(0))] for method, grid in grids.items()
+                method: [_EMPTY * (not unpack(grid).any())] for method, grid in grids.items()
             },
             metrics={
                 method: {name: row[name] for name in row if name not in _NO_METRICS}
@@ -240,6 +242,8 @@ def _settings(
         "methods": options.methods,
         "target": options.target,
         "top": getattr(options, "top", None),
+        "window": getattr(options, "window", None),
+        "page": getattr(options, "page", None),
         "boxes": hashlib.sha256(drawn).hexdigest() if annotations else None,
         "preprocess": str(classifier.preprocess),
         **given(options),
@@ -280,14 +284,13 @@ def _explain_all(
     done = {(record["name"], record["sha256"]): record["photograph"] for record in journal.records}
     targets = [find_class(name, classifier.labels) for name in options.target]
     top = options.top or int(not targets)
-    if top > len(classifier.labels):
-        raise UserError(f"--top {top}: the model knows only {len(classifier.labels)} classes")
     explain: Callable[..., Photograph] | None = None
     shown = []
     for photo in photos:
         progress.start(photo.name)
         try:
-            picture = open_photo(photo.path)
+            told: list[str] = []
+            picture = open_photo(photo.path, window=options.window, page=options.page, notes=told)
             sha256 = _digest(photo.path)
             record = done.get((photo.name, sha256))
             if record is None:
@@ -296,6 +299,7 @@ def _explain_all(
                     explain = _compile(options, classifier, targets, top)
                     progress.start(photo.name)
                 boxes, remarks = _boxes(photo.name, annotations, picture.size)
+                remarks += [Note(photo.name, text) for text in told]
                 record = explain(photo.name, picture, boxes)._asdict()
                 journal.add({"name": photo.name, "sha256": sha256, "photograph": record})
                 notes += remarks
@@ -330,27 +334,12 @@ def _compile(
 ) -> Callable[..., Photograph]:
     """A function that explains a photograph, compiled once for all."""
     channel_axis = channel_axis_of(classifier.model)
-    inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
-    classes = jax.ShapeDtypeStruct((1, len(targets) + top), "int32")
-
-    def predict(model: Any, inputs: Any) -> Any:
-        outputs, _ = model(inputs)
-        likeliest = jax.lax.top_k(outputs, top)[1].astype("int32")
-        asked = jnp.array([targets], "int32").reshape(1, len(targets))
-        return jax.nn.softmax(outputs)[0], jnp.concatenate([asked, likeliest], axis=1)
-
-    compiled = {}
-    try:
-        predict_one = jax.jit(predict).lower(classifier.model, inputs).compile()
-        for name in options.methods:
-            method = chosen(options, name, classifier)
-            compiled[name] = jax.jit(method).lower(classifier.model, inputs, classes).compile()
-    except (TypeError, ValueError) as error:
-        raise translated(error) from error
+    methods = {name: chosen(options, name, classifier) for name in options.methods}
+    programs = compile_programs(classifier, methods, targets, top)
 
     def explain(name: str, picture: Any, boxes: list[Any]) -> Photograph:
         image = classifier.preprocess(picture)[None]
-        probabilities, classes = map(np.asarray, predict_one(classifier.model, image))
+        probabilities, classes = map(np.asarray, programs.predict(classifier.model, image))
         if not np.isfinite(probabilities).all():
             raise UserError("the network's outputs are NaN or infinite on this photograph")
         # A class may be both asked for and among the likeliest.
@@ -358,7 +347,7 @@ def _compile(
         kept = [classes[0].tolist().index(index) for index in indices]
         labels = [(classifier.labels[index], float(probabilities[index])) for index in indices]
         heatmaps, sums, findings, measured = {}, {}, {}, {}
-        for method, run in compiled.items():
+        for method, run in programs.methods.items():
             began = time.perf_counter()
             found = jax.block_until_ready(run(classifier.model, image, classes))
             seconds = time.perf_counter() - began
@@ -366,9 +355,12 @@ def _compile(
             at_layer = layer_sums(found, channel_axis)
             if at_layer is not None:
                 sums[method] = at_layer[0, kept]
+            said = dict.fromkeys(
+                (finding.target, finding.kind, finding.text) for finding in diagnose(found)
+            )
             findings[method] = [
-                _findings(label, heatmap)
-                for (label, _), heatmap in zip(labels, heatmaps[method], strict=True)
+                [(kind, text) for target, kind, text in said if target == index]
+                for index in indices
             ]
             measured[method] = _measured(heatmaps[method][0], boxes, classifier, picture.size)
             measured[method] |= {
@@ -399,12 +391,6 @@ def _region(classifier: Any, size: tuple[int, int]) -> dict[str, Any]:
         "seen": [round(float(edge), 3) for edge in seen],
         "place": [float(side) for side in place],
     }
-
-
-def _findings(label: str, heatmap: np.ndarray) -> list[tuple[str, str]]:
-    if heatmap.any():
-        return []
-    return [("empty", f"nothing in it speaks for {short(label)}: the heatmap is empty")]
 
 
 def _measured(

@@ -1,5 +1,6 @@
 """Score-CAM's scores from some of its passes, and the deviation that this leaves."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ Finish = Callable[[Float[Array, "b t k"], Float[Array, "b t 1"]], Found]
 
 
 def interpolated_score_cam(
-    context: Context, variant: Variant, interpolated: Interpolated, finish: Finish
+    context: Context, variant: Variant, interpolated: Interpolated, sum_maps: Callable[..., Found]
 ) -> Found:
     """Score some masks, interpolate the scores of the others, and sum all maps.
 
@@ -31,9 +32,13 @@ def interpolated_score_cam(
         context: what the formula was given.
         variant: whose masks and sum they are.
         interpolated: how many masks to score.
-        finish: (scores, empty) -> Found, from all channels' scores and an empty mask's.
+        sum_maps: (context, variant, masks, scores, empty) -> Found, from the scores of all masks
+            and of an empty one.
     """
+    mesh = context.passes["mesh"] or explicit_mesh(context.inputs)
+    context = dataclasses.replace(context, activations=replicate(context.activations, mesh))
     layer = _Layer.of(context, variant)
+    finish = functools.partial(sum_maps, context, variant, layer.masks)
     put = functools.partial(_score_picks, context, variant, layer)
     channels = layer.live.shape[1]
     if interpolated.count is not None:
@@ -66,7 +71,7 @@ def interpolated_score_cam(
         active &= (layer.live & ~known.scored).any(1)
         return _State(state.rounds + 1, picks, fresh, known, found, slopes, active)
 
-    start = _State.start(context, layer, length, kept, finish)
+    start = replicate(_State.start(context, layer, length, kept, finish), mesh)
     return _without_reverse_mode(jax.lax.while_loop(lambda s: s.active.any(), go_on, start).found)
 
 
@@ -87,8 +92,7 @@ class _Layer(NamedTuple):
 
     @classmethod
     def of(cls, context: Context, variant: Variant) -> "_Layer":
-        mesh = context.passes["mesh"] or explicit_mesh(context.inputs)
-        maps = replicate(context.activations, mesh)
+        maps = context.activations
         masks = variant.prepare(maps)
         live = is_live(masks)
         batch, *grid, channels = masks.shape

@@ -1,6 +1,5 @@
 """Score-CAM (Wang et al., CVPR Workshops 2020, arXiv 1910.01279)."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, Unpack
 
@@ -78,8 +77,7 @@ def _score_cam(context: Context, *, variant: Variant, interpolated: Interpolated
     # Phase 1: the activation maps become masks. (`run` has read the maps of the layer.)
     masks = variant.prepare(context.activations)
     if interpolated:
-        finish = functools.partial(sum_maps, context, variant, masks)
-        return interpolated_score_cam(context, variant, interpolated, finish)
+        return interpolated_score_cam(context, variant, interpolated, sum_maps)
 
     # Phase 2: the targets' scores under each mask, and under an empty one.
     scores = context.score_masks(with_empty_mask(masks), variant.render)

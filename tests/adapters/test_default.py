@@ -195,6 +195,14 @@ def test_activations_have_their_channels_where_the_image_has_them(tokens, layer)
     np.testing.assert_allclose(outputs, network(images), atol=1e-6)
 
 
+@pytest.mark.parametrize("options", [{"grid": (4, 4)}, {}])
+def test_a_forgotten_channel_axis_is_an_error(options):
+    images, network = jnp.moveaxis(IMAGES, -1, 1), ChannelsFirst(tokens=bool(options))
+    for layer in ("norm", "norm:gelu"):
+        with pytest.raises(ValueError, match=r"\(4, 4\) like the .* channel_axis=1 to the adapter"):
+            from_nnx(network, layer, **options)(images)
+
+
 def test_outputs_that_the_score_does_not_read_do_not_count():
     def network(params, x):
         from jax.ad_checkpoint import checkpoint_name

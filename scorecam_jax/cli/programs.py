@@ -1,0 +1,62 @@
+"""The programs that explain photographs: compiled once, one for the classes and one a method."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from scorecam_jax.cli.errors import UserError, translated
+from scorecam_jax.cli.loading import input_shape
+
+
+class Programs(NamedTuple):
+    """Compiled programs.
+
+    Attributes:
+        predict: (model, inputs) -> the probabilities of all classes, (classes,), and the classes to
+            explain, (1, T).
+        methods: by name: (model, inputs, classes) -> Explanation.
+    """
+
+    predict: Callable[..., Any]
+    methods: dict[str, Callable[..., Any]]
+
+
+def compile_programs(
+    classifier: Any, methods: Mapping[str, Callable[..., Any]], targets: Sequence[int], top: int
+) -> Programs:
+    """Compile the methods for photographs of a classifier's input size.
+
+    One program for all methods would be no faster, and compiles far longer than they do apart.
+
+    Args:
+        classifier: the network.
+        methods: by name, called as `score_cam` is.
+        targets: classes to explain.
+        top: how many of the likeliest classes to explain besides.
+
+    Raises:
+        UserError: the network has fewer classes, or a method's options do not fit it.
+    """
+    if top > len(classifier.labels):
+        raise UserError(f"--top {top}: the model knows only {len(classifier.labels)} classes")
+
+    def predict(model: Any, inputs: Any) -> Any:
+        outputs, _ = model(inputs)
+        likeliest = jax.lax.top_k(outputs, top)[1].astype("int32")
+        named = jnp.array([targets], "int32").reshape(1, len(targets))
+        return jax.nn.softmax(outputs)[0], jnp.concatenate([named, likeliest], axis=1)
+
+    inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
+    classes = jax.ShapeDtypeStruct((1, len(targets) + top), "int32")
+    try:
+        return Programs(
+            jax.jit(predict).lower(classifier.model, inputs).compile(),
+            {
+                name: jax.jit(method).lower(classifier.model, inputs, classes).compile()
+                for name, method in methods.items()
+            },
+        )
+    except (TypeError, ValueError) as error:
+        raise translated(error) from error

@@ -1,0 +1,134 @@
+"""Networks that other people wrote, explained without a layer or a grid being named."""
+
+import functools
+import importlib.metadata
+import math
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scorecam_jax import list_layers, score_cam
+from tests import reference
+from tests.agreement import note
+from tests.wild.networks import QUICK, SLOW
+
+CHANNELS = 6
+TARGET = 3
+
+# The layer to explain, as a person who knows the network would choose it: after the last block that
+# still mixes places, past its nonlinearity where one follows; in a network that reads its class
+# token, before the last attention.
+LAYERS = {}
+
+pytestmark = [
+    pytest.mark.wild,
+    pytest.mark.filterwarnings("ignore:::(?!scorecam_jax)"),
+]
+
+
+def network(name):
+    return {**QUICK, **SLOW}[name]()
+
+
+@functools.lru_cache(maxsize=1)
+def made(name):
+    with jax.numpy_rank_promotion("allow"):  # what other people's code needs
+        return network(name)
+
+
+@pytest.fixture(
+    params=[
+        *QUICK,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
+    ]
+)
+def wild(request):
+    with jax.numpy_rank_promotion("allow"):
+        yield request.param, made(request.param)
+
+
+def default(found):
+    (layer,) = [layer for layer in list_layers(found.model, found.images) if layer.default]
+    return layer
+
+
+def expected_activations(found):
+    """What the framework says that the default layer returns, as the grid that is shown."""
+    layer = default(found)
+    values = np.asarray(found.read(found.images, layer.path), np.float32)
+    if layer.grid and values.ndim != found.images.ndim:  # class and register tokens come first
+        cells = math.prod(layer.grid)
+        values = values[:, values.shape[1] - cells :]
+        values = values.reshape(len(values), *layer.grid, values.shape[-1])
+        return np.moveaxis(values, -1, found.model.func.channel_axis)
+    return values
+
+
+def test_the_default_layer_by_name(wild):
+    name, found = wild
+    assert default(found).path == LAYERS[name]
+
+
+def test_outputs_and_activations_are_the_networks_own(wild):
+    _, found = wild
+    outputs, activations = found.model(found.images)
+    scores = found.score or (lambda outputs: outputs)
+    if found.score is not None:
+        scores = functools.partial(found.score.func, lambda outputs: outputs)
+    plain, own = np.asarray(found.plain(found.images)), np.asarray(scores(outputs))
+    size = np.abs(plain).max()
+    np.testing.assert_allclose(own, plain, atol=2e-5 * size)
+    expected = expected_activations(found)
+    size = np.abs(expected).max()
+    assert activations.shape == expected.shape
+    np.testing.assert_allclose(activations, expected, atol=2e-5 * size)
+
+
+def test_the_heatmap_is_that_of_a_loop_of_masked_passes(wild, record_property):
+    name, found = wild
+    axis = found.model.func.channel_axis
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explanation = score_cam(
+            found.model, found.images[:1], TARGET, score=found.score, channels=CHANNELS
+        )
+    image = np.moveaxis(found.images[0], axis if axis < 0 else axis - 1, -1)
+    maps = np.moveaxis(expected_activations(found)[0], axis if axis < 0 else axis - 1, -1)
+    maps = maps.astype(float)
+    space = tuple(range(maps.ndim - 1))
+    total = np.zeros(maps.shape[:-1])
+    for channel in np.argsort(-maps.std(space))[:CHANNELS]:
+        mask = reference.scale(reference.resize(maps[..., channel], image.shape[:-1]))
+        masked = (image * mask[..., None]).astype("float32")[None]
+        outputs = found.plain(np.moveaxis(masked, -1, axis))
+        score = reference.softmax(np.asarray(outputs, float))[0, TARGET]
+        total += score * maps[..., channel]
+    expected = reference.finish(total, image.shape[:-1])
+    difference = np.abs(explanation.heatmap[0] - expected).max()
+    version = importlib.metadata.version(found.package)
+    row = name, version, default(found).path, found.lines
+    note(record_property, *row, f"{len(image)} px", difference)
+    assert explanation.heatmap.max() == 1
+    np.testing.assert_allclose(explanation.heatmap[0], expected, atol=2e-4)
+
+
+def test_the_network_is_left_as_it_was_and_compiled_once(wild):
+    _, found = wild
+    before = jax.tree.map(np.array, found.weights())
+    options = {"score": found.score, "channels": CHANNELS}
+    first = score_cam(found.model, found.images[:1], TARGET, **options)
+    programs = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: programs.append(event) if "backend_compile" in event else None
+    )
+    try:
+        second = score_cam(found.model, jnp.asarray(found.images[:1]), TARGET, **options)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert not programs
+    np.testing.assert_array_equal(first.heatmap, second.heatmap)
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(found.weights()), strict=True):
+        np.testing.assert_array_equal(old, new)
