@@ -96,7 +96,10 @@ def _with_targets_axis(explanation: Explanation) -> Explanation:
 def _findings(explanation: Explanation, row: int, column: int) -> list[Finding]:
     target = int(explanation.targets[row, column])
     found: list[tuple[str, float, str]] = []
-    for check in (_not_finite, _empty, _flat, _plain, _unlikely, _dead, _baseline, _twice):
+    if broken := _not_finite(explanation, row, column):
+        # Nothing else can be measured.
+        return [Finding(*each, row, target) for each in broken]
+    for check in (_empty, _flat, _plain, _unlikely, _dead, _baseline, _twice):
         found += check(explanation, row, column)
     return [Finding(*each, row, target) for each in found]
 

@@ -7,7 +7,9 @@ from jaxtyping import Array, Float, Real, UInt8
 from PIL import Image, ImageOps
 
 
-def as_rgb(image: Image.Image, window: tuple[float, float] | None = None) -> Image.Image:
+def as_rgb(
+    image: Image.Image, window: tuple[int | float, int | float] | None = None
+) -> Image.Image:
     """The photograph upright, in 8-bit RGB.
 
     Turns it as its EXIF orientation says; puts transparent images on white; scales deep greyscale
