@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from scorecam_jax._internal.notes import check_arrays, choose_one, is_one_array
@@ -47,7 +48,9 @@ def class_scores(
 
 
 def is_softmax_of_probabilities(
-    outputs: Any, scores: Float[Array, "n targets"], targets: Int[Array, "n targets"]
+    outputs: Any,
+    scores: Float[Array | np.ndarray, "n targets"],
+    targets: Int[Array | np.ndarray, "n targets"],
 ) -> Bool[Array, " n"]:
     """Tell for which inputs the scores are the softmax of outputs that are probabilities already.
 
