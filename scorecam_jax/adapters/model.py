@@ -129,27 +129,6 @@ def show(
     return Adapted(call, cast(weights, dtype))
 
 
-def follow_score(model: Any, score: Callable[[Any], Any], inputs: Any) -> Any:
-    """The model with its default layer chosen for those outputs that a score reads.
-
-    Without this, the default is a layer that all floating-point outputs pass through.
-
-    Args:
-        model: any model; one that no adapter made, or whose layers are named, stays as it is.
-        score: a function of the outputs.
-        inputs: an input batch, of which only the shape is used.
-    """
-    shown = getattr(model, "func", None)
-    if not isinstance(shown, _Shown) or None not in shown.paths:
-        return model
-    outputs = jax.eval_shape(model, inputs)[0]
-    read = jax.make_jaxpr(score)(outputs).jaxpr
-    used = {atom for eqn in read.eqns for atom in eqn.invars if not isinstance(atom, Literal)}
-    used |= {atom for atom in read.outvars if not isinstance(atom, Literal)}
-    chosen = tuple(i for i, variable in enumerate(read.invars) if variable in used)
-    return type(model)(dataclasses.replace(shown, outputs=chosen), *model.args)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Shown:
     run: Network
@@ -164,6 +143,25 @@ class _Shown:
         if edit is None:
             return _read(Static(self), weights, inputs)
         return self.replay(weights, inputs, edit)
+
+    def follow_score(self, model: Any, score: Callable[[Any], Any], inputs: Any) -> Any:
+        """The model with its default layer chosen for those outputs that a score reads.
+
+        Without this, the default is a layer that all floating-point outputs pass through.
+        """
+        if None not in self.paths:
+            return model
+        outputs = jax.eval_shape(model, inputs)[0]
+        if len(jax.tree.leaves(outputs)) < 2:
+            return model
+        try:
+            read = jax.make_jaxpr(score)(outputs).jaxpr
+        except Exception:  # which is told where the outputs are scored
+            return model
+        used = {atom for eqn in read.eqns for atom in eqn.invars if not isinstance(atom, Literal)}
+        used |= {atom for atom in read.outvars if not isinstance(atom, Literal)}
+        chosen = tuple(i for i, variable in enumerate(read.invars) if variable in used)
+        return type(model)(dataclasses.replace(self, outputs=chosen), *model.args)
 
     def replay(self, weights: Any, inputs: Any, edit: Any) -> tuple[Any, Any]:
         traced = self._trace(weights, inputs)

@@ -260,6 +260,10 @@ def _compiled(  # type: ignore[no-untyped-def]
     if len(inputs):
         model, score = replicate((model, score), mesh or explicit_mesh(inputs))
 
+    # An adapter's model may choose its layer by the outputs that the score reads.
+    follow = getattr(getattr(model, "func", None), "follow_score", None)
+    model = model if follow is None else follow(model, score, inputs)
+
     def forward(tap):  # type: ignore[no-untyped-def]
         edit = {"edit": lambda a: a + tap.astype(a.dtype)} if gradients else {}
         outputs, activations = checks.check_model_outputs(model(inputs, **edit), inputs)

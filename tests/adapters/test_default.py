@@ -9,7 +9,6 @@ from flax import nnx
 
 from scorecam_jax import score_cam
 from scorecam_jax.adapters import from_function, from_linen, from_nnx, list_layers
-from scorecam_jax.adapters.model import follow_score
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
 
@@ -219,10 +218,10 @@ def test_outputs_that_the_score_does_not_read_do_not_count():
     }
     model = from_function(network, params)
     assert model(IMAGES)[1].shape == (2, 16, 16, 4)
-    followed = follow_score(model, lambda outputs: outputs["logits"], IMAGES)
+    followed = model.func.follow_score(model, lambda outputs: outputs["logits"], IMAGES)
     assert followed(IMAGES)[1].shape == (2, 16, 16, 6)
     named = from_function(network, params, "early")
-    assert follow_score(named, lambda outputs: outputs["logits"], IMAGES) is named
+    assert named.func.follow_score(named, lambda outputs: outputs["logits"], IMAGES) is named
 
 
 def test_a_function_that_does_not_follow_is_an_error_that_says_what_does():

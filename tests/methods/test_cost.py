@@ -52,6 +52,7 @@ PASSES = {
     "rise": 1 + 20,
     "occlusion": 1 + 4**2,
     "opti-cam": 1 + 4,
+    "group-cam": 1 + LIVE + 1,  # six channels make six groups of one
     "ablation-cam": 1 + CHANNELS,
     "recipro-cam": 1 + PLACES,
 }
@@ -70,14 +71,15 @@ def test_passes_of_the_network_for_a_map(name):
 def test_a_second_call_traces_nothing_whatever_the_values(name):
     counter, method = Counter(), METHODS[name]
     model, options = counter.model(), settings(method)
-    method(model, images(seed=0), [1, 0], **options)
+    baseline = "baseline" in options_of(method)
+    method(model, images(seed=0), [1, 0], **options, **({"baseline": 0.25} if baseline else {}))
     traces = counter.traces
     floats = {
         parameter.name: parameter.default / 2
         for parameter in inspect.signature(method).parameters.values()
         if isinstance(parameter.default, float)
     }
-    if "baseline" in options_of(method):
+    if baseline:
         floats["baseline"] = 0.5
     method(model, images(seed=1), [2, 1], **options, **floats)
     assert counter.traces == traces
