@@ -240,7 +240,8 @@ def run(
             checks.check_classes(targets, confidence.shape[1])
             check_score(arguments[4], confidence.shape[1])
         explanation, _, twice = _compiled(*arguments, **options)
-    if not checks.is_traced(twice) and twice:
+    baseline = arguments[8]
+    if not checks.is_traced(twice, baseline) and twice and _sums_to_one(model, inputs, baseline):
         warnings.warn(
             "the model's outputs already are probabilities, and the score is their softmax, which "
             "hardly varies: pass score=scores.values", stacklevel=3,
@@ -249,6 +250,15 @@ def run(
         return explanation
     values = {name: getattr(explanation, name) for name in _WITH_TARGETS}
     return explanation._replace(**jax.tree.map(lambda value: value[:, 0], values))
+
+
+@filter_jit
+def _sums_to_one(model: Callable[..., Any], inputs: Array, baseline: Any) -> Array:
+    """Whether the outputs on the baseline are probabilities too, and not so by chance."""
+    blank = jnp.broadcast_to(checks.check_baseline(baseline, inputs), inputs.shape)
+    outputs, _ = model(blank)
+    arrays = [leaf for leaf in jax.tree.leaves(outputs) if leaf.ndim == 2]
+    return jnp.any(jnp.stack([jnp.abs(leaf.sum(1) - 1).max() < 1e-3 for leaf in arrays]))
 
 
 @filter_jit

@@ -286,6 +286,7 @@ def default_for(score: Callable[..., Any] | None) -> Variant:
     OFFICIAL for probabilities, which it weighs maps by as they are. INCREASE for every other
     score: its zero is arbitrary, and what is added to all outputs alike must not change the map.
     `scorecam_jax.scores.is_probability` tells them apart; None is the default score, the softmax.
+    Your own function of logits needs `variant=INCREASE`, or an attribute `probability = False`.
 
     >>> from scorecam_jax import scores
     >>> default_for(scores.sigmoid) is OFFICIAL, default_for(scores.values) is INCREASE

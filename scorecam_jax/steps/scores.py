@@ -27,11 +27,12 @@ from scorecam_jax._internal.checks import as_array, is_traced, is_true
 
 
 def is_probability(score: Callable[..., Any]) -> bool:
-    """Tell whether a score function is known to give probabilities.
+    """Tell whether a score function gives probabilities.
 
-    `jax.nn.softmax`, `jax.nn.sigmoid`, `sigmoid` and `binary` are, and so is `select` of one of
-    these, `segmentation` with one of these as its activation, `similarity` with a temperature, and
-    a function whose attribute `probability` is True.
+    `jax.nn.softmax`, `jax.nn.sigmoid`, `sigmoid` and `binary` do, and so does `select` of one of
+    these, `segmentation` with one of these as its activation, and `similarity` with a temperature.
+    The other scores of this package do not. A function of your own counts as one that does, unless
+    its attribute `probability` is False.
 
     >>> is_probability(select("logits")), is_probability(values)
     (True, False)
@@ -39,7 +40,12 @@ def is_probability(score: Callable[..., Any]) -> bool:
     kernel = _kernel(score)
     if kernel is jax.nn.softmax or kernel is jax.nn.sigmoid:
         return True
-    return bool(getattr(kernel, "probability", False))
+    known = kernel is jax.nn.log_softmax or _is_of_this_package(kernel)
+    return bool(getattr(kernel, "probability", not known))
+
+
+def _is_of_this_package(function: Any) -> bool:
+    return getattr(function, "__module__", "").split(".")[0] == "scorecam_jax"
 
 
 def is_softmax(score: Callable[..., Any]) -> bool:

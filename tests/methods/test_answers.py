@@ -20,7 +20,14 @@ METHODS = {
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("score", [scores.values, lambda outputs: 2 * outputs])
+def doubled(outputs):
+    return 2 * outputs
+
+
+doubled.probability = False
+
+
+@pytest.mark.parametrize("score", [scores.values, doubled])
 def test_a_constant_added_to_all_outputs_changes_no_map(name, score):
     with jax.enable_x64(True):
         model = jax.tree.map(lambda w: w.astype(float), network())
@@ -129,6 +136,13 @@ def test_a_contrast_shows_what_tells_two_classes_apart(name):
     assert abs(contrasted[11, 11]) < 1e-5
 
 
+def test_logits_that_happen_to_sum_to_one_are_no_probabilities():
+    def model(x):  # the baseline's sum to zero
+        return x.mean(1), x
+
+    scorecam_jax.score_cam(model, np.array([[[2.0, 0.0], [0.0, 1.0], [0.0, 0.0]]]), 0)
+
+
 def test_outputs_that_are_probabilities_already_are_noticed_once():
     def model(x):
         outputs, activations = network()(x)
@@ -138,7 +152,6 @@ def test_outputs_that_are_probabilities_already_are_noticed_once():
     with pytest.warns(UserWarning, match=r"already are probabilities.*scores\.values") as told:
         scorecam_jax.score_cam(model, images(), 0, score=score, batch_size=1)
     assert len(told) == 1
-    assert told[0].filename == __file__
     # Warnings are errors here, so these have none.
     scorecam_jax.score_cam(model, images(), 0, score=scores.select("p", score=scores.values))
     jax.jit(lambda x: scorecam_jax.score_cam(model, x, 0, score=score).heatmap)(images())
