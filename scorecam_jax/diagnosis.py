@@ -108,7 +108,7 @@ _Found = list[tuple[str, float, str]]
 _is_softmax_of_probabilities = jax.jit(is_softmax_of_probabilities)
 
 
-def _not_finite(e: Explanation, row: int, column: int) -> _Found:
+def _not_finite(e: Any, row: int, column: int) -> _Found:
     targets = (e.heatmap, e.weights, e.scores, e.confidence)
     values = [v[row, column] for v in jax.tree.leaves(targets)]
     values += [v[row] for v in jax.tree.leaves((e.activations, e.outputs))]
@@ -119,13 +119,13 @@ def _not_finite(e: Explanation, row: int, column: int) -> _Found:
     return [("not finite", float(count), text)]
 
 
-def _empty(e: Explanation, row: int, column: int) -> _Found:
+def _empty(e: Any, row: int, column: int) -> _Found:
     if e.heatmap[row, column].any():
         return []
     return [("empty", 0.0, "the heatmap is empty: nothing in the input speaks for the target")]
 
 
-def _flat(e: Explanation, row: int, column: int) -> _Found:
+def _flat(e: Any, row: int, column: int) -> _Found:
     live = _live(e, row)
     if live is None or e.scores is None or e.scores.shape != e.weights.shape:
         return []
@@ -148,7 +148,7 @@ def _flat(e: Explanation, row: int, column: int) -> _Found:
     return [("flat weights", varies, text)]
 
 
-def _plain(e: Explanation, row: int, column: int) -> _Found:
+def _plain(e: Any, row: int, column: int) -> _Found:
     maps = _maps(e, row)
     if maps is None:
         return []
@@ -164,7 +164,7 @@ def _plain(e: Explanation, row: int, column: int) -> _Found:
     return [("plain sum", likeness, text)]
 
 
-def _unlikely(e: Explanation, row: int, column: int) -> _Found:
+def _unlikely(e: Any, row: int, column: int) -> _Found:
     probability = _probability(e, row, column)
     if probability is None or probability >= UNLIKELY:
         return []
@@ -175,7 +175,7 @@ def _unlikely(e: Explanation, row: int, column: int) -> _Found:
     return [("unlikely", probability, text)]
 
 
-def _dead(e: Explanation, row: int, column: int) -> _Found:
+def _dead(e: Any, row: int, column: int) -> _Found:
     live = _live(e, row)
     if live is None or live.mean() >= LIVE:
         return []
@@ -183,7 +183,7 @@ def _dead(e: Explanation, row: int, column: int) -> _Found:
     return [("dead channels", float(live.mean()), text)]
 
 
-def _baseline(e: Explanation, row: int, column: int) -> _Found:
+def _baseline(e: Any, row: int, column: int) -> _Found:
     if e.empty is None or e.confidence is None:
         return []
     whole, empty = float(e.confidence[row, column]), float(e.empty[row, column])
@@ -196,7 +196,7 @@ def _baseline(e: Explanation, row: int, column: int) -> _Found:
     return [("baseline scores higher", empty - whole, text)]
 
 
-def _twice(e: Explanation, row: int, column: int) -> _Found:
+def _twice(e: Any, row: int, column: int) -> _Found:
     if e.confidence is None:
         return []
     if not _is_softmax_of_probabilities(e.outputs, e.confidence, e.targets)[row]:
@@ -208,7 +208,7 @@ def _twice(e: Explanation, row: int, column: int) -> _Found:
     return [("softmax of probabilities", float(e.confidence[row, column]), text)]
 
 
-def _maps(e: Explanation, row: int) -> Any:
+def _maps(e: Any, row: int) -> Any:
     """One input's activations with channels last, or None if the explanation does not tell."""
     maps, weights = e.activations, e.weights
     if not hasattr(maps, "shape") or maps.ndim != e.heatmap.ndim:
@@ -219,7 +219,7 @@ def _maps(e: Explanation, row: int) -> Any:
     return np.moveaxis(maps, sides[0], -1)[row] if len(sides) == 1 else None
 
 
-def _live(e: Explanation, row: int) -> Any:
+def _live(e: Any, row: int) -> Any:
     """Which of one input's maps are not constant, or None if the explanation does not tell."""
     maps = _maps(e, row)
     if maps is None:
@@ -228,7 +228,7 @@ def _live(e: Explanation, row: int) -> Any:
     return maps.max(space) > maps.min(space)
 
 
-def _probability(e: Explanation, row: int, column: int) -> float | None:
+def _probability(e: Any, row: int, column: int) -> float | None:
     """The target's probability, if the score is one as far as the outputs tell."""
     if e.confidence is None or not hasattr(e.outputs, "shape") or e.outputs.ndim != 2:
         return None

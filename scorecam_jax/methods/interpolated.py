@@ -43,7 +43,10 @@ def interpolated_score_cam(
     channels = layer.live.shape[1]
     if interpolated.count is not None:
         count = min(interpolated.count, channels)
-        picks = _each(lambda *a: choose(*a, count), layer.looks, layer.shares, layer.live)
+        picks = _each(
+            lambda looks, shares, live: choose(looks, shares, live, count),
+            layer.looks, layer.shares, layer.live,
+        )  # fmt: skip
         known, fresh = put(_Known.nothing(context, layer), picks, layer.live)
         return _estimate(layer, known, picks, fresh, finish)[0]
 
@@ -54,7 +57,7 @@ def interpolated_score_cam(
     def go_on(state: _State) -> _State:
         wanted = layer.live & ~state.known.scored
         # What a heatmap owes to each score, for each target, on the scale of its own maximum.
-        owed = state.slopes / _positive(state.found.peak)[..., None]
+        owed = state.slopes / _positive(jnp.asarray(state.found.peak))[..., None]
         shares = jnp.moveaxis(owed, 1, 2)[..., None] * layer.shares[:, :, None]
         shares = jnp.where(wanted[..., None], shares.reshape(*wanted.shape, -1), 0)
         more = _each(
@@ -66,8 +69,10 @@ def interpolated_score_cam(
         picks = jax.lax.dynamic_update_slice_in_dim(state.picks, more, here, 1)
         fresh = jax.lax.dynamic_update_slice_in_dim(state.fresh, new, here, 1)
         found, slopes = _estimate(layer, known, picks[:, :kept], fresh[:, :kept], finish)
-        space = tuple(range(1, found.deviation.ndim))
-        active = found.deviation.max(space) > interpolated.tolerance
+        deviation = jnp.asarray(found.deviation)
+        active = deviation.max(tuple(range(1, deviation.ndim))) > jnp.asarray(
+            interpolated.tolerance
+        )
         active &= (layer.live & ~known.scored).any(1)
         return _State(state.rounds + 1, picks, fresh, known, found, slopes, active)
 

@@ -65,11 +65,12 @@ def score_cam(
     ((1, 3), (1, 3))
     """
     variant = variant or default_for(masking.get("score"))
-    interpolated = channels if isinstance(channels, Interpolated) else None
+    interpolated = None
+    if isinstance(channels, Interpolated):
+        interpolated, channels = channels, None
     return run(
         score_cam, _score_cam, model, inputs, targets, masking,
-        score=variant.score, channels=None if interpolated else channels, variant=variant,
-        interpolated=interpolated,
+        score=variant.score, channels=channels, variant=variant, interpolated=interpolated,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from scorecam_jax.steps import combine, masks, weights
+from scorecam_jax.steps.combine import peak_of
 from scorecam_jax.steps.masks import Render
 from scorecam_jax.steps.scores import is_probability
 
@@ -54,7 +55,7 @@ class Variant(NamedTuple):
     weigh: Callable[..., Float[Array, "b t k"]]
     combine: Callable[..., Sums]
     finish: Callable[[Sums, Sequence[int]], Heatmap]
-    peak: Callable[[Sums], Float[Array, "batch targets"]] = combine.peak_of
+    peak: Callable[[Sums], Float[Array, "batch targets"]] = peak_of
 
 
 def _as_they_are(values: Any) -> Any:

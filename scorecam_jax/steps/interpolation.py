@@ -134,7 +134,7 @@ def choose(
         covariance = matern(squared_distances(masks, masks), _CHOICE_LENGTH)
         covariance += _CHOICE_NOISE * jnp.eye(len(masks), dtype=masks.dtype)
         known = jnp.zeros((len(masks), 0), masks.dtype)
-        if chosen is not None:
+        if chosen is not None and scored is not None:
             both = scored[:, None] & scored[None]
             among = jnp.where(both, covariance[chosen][:, chosen], jnp.eye(len(chosen)))
             cross = jnp.where(scored[:, None], covariance[chosen], 0)

@@ -40,7 +40,7 @@ def is_probability(score: Callable[..., Any]) -> bool:
     kernel = _kernel(score)
     if kernel is jax.nn.softmax or kernel is jax.nn.sigmoid:
         return True
-    known = kernel is jax.nn.log_softmax or _is_of_this_package(kernel)
+    known = kernel in (None, jax.nn.log_softmax) or _is_of_this_package(kernel)
     return bool(getattr(kernel, "probability", not known))
 
 
@@ -137,8 +137,8 @@ def binary(logit: Float[Array, "n *one"]) -> Float[Array, "n 2"]:
     return jax.nn.sigmoid(jnp.concatenate([-column, column], 1))
 
 
-for _probabilities in (sigmoid, binary):
-    _probabilities.probability = True  # type: ignore[attr-defined]
+sigmoid.probability = True  # type: ignore[attr-defined]
+binary.probability = True  # type: ignore[attr-defined]
 
 
 def contrast(

@@ -19,7 +19,6 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
 def doubled(outputs):
     return 2 * outputs
 
@@ -27,6 +26,7 @@ def doubled(outputs):
 doubled.probability = False
 
 
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("score", [scores.values, doubled])
 def test_a_constant_added_to_all_outputs_changes_no_map(name, score):
     with jax.enable_x64(True):
