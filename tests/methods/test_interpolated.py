@@ -44,6 +44,7 @@ def test_all_live_channels_give_the_exact_map(name):
     np.testing.assert_array_equal(found.scored, np.arange(CHANNELS)[None] > [[0], [0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_more_than_all_channels_are_all_on_any_grid(rank):
     expected = score_cam(network(rank), images(rank), 1)
@@ -53,6 +54,7 @@ def test_more_than_all_channels_are_all_on_any_grid(rank):
     assert not found.scored[:, [DEAD, CONSTANT]].any()
 
 
+@pytest.mark.slow
 def test_channels_first():
     last = score_cam(network(), images(), 1, channels=Interpolated(3))
     first = score_cam(
@@ -92,6 +94,7 @@ def test_one_choice_serves_all_targets():
     np.testing.assert_allclose(both.deviation[:, 1], alone.deviation, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_runs_under_jit_and_vmap():
     inputs = smooth_images()
     expected = score_cam(many, inputs, 1, channels=Interpolated(12))
@@ -105,6 +108,7 @@ def test_it_runs_under_jit_and_vmap():
     np.testing.assert_allclose(mapped, expected.heatmap, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 def test_it_runs_on_a_mesh(kind):
     inputs = smooth_images(8)
@@ -119,6 +123,7 @@ def test_it_runs_on_a_mesh(kind):
         np.testing.assert_array_equal(found.scored, expected.scored)
 
 
+@pytest.mark.slow
 def test_its_derivative_is_the_exact_maps_where_all_are_scored():
     def explain(inputs, channels):
         return (score_cam(network(), inputs, 1, channels=channels).heatmap ** 2).sum()
@@ -129,6 +134,7 @@ def test_its_derivative_is_the_exact_maps_where_all_are_scored():
     assert np.abs(expected).max() > 0.01
 
 
+@pytest.mark.slow
 def test_its_derivative_is_finite_where_some_are_interpolated():
     def explain(inputs):
         return score_cam(many, inputs, 1, channels=Interpolated(12)).heatmap.sum()
@@ -138,6 +144,7 @@ def test_its_derivative_is_finite_where_some_are_interpolated():
     assert np.abs(slope).max() > 0
 
 
+@pytest.mark.slow
 def test_rounds_go_on_until_the_map_is_sure_enough(monkeypatch):
     monkeypatch.setattr(interpolated, "_ROUND", 7)
     inputs = smooth_images()
@@ -153,6 +160,7 @@ def test_rounds_go_on_until_the_map_is_sure_enough(monkeypatch):
     assert set(np.asarray(some.scored.sum(1))) <= {14, 21, 28, 35, LIVE}
 
 
+@pytest.mark.slow
 def test_rounds_have_no_reverse_mode():
     def explain(inputs):
         return score_cam(many, inputs, 1, channels=Interpolated(tolerance=0.1)).heatmap.sum()
@@ -161,6 +169,7 @@ def test_rounds_have_no_reverse_mode():
         jax.grad(explain)(smooth_images())
 
 
+@pytest.mark.slow
 def test_no_live_channel_leaves_nothing_to_score():
     inputs = jnp.zeros((1, 9, 14, 2))
     for channels in (Interpolated(12), Interpolated(tolerance=0.1)):

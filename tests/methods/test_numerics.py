@@ -136,6 +136,7 @@ def test_eigen_cams_derivative_equals_finite_differences():
     maps = jnp.asarray(np.random.default_rng(0).normal(size=(1, 5, 4)), jnp.float32) + 1
     weight = jnp.arange(5.0)
 
+    @jax.jit
     def loss(maps):
         return (eigen_cam(lambda x: (x.mean(1), x), maps, 0).heatmap[0] * weight).sum()
 

@@ -89,6 +89,7 @@ def test_a_probability_is_the_mean_over_its_odds_posterior(one_setting):
         assert found[8 + number] == pytest.approx(mean_score, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_draws_scatter_as_scikit_learn_says(one_setting):
     points, chosen = masks(), np.arange(8)
     values = scores(points)[:1, chosen].astype("float32")
@@ -119,6 +120,7 @@ def test_length_and_noise_are_the_mean_by_evidence():
     np.testing.assert_allclose(found[12:], mean + expected.predict(points[12:]), rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_what_is_not_scored_is_passed_over():
     points, chosen = masks(), np.array([3, 5, 7, 9, 11])
     values = scores(points)[:, chosen].astype("float32")
@@ -185,6 +187,7 @@ def test_what_it_is_told_makes_sense(arguments, message):
         Interpolated(**arguments)
 
 
+@pytest.mark.slow
 def test_scores_have_derivatives():
     points, chosen = jnp.asarray(masks()), jnp.arange(8)
     values = jnp.asarray(scores(masks())[1:, :8], "float32")

@@ -292,7 +292,6 @@ def test_scores_that_are_closed_over_work_under_jit():
     for make in makes.values():
         inside = jax.jit(lambda s: s * score_cam(model, image, 1, score=make()).heatmap)(1.0)  # noqa: B023
         outside = score_cam(model, image, 1, score=make()).heatmap
-        np.testing.assert_allclose(outside.max(), 1, rtol=1e-6)
         np.testing.assert_allclose(inside, outside, atol=1e-5)
 
 

@@ -274,7 +274,6 @@ QUICK: dict[str, Callable[[], Wild]] = {
     "transformers CLIP": hugging_face("FlaxCLIPVisionModel", "CLIPVisionConfig", **_SMALL),
     "flaxmodels ResNet18": flaxmodels("ResNet18"),
     "haiku ResNet18": haiku("ResNet18", 10),
-    "haiku MobileNetV1": haiku("MobileNetV1", (2, 2, 2, 2, 2), 10),
     "equimo ViT": equimo(
         "VisionTransformer", img_size=64, dim=32, patch_size=8, num_heads=[4], depths=[3]
     ),
@@ -286,13 +285,14 @@ QUICK: dict[str, Callable[[], Wild]] = {
 }
 SLOW: dict[str, Callable[[], Wild]] = {
     "flaxmodels ResNet50": flaxmodels("ResNet50"),
-    "flaxmodels VGG16": flaxmodels("VGG16"),
     "haiku ResNet50": haiku("ResNet50", 10),
     **{
-        f"keras {kind}": keras_application(kind, size)
-        for kind, size in (
-            ("ResNet50", 96), ("InceptionV3", 96), ("InceptionV3", 128), ("ConvNeXtTiny", 96),
-            ("DenseNet121", 96), ("EfficientNetV2B0", 96), ("Xception", 96), ("NASNetMobile", 96),
+        f"keras {kind}": keras_application(kind)
+        for kind in (
+            "ResNet50", "ConvNeXtTiny", "DenseNet121", "EfficientNetV2B0", "Xception",
+            "NASNetMobile",
         )
     },
+    "keras InceptionV3 96": keras_application("InceptionV3", 96),
+    "keras InceptionV3 128": keras_application("InceptionV3", 128),
 }  # fmt: skip
