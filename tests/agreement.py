@@ -3,12 +3,15 @@ r"""The README's table of agreement, out of what the tests measured.
     pytest -m "" tests/test_variants.py tests/peers/test_variants.py \
         -o junit_family=xunit1 --junitxml=report.xml
     python -m tests.agreement report.xml
+
+And the table of other people's networks, of a report of tests/wild: with --wild.
 """
 
 import sys
 from xml.etree import ElementTree
 
 HEADINGS = ("variant", "equals", "network", "layer", "size", "largest difference")
+WILD = ("network", "version", "default layer", "lines", "size", "largest difference")
 
 
 def note(record_property, variant, package, network, layer, size, difference):
@@ -47,7 +50,8 @@ def round_up(number):
 
 
 if __name__ == "__main__":
-    print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
-    for path in sys.argv[1:]:
+    wild = "--wild" in sys.argv
+    print(f"| {' | '.join(WILD if wild else HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
+    for path in (argument for argument in sys.argv[1:] if argument != "--wild"):
         for row in rows(ElementTree.parse(path).getroot()):
             print(f"| {row} |")

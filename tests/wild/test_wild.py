@@ -41,8 +41,11 @@ def made(name):
 
 @pytest.fixture(
     params=[
-        *QUICK,
-        *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
+        *(pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in QUICK),
+        *(
+            pytest.param(name, marks=[pytest.mark.slow, pytest.mark.xdist_group(name)])
+            for name in SLOW
+        ),
     ]
 )
 def wild(request):
@@ -109,7 +112,7 @@ def test_the_heatmap_is_that_of_a_loop_of_masked_passes(wild, record_property):
     expected = reference.finish(total, image.shape[:-1])
     difference = np.abs(explanation.heatmap[0] - expected).max()
     version = importlib.metadata.version(found.package)
-    row = name, version, default(found).path, found.lines
+    row = name, version, default(found).path, str(found.lines)
     note(record_property, *row, f"{len(image)} px", difference)
     assert explanation.heatmap.max() == 1
     np.testing.assert_allclose(explanation.heatmap[0], expected, atol=2e-4)
