@@ -37,3 +37,16 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_importing_the_package_imports_no_framework():
     code = "import scorecam_jax; sys.exit('jax' in sys.modules)"
     assert run_without((), code).returncode == 0
+
+
+def test_equinox_users_need_neither_flax_nor_optax():
+    code = """
+import equinox as eqx, jax, jax.numpy as jnp
+from scorecam_jax import from_equinox, score_cam, scores, variants
+net = eqx.nn.Sequential([
+    eqx.nn.Conv2d(1, 2, 3, key=jax.random.key(0)), eqx.nn.Lambda(lambda x: x.mean((1, 2)))
+])
+print(score_cam(from_equinox(net, "layers/0"), jnp.ones((1, 1, 5, 5)), 0).heatmap.shape)
+"""
+    found = run_without(("flax", "optax", "haiku", "keras"), code)
+    assert found.stdout == "(1, 5, 5)\n", found.stderr
