@@ -36,7 +36,11 @@ def relative(page):
 def pages_with(language):
     found = [page for page in PAGES if blocks(page, language)]
     assert found
-    return pytest.mark.parametrize("page", found, ids=relative)
+    # The README runs in the default suite, the guides in the slow one.
+    heavy = [page for page in found if language == "python" and page.parent.name == "docs"]
+    marks = {page: [pytest.mark.slow] * (page in heavy) for page in found}
+    pages = [pytest.param(page, marks=marks[page], id=relative(page)) for page in found]
+    return pytest.mark.parametrize("page", pages)
 
 
 @pytest.fixture

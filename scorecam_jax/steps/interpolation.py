@@ -97,8 +97,8 @@ def matern(squared: Float[Array, "*shape"], length: Any) -> Float[Array, "*shape
 
     With r = √5 · distance / length, (1 + r + r²/3) exp(−r).
 
-    >>> matern(jnp.array([0.0, 1.0]), 1.0).round(3).tolist()
-    [1.0, 0.5239999890327454]
+    >>> bool(jnp.isclose(matern(jnp.array(1.0), 1.0), 0.523994))
+    True
     """
     positive = squared > 0  # the square root has no derivative at 0, where the kernel's is 0
     r = jnp.where(positive, jnp.sqrt(5 * jnp.where(positive, squared, 1)) / length, 0)

@@ -58,7 +58,7 @@ def slices(
         ValueError: the shapes do not fit, `most`, `every` or `axis` is out of range, or the heatmap
             is unfit.
 
-    >>> slices(np.zeros((4, 20, 30)), np.ones((4, 20, 30)), every=2).width > 360
+    >>> slices(np.zeros((4, 20, 30)), np.ones((4, 20, 30)), every=2).width > 180
     True
     """
     pictures, maps = _cut(volume, heatmap, axis, window)

@@ -59,6 +59,7 @@ class Transformer(nn.Module):
         return Head()(x[:, 0] if self.pool == "class token" else x.mean(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pool", "expected"), [("class token", "norm1"), ("mean", "final")])
 def test_tokens_that_the_outputs_depend_on_bring_their_grid_along(pool, expected):
     shown, alike = default(Transformer(pool))

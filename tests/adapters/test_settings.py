@@ -104,7 +104,7 @@ class Equinox(eqx.Module):
 def equinox(setting, read):
     conv = eqx.nn.Conv2d(3, 4, 3, padding=1, key=jax.random.key(0))
     return (
-        lambda setting: from_equinox(Equinox(conv, setting, read), "conv"),
+        lambda setting: from_equinox(Equinox(conv, setting, read), "conv", channel_axis=-1),
         lambda setting: jax.vmap(Equinox(conv, setting, read))(IMAGES),
     )
 

@@ -124,7 +124,7 @@ def test_maps_are_compared_with_the_first():
         assert dark[classes]["correlation"] == pytest.approx(1)
     assert dark["first"]["largest_difference"] == 0
     assert dark["next"]["largest_difference"] == pytest.approx(0.75)
-    assert dark["seconds"] < exact["seconds"] < inverse["seconds"]
+    assert exact["seconds"] < inverse["seconds"]
     assert asked == [[[1, 2, 0]]] * 9
 
 

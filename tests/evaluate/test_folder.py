@@ -269,10 +269,10 @@ def test_a_damaged_line_is_measured_again(photos, tmp_path):
 def test_a_photograph_for_which_memory_does_not_suffice_is_left_out(photos, monkeypatch, error):
     measure = Evaluator.measure
 
-    def scarce(evaluator, method, batch, names):
+    def scarce(evaluator, method, batch, names, keep=None):
         if names == ["b.jpg"] and method == "uniform":
             raise error
-        return measure(evaluator, method, batch, names)
+        return measure(evaluator, method, batch, names, keep)
 
     monkeypatch.setattr(Evaluator, "measure", scarce)
     found = run(photos)
@@ -283,7 +283,7 @@ def test_a_photograph_for_which_memory_does_not_suffice_is_left_out(photos, monk
 
 
 def test_other_errors_of_the_device_come_through(photos, monkeypatch):
-    def broken(evaluator, method, batch, names):
+    def broken(evaluator, method, batch, names, keep=None):
         raise jax.errors.JaxRuntimeError("INTERNAL: the device is gone")
 
     monkeypatch.setattr(Evaluator, "measure", broken)

@@ -26,7 +26,10 @@ def doubled(outputs):
 doubled.probability = False
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    ["score_cam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("is_cam", "ss_cam"))],
+)
 @pytest.mark.parametrize("score", [scores.values, doubled])
 def test_a_constant_added_to_all_outputs_changes_no_map(name, score):
     with jax.enable_x64(True):
