@@ -1,4 +1,4 @@
-"""Inputs beside the image: arrays of one row an image, which follow it through every pass."""
+"""Inputs beside the image: arrays of one row per image, which follow it through every pass."""
 
 import collections
 import dataclasses
@@ -36,7 +36,7 @@ class PerInput:
 
 
 def per_input(values: Any) -> PerInput:
-    """Declare a network's further input that has one row an image.
+    """Declare a network's further input that has one row per image.
 
     Pass it to an adapter among the network's arguments. Each row then goes with its image through
     every masked pass, and is itself never masked. The model is called with as many images as there
@@ -58,12 +58,12 @@ def per_input(values: Any) -> PerInput:
     arrays = [leaf if hasattr(leaf, "shape") else np.asarray(leaf) for leaf in leaves]
     if not arrays or any(np.dtype(array.dtype).kind in "OSU" for array in arrays):
         raise TypeError(
-            f"per_input takes an array with one row an image, found {type(values).__name__}"
+            f"per_input takes an array with one row per image, found {type(values).__name__}"
         )
     for array in arrays:
         if not array.ndim:
             raise ValueError(
-                "per_input takes an array with one row an image, found a scalar: pass a value "
+                "per_input takes an array with one row per image, found a scalar: pass a value "
                 "that all images share as it is, without per_input"
             )
     return PerInput(jax.tree.unflatten(tree, arrays))
@@ -79,7 +79,7 @@ class Arguments:
         if not named and not isinstance(declared, list | tuple):
             raise TypeError(
                 f"per_input= is a {type(declared).__name__}, wanted a list of further positional "
-                "arguments or a dict of further keyword arguments, each with one row an image"
+                "arguments or a dict of further keyword arguments, each with one row per image"
             )
         positional = () if named else declared
         self.args = (*args, *map(per_input, positional))
@@ -109,7 +109,7 @@ class Arguments:
             if array.shape[0] != count:
                 raise ValueError(
                     f"per_input has shape {array.shape}, but the network is called with {count} "
-                    f"images: wanted one row an image, ({count}, ...)"
+                    f"images: wanted one row per image, ({count}, ...)"
                 )
         return found
 
@@ -135,7 +135,7 @@ class Arguments:
         return Arguments(*self.fill([jax.tree.map(gather, each) for each in self._declared()]))
 
     def bare(self, count: int) -> Iterator[tuple[str, Any]]:
-        """The arrays, by name, that look as if they had one row an image but are not declared."""
+        """The arrays, by name, that look as if they had one row per image but are not declared."""
         for index, arg in enumerate(self.args):
             yield from _bare(f"argument {index + 1} after the image", arg, count)
         for name, arg in self.kwargs.items():
@@ -167,7 +167,7 @@ def check_rows(model: Any, count: int) -> None:
 
 
 def check_declared(model: Any, count: int) -> None:
-    """ValueError if an argument seems to have one row an image but is not declared `per_input`."""
+    """ValueError if an argument seems to have one row per image but is not declared `per_input`."""
     if count < 2:
         return
     for arguments in filter(_is_arguments, jax.tree.leaves(model, is_leaf=_is_arguments)):
@@ -210,8 +210,8 @@ def split_inputs(model: Callable[..., Any], inputs: Any) -> tuple[Callable[..., 
     for array in filter(_is_input, jax.tree.leaves(others)):
         if array.shape[:1] != image.shape[:1]:
             raise ValueError(
-                f"the inputs have shapes {image.shape} and {array.shape}, wanted one row an image: "
-                f"({image.shape[0]}, ...). Images are one array: jnp.stack(images)"
+                f"the inputs have shapes {image.shape} and {array.shape}, wanted one row per "
+                f"image: ({image.shape[0]}, ...). Images are one array: jnp.stack(images)"
             )
     declared = [
         per_input(item) if any(map(_is_input, jax.tree.leaves(item))) else item for item in others

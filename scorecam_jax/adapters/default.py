@@ -72,7 +72,7 @@ class Analysis:
         jaxpr: takes the weights, then the image, then what goes with it.
         weights: how many arrays the weights are.
         channel_axis: where the image has its channels.
-        outputs: which outputs count; None for all that are floating point, one row an image.
+        outputs: which outputs count; None for all that are floating point, one row per image.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Analysis:
         total = self.later.paths.get(self.image, 0)
         self.cuts: set[int] = set()
         self.order: dict[int, int] = {}
-        self.values: list[tuple[int, tuple[int, ...]]] = []  # cuts with one row an image
+        self.values: list[tuple[int, tuple[int, ...]]] = []  # cuts with one row per image
         self.grids: list[tuple[int, tuple[int, ...]]] = []
         for number, node in enumerate(self.program.nodes):
             for value, atom in zip(node.results, node.eqn.outvars, strict=True):

@@ -48,7 +48,7 @@ def from_equinox(
         channel_axis: where the inputs, and the activations, have their channels; methods read it
             from the model.
         per_input: a list of further positional arguments, or a dict of further keyword arguments,
-            each with one row an image, of which the model takes its example's; see
+            each with one row per image, of which the model takes its example's; see
             `scorecam_jax.per_input`.
         **kwargs: passed to the model, for example `key=None`.
 

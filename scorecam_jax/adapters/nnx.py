@@ -54,7 +54,7 @@ def from_nnx(
         channel_axis: where the inputs, and the activations, have their channels; methods read it
             from the model.
         per_input: a list of further positional arguments, or a dict of further keyword arguments,
-            each with one row an image; see `scorecam_jax.per_input`.
+            each with one row per image; see `scorecam_jax.per_input`.
         **kwargs: passed to the model.
 
     Returns:

@@ -54,7 +54,7 @@ def score_edits(
     chunks = -(-count // (size * devices))
     numbers = jnp.arange(chunks * size * devices) % max(1, count)
 
-    def score_one(arrays, number, inputs, targets):  # type: ignore[no-untyped-def]
+    def score_one(arrays: Any, number: Array, inputs: Array, targets: Array) -> Array:
         model, score, edit = join_arrays(arrays, static)
 
         def replace(activations: Array) -> Array:
@@ -64,7 +64,7 @@ def score_edits(
         outputs, _ = model(inputs, edit=replace)
         return select(class_scores(score, outputs, len(inputs)), targets)
 
-    def loop(arrays, numbers, *operands):  # type: ignore[no-untyped-def]
+    def loop(arrays: Any, numbers: Array, *operands: Array) -> Array:
         one = jax.checkpoint(score_one) if remat else score_one
         chunk = jax.vmap(one, (None, 0, None, None))
         return jax.lax.map(lambda numbers: chunk(arrays, numbers, *operands), numbers[..., 0])[

@@ -68,11 +68,13 @@ def score_masks(
     maps = jnp.moveaxis(masks, -1, 1).reshape(batch * channels, *masks.shape[1:-1])
     arrays, static = split_arrays((model, score, render))
 
-    def score_pairs(arrays, pairs, *operands):  # type: ignore[no-untyped-def]
+    def score_pairs(arrays: Any, pairs: Array, *operands: Array) -> Array:
         parts = jnp.array_split(pairs, max(1, min(len(pairs), streams())))
         return jnp.concatenate([score_part(arrays, part, *operands) for part in parts])
 
-    def score_part(arrays, pairs, inputs, baseline, maps, targets):  # type: ignore[no-untyped-def]
+    def score_part(
+        arrays: Any, pairs: Array, inputs: Array, baseline: Array, maps: Array, targets: Array
+    ) -> Array:
         model, score, render = join_arrays(arrays, static)
         image = pairs // channels
         model = take_rows(model, image)
@@ -92,14 +94,14 @@ def score_masks(
         flat = score_once(arrays, jnp.arange(total), *operands)
         return jnp.moveaxis(flat.reshape(batch, channels, wanted), 1, 2)
 
-    def loop(arrays, pairs, due, *operands):  # type: ignore[no-untyped-def]
+    def loop(arrays: Any, pairs: Array, due: Array, *operands: Array) -> Array:
         pairs, due = pairs[..., 0], due[..., 0]
         if len(pairs) == 1:
             return score_once(arrays, pairs[0], *operands)[None, :, None]
         run = hoist(score_pairs, arrays, pairs[0], *operands)
         no_scores = jnp.zeros_like(jax.eval_shape(run, pairs[0], *operands))
 
-        def step(carry, chunk):  # type: ignore[no-untyped-def]
+        def step(carry: None, chunk: tuple[Array, Array]) -> tuple[None, Array]:
             pairs, due = chunk
             scored = jax.lax.cond(
                 due,

@@ -46,7 +46,7 @@ def _bytes_per_input(model: Callable[..., Any], inputs: Array, trial: int = 8) -
     batch = jax.ShapeDtypeStruct((trial, *inputs.shape[1:]), inputs.dtype)
 
     @jax.jit
-    def forward(arrays, inputs):  # type: ignore[no-untyped-def]
+    def forward(arrays: Any, inputs: Any) -> Any:
         model = take_rows(join_arrays(arrays, static), jnp.zeros(trial, int))
         return model(inputs)
 

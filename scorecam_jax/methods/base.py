@@ -262,10 +262,21 @@ def _sums_to_one(model: Callable[..., Any], inputs: Array, baseline: Any) -> Arr
 
 
 @filter_jit
-def _compiled(  # type: ignore[no-untyped-def]
-    formula, model, inputs, targets, score, channel_axis, channels, gradients,
-    baseline, batch_size, mesh, remat, **options,
-):  # fmt: skip
+def _compiled(
+    formula: Callable[..., Found],
+    model: Callable[..., Any],
+    inputs: Float[Array, "batch ..."],
+    targets: Int[Array, "batch targets"] | None,
+    score: Callable[..., Any],
+    channel_axis: int,
+    channels: Channels | None,
+    gradients: bool,
+    baseline: Any,
+    batch_size: int | None,
+    mesh: Any,
+    remat: bool,
+    **options: Any,
+) -> tuple[Explanation, Float[Array, "batch classes"], Array]:
     # With weights sharded over explicit axes, JAX would ask the model how to shard its results.
     if len(inputs):
         model, score = replicate((model, score), mesh or explicit_mesh(inputs))
@@ -274,7 +285,7 @@ def _compiled(  # type: ignore[no-untyped-def]
     follow = getattr(getattr(model, "func", None), "follow_score", None)
     model = model if follow is None else follow(model, score, inputs)
 
-    def forward(tap):  # type: ignore[no-untyped-def]
+    def forward(tap: Any) -> tuple[Array, tuple[Any, Array]]:
         edit = {"edit": lambda a: a + tap.astype(a.dtype)} if gradients else {}
         outputs, activations = checks.check_model_outputs(model(inputs, **edit), inputs)
         return class_scores(score, outputs, len(inputs)), (outputs, activations)
@@ -324,5 +335,5 @@ def _compiled(  # type: ignore[no-untyped-def]
         heatmap, weights, scores, layer, outputs, targets, peak, select(confidence, targets), empty,
         found.deviation, found.scored,
     )  # fmt: skip
-    twice = is_softmax_of_probabilities(outputs, explanation.confidence, targets).any()
+    twice = is_softmax_of_probabilities(outputs, select(confidence, targets), targets).any()
     return explanation, confidence, twice

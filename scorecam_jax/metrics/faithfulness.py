@@ -394,9 +394,19 @@ def _masked_scores(
 
 
 @filter_jit
-def _compiled(  # type: ignore[no-untyped-def]
-    model, score, render, inputs, shown, targets, baseline, channel_axis, batch_size, mesh, remat
-):
+def _compiled(
+    model: Callable[..., Any],
+    score: Callable[..., Any],
+    render: Render,
+    inputs: Float[Array, "batch ..."],
+    shown: Float[Array, "batch *grid masks"],
+    targets: Int[Array, "batch one"] | None,
+    baseline: Any,
+    channel_axis: int,
+    batch_size: int | None,
+    mesh: Any,
+    remat: bool,
+) -> tuple[Float[Array, "batch two masks"], Array]:
     confidence = class_scores(score, model(inputs)[0], len(inputs))
     classes = confidence.shape[1]
     targets = confidence.argmax(1)[:, None] if targets is None else targets.clip(0, classes - 1)

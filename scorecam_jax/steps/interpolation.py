@@ -195,7 +195,13 @@ def interpolate(
         return _interpolate(masks, chosen, scores, scored, draws)
 
 
-def _interpolate(masks, chosen, scores, scored, draws):  # type: ignore[no-untyped-def]
+def _interpolate(
+    masks: Float[Array, "k cells"],
+    chosen: Int[Array, " n"],
+    scores: Float[Array, "t n"],
+    scored: Bool[Array, " n"],
+    draws: int,
+) -> Interpolation:
     known = masks[chosen]
     to_known = squared_distances(masks, known)
     among = squared_distances(known, known)
@@ -204,14 +210,17 @@ def _interpolate(masks, chosen, scores, scored, draws):  # type: ignore[no-untyp
     values = jnp.where(scored[None], values, 0)
     logs = jnp.log(jnp.array(list(itertools.product(_LENGTHS, _NOISES)), masks.dtype))
 
-    def weigh(log):  # type: ignore[no-untyped-def]
-        return _condition(*jnp.exp(log), among, values, scored).evidence
+    def weigh(log: Array) -> Array:
+        length, noise = jnp.exp(log)
+        return _condition(length, noise, among, values, scored).evidence
 
     evidence = jax.lax.map(weigh, logs)
     lengths, noises = jnp.exp(jax.nn.softmax(evidence, 0).T @ logs).T
     noise = _Noise.draw(masks, draws)
 
-    def predict(values, odds_wanted, length, noise_level):  # type: ignore[no-untyped-def]
+    def predict(
+        values: Array, odds_wanted: Array, length: Array, noise_level: Array
+    ) -> tuple[Array, Array, Array]:
         fit = _condition(length, noise_level, among, values[None], scored)
         (mean,), (scale,) = fit.mean, fit.scale
         cross = jnp.where(scored[None], matern(to_known, length), 0)
@@ -249,14 +258,20 @@ class _Conditioned(NamedTuple):
         return cho_solve((self.factor, True), right)
 
 
-def _condition(length, noise, among, values, scored):  # type: ignore[no-untyped-def]
+def _condition(
+    length: Array,
+    noise: Array,
+    among: Float[Array, "n n"],
+    values: Float[Array, "t n"],
+    scored: Bool[Array, " n"],
+) -> "_Conditioned":
     """A process of constant mean and unknown scale, given values (T, n) of which some count."""
     both = scored[:, None] & scored[None]
     gram = jnp.where(both, matern(among, length), 0) + jnp.diag(jnp.where(scored, noise, 1))
     factor = jnp.linalg.cholesky(gram)
     sides = jnp.concatenate([values, jnp.ones_like(values[:1])]) * scored[None]
-    *white, one = solve_triangular(factor, sides.T, lower=True).T
-    white = jnp.stack(white)
+    whitened = solve_triangular(factor, sides.T, lower=True).T
+    white, one = whitened[:-1], whitened[-1]
     count = scored.sum()
     mean = white @ one / jnp.maximum(one @ one, jnp.finfo(one.dtype).tiny)
     squares = ((white - mean[:, None] * one[None]) ** 2).sum(1)
