@@ -15,7 +15,7 @@ def keep_compiled_programs() -> None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is not None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
     # A program compiled for one processor may not run on another that shares the home folder.
     folder = user_cache() / "scorecam_jax" / _processor()

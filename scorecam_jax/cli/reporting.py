@@ -398,7 +398,7 @@ def _measured(
 ) -> dict[str, Any]:
     """How well a heatmap lies on the boxes, in so far as the network saw them."""
     carried = classifier.preprocess.boxes(np.array(boxes).reshape(-1, 4), size)
-    carried = np.float32(carried[(carried[:, 2:] > 0).all(1)])[None]
+    carried = carried[(carried[:, 2:] > 0).all(1)].astype(np.float32)[None]
     if not carried.size:
         return {}
     heatmaps = jnp.asarray(heatmap)[None]
