@@ -70,7 +70,8 @@ def _linen(package, module, variables, size, plain, score=None, lines=1, **kwarg
         for name in path.split("/"):
             found = found[name]
         found = found["__call__"][0]
-        return _after(found[0] if isinstance(found, tuple) else found, function)
+        # Hugging Face's outputs and tuples begin with the activations.
+        return _after(found if hasattr(found, "shape") else found[0], function)
 
     return Wild(
         package,
