@@ -4,9 +4,11 @@ import itertools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from scorecam_jax.methods.base import Explanation
+from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.steps.outputs import is_softmax_of_probabilities
 
 FLAT = 0.15
@@ -153,8 +155,8 @@ def _plain(e: Any, row: int, column: int) -> _Found:
     if maps is None:
         return []
     maps = maps.astype(np.float64)
-    weighted = np.maximum(maps @ e.weights[row, column], 0)
-    likeness = _correlation(weighted, np.maximum(maps.sum(-1), 0))
+    pair = maps @ e.weights[row, column], maps.sum(-1)
+    likeness = float(correlation(*(jnp.asarray(np.maximum(total, 0)) for total in pair)))
     if not likeness > PLAIN:
         return []
     text = (
@@ -248,9 +250,3 @@ def _deviation(values: np.ndarray) -> float:
     """The standard deviation, as a share of the mean size."""
     size = np.abs(values).mean()
     return float(values.std() / size) if size else 0.0
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a.ravel() - a.mean(), b.ravel() - b.mean()
-    norms = np.sqrt((a**2).sum() * (b**2).sum())
-    return float((a * b).sum() / norms) if norms else 0.0
