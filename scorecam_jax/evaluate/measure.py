@@ -13,8 +13,10 @@ from jaxtyping import Array
 
 from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.checks import check_classes, check_inputs, check_targets
+from scorecam_jax._internal.filter_jit import filter_jit
+from scorecam_jax._internal.per_input import count_images, split_inputs
 from scorecam_jax._internal.signatures import accepts, requires
-from scorecam_jax._internal.trees import join_arrays, split_arrays
+from scorecam_jax._internal.trees import Static, join_arrays, split_arrays
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.evaluate.registry import (
     DEFAULT_METHODS,
@@ -35,7 +37,8 @@ class Batch(NamedTuple):
     """Some images to measure on. A plain tuple in this order does as well.
 
     Attributes:
-        inputs: (B, *spatial, C), preprocessed.
+        inputs: (B, *spatial, C), preprocessed; or a tuple or dict of a network's several inputs,
+            the first of which is the image.
         targets: None (each image's best class), an int or (B,).
         boxes: None, or (B, N, 4), (x, y, width, height) in pixels of the inputs; zeros where an
             image has fewer than N.
@@ -103,7 +106,7 @@ def evaluate(
         batch = Batch(*batch)
         names = batch.names
         if names is None:
-            names = [str(count + place) for place in range(len(batch.inputs))]
+            names = [str(count + place) for place in range(count_images(batch.inputs))]
         count += len(names)
         for method in evaluator.methods:
             rows.extend(evaluator.measure(method, batch, names))
@@ -132,19 +135,20 @@ class Evaluator:
         self._channel_axis = channel_axis_of(model, channel_axis)
         scoring = score or jax.nn.softmax
         self._scoring = Masking(score=scoring, batch_size=batch_size, channel_axis=channel_axis)
-        self._arrays, static = split_arrays(model)
         wanted: dict[str, Any] = {
             "score": score,
             "batch_size": batch_size,
             "channel_axis": channel_axis,
         }
 
-        def predict(arrays: Any, inputs: Array) -> Array:
-            return class_scores(scoring, join_arrays(arrays, static)(inputs)[0], len(inputs))
+        def predict(model: Callable[..., Any], inputs: Array) -> Array:
+            return class_scores(scoring, model(inputs)[0], len(inputs))
 
         key = jax.random.key(0)
 
-        def explain(arrays: Any, inputs: Array, targets: Array, *, method: Method) -> Array:
+        def explain(
+            arrays: Any, inputs: Array, targets: Array, *, static: Static, method: Method
+        ) -> Array:
             keywords = {
                 name: value
                 for name, value in wanted.items()
@@ -154,9 +158,9 @@ class Evaluator:
                 keywords["key"] = key
             return method(join_arrays(arrays, static), inputs, targets, **keywords).heatmap
 
-        self._predict = jax.jit(predict)
+        self._predict = filter_jit(predict)
         self._explain = {
-            name: jax.jit(functools.partial(explain, method=method))
+            name: jax.jit(functools.partial(explain, method=method), static_argnames="static")
             for name, method in methods.items()
         }
         self._compiled: dict[Any, Any] = {}
@@ -175,8 +179,9 @@ class Evaluator:
                 one value per image.
             NotFiniteError: the model's score of an image is NaN or infinite.
         """
-        inputs = check_inputs(batch.inputs, self._channel_axis)
-        scores = self._predict(self._arrays, inputs)
+        model, inputs = split_inputs(self._model, batch.inputs)
+        inputs = check_inputs(inputs, self._channel_axis)
+        scores = self._predict(model, inputs)
         targets, one_each = check_targets(batch.targets, len(inputs))
         if targets is None:
             targets = scores.argmax(1)[:, None]
@@ -193,13 +198,13 @@ class Evaluator:
                     f"the model's score of image {name!r} is {score}: look for NaN in the model's "
                     "weights"
                 )
-        explain = self._compile(method, inputs, targets)
+        explain = self._compile(method, model, inputs, targets)
         began = time.perf_counter()
         heatmaps = jax.block_until_ready(explain(inputs, targets))
         seconds = (time.perf_counter() - began) / len(inputs)
 
         boxes = None if batch.boxes is None else jnp.asarray(batch.boxes, heatmaps.dtype)
-        case = Case(self._model, inputs, heatmaps, targets, boxes, explain, self._scoring)
+        case = Case(model, inputs, heatmaps, targets, boxes, explain, self._scoring)
         boxed = np.zeros(len(inputs), bool)
         if boxes is not None:
             boxed = np.asarray((boxes[..., boxes.shape[-1] // 2 :] > 0).all(-1).any(-1))
@@ -224,13 +229,17 @@ class Evaluator:
             keep(np.asarray(heatmaps))
         return rows
 
-    def _compile(self, method: str, inputs: Array, targets: Array) -> Callable[..., Any]:
+    def _compile(
+        self, method: str, model: Callable[..., Any], inputs: Array, targets: Array
+    ) -> Callable[..., Any]:
         """The method, compiled beforehand so that its time can be told."""
-        kind = method, inputs.shape, inputs.dtype
+        arrays, static = split_arrays(model)
+        shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves((arrays, inputs)))
+        kind = method, static, shapes
         if kind not in self._compiled:
-            lowered = self._explain[method].lower(self._arrays, inputs, targets)
-            self._compiled[kind] = functools.partial(lowered.compile(), self._arrays)
-        return self._compiled[kind]
+            lowered = self._explain[method].lower(arrays, inputs, targets, static=static)
+            self._compiled[kind] = lowered.compile()
+        return functools.partial(self._compiled[kind], arrays)
 
 
 def one_ahead(items: Iterable[Item]) -> Iterator[Item]:

@@ -8,8 +8,7 @@ embeddings given to it apply to all inputs of a call.
 A constant that is added to a score says nothing about the input. Probabilities have no such
 constant, and masks may be weighed by them as they are. Other scores are weighed by their increase
 over the baseline's score; see `scorecam_jax.variants.default_for`. `is_probability` tells which is
-which. A function of your own counts as no probability, unless it has an attribute `probability`
-that is True.
+which. A function of your own counts as a probability, unless its attribute `probability` is False.
 """
 
 import dataclasses

@@ -72,6 +72,31 @@ def test_layers_inside_scan_say_so():
         from_haiku(transformed, params, "conv")(IMAGES)
 
 
+def test_blocks_of_layer_stack_are_named_with_the_run():
+    def forward(x):
+        @hk.layer_stack(3)
+        def block(x):
+            return x + jax.nn.relu(hk.Conv2D(3, 3, name="conv")(x))
+
+        return hk.Linear(4)(block(x).mean((1, 2)))
+
+    transformed, params = transform(forward)
+    (weights,) = (value for name, value in params.items() if "conv" in name)
+    blocks = [IMAGES]
+    for w, b in zip(weights["w"], weights["b"], strict=True):
+        conv = jax.lax.conv_general_dilated(
+            blocks[-1], w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        blocks.append(blocks[-1] + jax.nn.relu(conv + b[None, None, None]))
+    outputs, activations = from_haiku(transformed, params)(IMAGES)
+    np.testing.assert_allclose(outputs, transformed.apply(params, IMAGES), atol=1e-5)
+    np.testing.assert_allclose(activations, blocks[-1], rtol=1e-4, atol=1e-5)
+    for index in range(3):
+        named = from_haiku(transformed, params, f"conv[{index}]:relu")
+        expected = blocks[index + 1] - blocks[index]
+        np.testing.assert_allclose(named(IMAGES)[1], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_calling_super_is_one_call():
     class Doubled(hk.Conv2D):
         def __call__(self, x):

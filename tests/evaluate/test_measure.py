@@ -185,3 +185,30 @@ def test_scores_that_are_not_finite_are_refused():
     broken = jax.tree.map(lambda array: array * np.nan, model())
     with pytest.raises(ValueError, match=r"score of image '0' is nan: look for NaN .* weights"):
         evaluate(broken, [batch(1)], ["uniform"], [])
+
+
+def test_several_inputs_go_with_their_image():
+    """A gain beside each image scales its logits: measured alone or in one batch, it is the same."""
+    base = model()
+
+    def gained(inputs, edit=None):
+        image, gain = inputs
+        outputs, activations = base(image, edit)
+        return outputs * gain, activations
+
+    data = batch(2)
+    gains = np.array([[0.5], [2.0]], np.float32)
+    together = [((data.inputs, gains), data.targets, data.boxes)]
+    alone = [
+        ((data.inputs[one], gains[one]), data.targets[one], data.boxes[one])
+        for one in (slice(0, 1), slice(1, 2))
+    ]
+    names = ["average-drop", "insertion", "adcc", "energy"]
+    found = [evaluate(gained, each, ["score-cam", "grad-cam"], names) for each in (together, alone)]
+    plain = evaluate(base, [data], ["score-cam"], names)
+    rows = [sorted(each.rows, key=lambda row: (row["image"], row["method"])) for each in found]
+    for both, one in zip(*rows, strict=True):
+        assert (both["image"], both["method"]) == (one["image"], one["method"])
+        for name in ("score", *names):
+            np.testing.assert_allclose(both[name], one[name], rtol=1e-3, atol=1e-5)
+    assert plain.rows[0]["score"] != found[0].rows[0]["score"]

@@ -119,6 +119,8 @@ def test_the_notebooks_viewer_slides_through_the_slices(explained):
     ],
 )
 def test_what_does_not_fit_is_refused(call, message):
+    if ".nii" in message or "x, y, z" in message:
+        pytest.importorskip("nibabel")
     with pytest.raises(ValueError, match=message):
         call()
 

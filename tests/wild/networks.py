@@ -4,6 +4,7 @@ Each is made by a function that needs its package. What a network computes, and 
 returns, is read by the framework's own means.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -35,7 +36,8 @@ class Wild(NamedTuple):
         read: (images, layer) -> what the layer returns, by the framework's own means.
         images: (2, ...), as the network takes them.
         weights: () -> all weights.
-        score: what is explained.
+        logits: the network's outputs -> the class scores that `plain` gives.
+        score: the network's outputs -> what is explained: the softmax of `logits`.
         lines: how many lines a user writes.
     """
 
@@ -45,6 +47,7 @@ class Wild(NamedTuple):
     read: Callable[[Any, str], Any]
     images: np.ndarray
     weights: Callable[[], Any]
+    logits: Any = None
     score: Any = None
     lines: int = 1
 
@@ -80,6 +83,7 @@ def _linen(package, module, variables, size, plain, score=None, lines=1, **kwarg
         read,
         pictures(size),
         lambda: variables,
+        score and functools.partial(score.func, lambda outputs: outputs),
         score,
         lines,
     )
@@ -177,11 +181,7 @@ def keras_hub(kind: str, size: int = 64, **settings: Any) -> Callable[[], Wild]:
     """A classifier over a backbone of `keras_hub`."""
 
     def make() -> Wild:
-        os.environ["KERAS_BACKEND"] = "jax"
-        hub = pytest.importorskip("keras_hub", exc_type=ImportError)
-        import keras
-
-        keras.utils.set_random_seed(0)
+        keras, hub = _keras_hub()
         backbone = getattr(hub.models, kind)(image_shape=(size, size, 3), **settings)
         features = backbone.output
         pooled = keras.layers.GlobalAveragePooling2D if len(features.shape) == 4 else None
@@ -190,6 +190,38 @@ def keras_hub(kind: str, size: int = 64, **settings: Any) -> Callable[[], Wild]:
         return _keras("keras-hub", keras, keras.Model(backbone.input, outputs), size)
 
     return make
+
+
+def segformer(size: int = 64) -> Callable[[], Wild]:
+    """A segmentation network of `keras_hub`, explained by its mean logits over the image."""
+
+    def mean_logits(outputs: Any) -> Any:
+        return outputs.mean((1, 2))
+
+    def score(outputs: Any) -> Any:
+        return jax.nn.softmax(mean_logits(outputs))
+
+    def make() -> Wild:
+        keras, hub = _keras_hub()
+        encoder = hub.models.MiTBackbone(image_shape=(size, size, 3), **_MIT)
+        backbone = hub.models.SegFormerBackbone(image_encoder=encoder, projection_filters=16)
+        network = hub.models.SegFormerImageSegmenter(backbone=backbone, num_classes=5)
+        found = _keras("keras-hub", keras, network, size)
+        plain = found.plain
+        return found._replace(
+            plain=lambda images: mean_logits(plain(images)), logits=mean_logits, score=score
+        )
+
+    return make
+
+
+def _keras_hub() -> tuple[Any, Any]:
+    os.environ["KERAS_BACKEND"] = "jax"
+    hub = pytest.importorskip("keras_hub", exc_type=ImportError)
+    import keras
+
+    keras.utils.set_random_seed(0)
+    return keras, hub
 
 
 def _keras(package: str, keras: Any, network: Any, size: int) -> Wild:
@@ -243,7 +275,9 @@ def equimo(kind: str, size: int = 64, **settings: Any) -> Callable[[], Wild]:
                 tapped(image, key=KEY)
                 jax.effects_barrier()
             each = np.stack([np.asarray(output) for output in found])
-            return _after(each.reshape(len(images), -1, each.shape[-1]), function)
+            if len(each) > len(images):
+                each = each.reshape(len(images), -1, each.shape[-1])
+            return _after(each, function)
 
         return Wild(
             "equimo",
@@ -260,6 +294,12 @@ def equimo(kind: str, size: int = 64, **settings: Any) -> Callable[[], Wild]:
 _SMALL = {
     "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64,
     "image_size": 48, "patch_size": 8,
+}  # fmt: skip
+_MIT = {
+    "hidden_dims": [8, 16, 24, 32], "layerwise_depths": [1, 1, 1, 1], "num_layers": 4,
+    "layerwise_num_heads": [1, 2, 2, 4], "layerwise_sr_ratios": [8, 4, 2, 1],
+    "layerwise_patch_sizes": [7, 3, 3, 3], "layerwise_strides": [4, 2, 2, 2],
+    "max_drop_path_rate": 0.0,
 }  # fmt: skip
 _STAGES = {"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
 
@@ -286,7 +326,25 @@ QUICK: dict[str, Callable[[], Wild]] = {
     "keras-hub ViT": keras_hub(
         "ViTBackbone", patch_size=8, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64
     ),
-}
+    "keras-hub ResNet": keras_hub(
+        "ResNetBackbone", input_conv_filters=[64], input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 64], stackwise_num_blocks=[1, 1], stackwise_num_strides=[1, 2],
+        block_type="basic_block",
+    ),
+    "keras-hub Swin": keras_hub(
+        "SwinTransformerBackbone", embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4
+    ),
+    "keras-hub MiT": keras_hub("MiTBackbone", **_MIT),
+    "keras-hub SegFormer": segformer(),
+    "equimo ConvNeXt": equimo("ConvNeXt", depths=[1, 1, 2, 1], dims=[8, 16, 24, 32]),
+    "equimo MobileNetv3": equimo(
+        "MobileNetv3", last_channels=32, layers_config=[
+            (16, 16, 3, 2, True, "relu"), (24, 32, 3, 2, False, "relu"),
+            (32, 48, 5, 1, True, "hard_swish"),
+        ],
+    ),
+    "haiku MobileNetV1": haiku("MobileNetV1", (1, 2, 1, 2, 1), (8, 16, 16, 32, 32), 10),
+}  # fmt: skip
 SLOW: dict[str, Callable[[], Wild]] = {
     "flaxmodels ResNet50": flaxmodels("ResNet50"),
     "haiku ResNet50": haiku("ResNet50", 10),
