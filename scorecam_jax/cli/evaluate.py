@@ -166,6 +166,8 @@ def _report(found: Any, output: Path, *, as_json: bool) -> None:
     else:
         say(found.as_text(max(60, shutil.get_terminal_size((100, 24)).columns)))
         say("\nmean [95 % bootstrap interval]; ↑: more is better, ↓: less is better")
+        for line in _findings(found):
+            say(line)
         tables = "table.txt, table.csv, rows.csv, rows.jsonl and results.json"
         say(f"wrote {output}/report.html, {tables}")
     _list([f"{note.what}: {note.why}" for note in found.remeasured], output)
@@ -174,6 +176,19 @@ def _report(found: Any, output: Path, *, as_json: bool) -> None:
     _list([f"{note.what}: {note.why}" for note in found.left_out], output)
     if found.left_out:
         complain(f"{len(found.left_out)} left out")
+
+
+def _findings(found: Any) -> list[str]:
+    """How often `diagnose` says something, in lines."""
+    images = len({row["image"] for row in found.rows})
+    lines = [
+        f"  {method}: " + ", ".join(f"{kind} {count}" for kind, count in counts.items())
+        for method, counts in found.findings.items()
+        if counts
+    ]
+    if not lines:
+        return []
+    return [f"\nhow many of the {images} heatmaps to read with care; report.html says why", *lines]
 
 
 def _list(notes: Sequence[str], output: Path) -> None:

@@ -1,17 +1,50 @@
 """Photographs to read and files to write."""
 
+import contextlib
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
 from scorecam_jax import models
 from scorecam_jax._internal.files import replacing
 from scorecam_jax.cli.errors import UserError
+
+
+class Source(NamedTuple):
+    """A photograph to read: a file, or a page of one.
+
+    Attributes:
+        path: of the file.
+        page: from 1.
+        name: what it is called in what is printed.
+        stem: what the names of files made of it begin with.
+    """
+
+    path: Path
+    page: int
+    name: str
+    stem: str
+
+
+def pages_of(path: Path, page: int | None, name: str | None = None) -> list[Source]:
+    """A page of a file, or, if `page` is None, every page. `name` is what to call the file."""
+    name = name or str(path)
+    pages = 1
+    if page is None:
+        # What is wrong with a file is told when it is opened.
+        with contextlib.suppress(Exception):
+            pages = _count_pages(path)
+    if page is not None or pages == 1:
+        return [Source(path, page or 1, name, path.stem)]
+    return [
+        Source(path, one, f"{name}, page {one}", f"{path.stem}-page{one}")
+        for one in range(1, pages + 1)
+    ]
 
 
 def open_photo(
@@ -34,30 +67,57 @@ def open_photo(
     Raises:
         UserError: it cannot be read, or has no such page.
     """
+    told = [] if notes is None else notes
+    with _translated(path):
+        pages = _count_pages(path)
+        if page > pages:
+            raise UserError(f"has {pages} page{'s' * (pages > 1)}, and no page {page}")
+        if header_only:
+            return None
+        if pages > 1:
+            told.append(f"page {page} of {pages} (--page N, --page all)")
+        if models.dicom.is_dicom(path):
+            found = models.read_dicom(path, frame=page, window=window)
+            if found.window is not None:
+                told.append(_told(found.window, window))
+            return found.image
+        with _opened(path) as image:
+            image.seek(page - 1)
+            deep = models.window_of(image)
+            if deep is None:
+                return models.as_rgb(image)
+            told.append(_told(window or deep, window))
+            return models.as_rgb(image, window=window or deep)
+
+
+def _told(shown: tuple[float, float], asked: Any) -> str:
+    low, high = shown
+    more = "" if asked else "; --window LOW,HIGH names others"
+    return f"values of {low:g} to {high:g} are drawn as black to white{more}"
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(path) as image:
+            yield image
+
+
+def _count_pages(path: Path) -> int:
+    if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+        raise UserError("not a file, but a pipe or a device; save the photograph first")
+    if models.dicom.is_dicom(path):
+        return models.dicom.frames_of(path)
+    with _opened(path) as image:
+        return getattr(image, "n_frames", 1)
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Say in words what is wrong with a file that cannot be read."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            raise UserError("not a file, but a pipe or a device; save the photograph first")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                pages = getattr(image, "n_frames", 1)
-                if page > pages:
-                    raise UserError(f"has {pages} page{'s' * (pages > 1)}, and no page {page}")
-                if header_only:
-                    return None
-                image.seek(page - 1)
-                told = [] if notes is None else notes
-                if pages > 1:
-                    told.append(f"page {page} of {pages}; --page N reads another")
-                deep = models.window_of(image)
-                if deep is None:
-                    return models.as_rgb(image)
-                low, high = window or deep
-                told.append(
-                    f"values of {low:g} to {high:g} are drawn as black to white"
-                    + ("" if window else "; --window LOW,HIGH names others")
-                )
-                return models.as_rgb(image, window=(low, high))
+        yield
     except FileNotFoundError:
         raise UserError("no such file") from None
     except IsADirectoryError:
@@ -74,11 +134,11 @@ def open_photo(
         ) from None
     except MemoryError:
         raise UserError("too large for this machine's memory; reduce it first") from None
-    except (EOFError, OSError, SyntaxError, ValueError) as error:
+    except (EOFError, ImportError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"cannot be read: {error}") from error
 
 
-def output_paths(photos: Sequence[Path], out: str, ending: str) -> list[Path]:
+def output_paths(photos: Sequence[Source], out: str, ending: str) -> list[Path]:
     """Where to write what is made of each photograph.
 
     `out` is a folder if it is one already, ends in a slash or has no suffix; otherwise it is a
@@ -101,7 +161,7 @@ def output_paths(photos: Sequence[Path], out: str, ending: str) -> list[Path]:
     for index, (photo, one) in enumerate(zip(photos, paths, strict=True)):
         if one in paths[:index]:
             raise UserError(
-                f"{photos[paths.index(one)]} and {photo} would both be written to {one}; "
+                f"{photos[paths.index(one)].name} and {photo.name} would both be written to {one}; "
                 "explain them one at a time, with -o"
             )
     return paths

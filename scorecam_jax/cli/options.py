@@ -65,10 +65,11 @@ def add_reading(group: Any) -> None:
     )
     group.add_argument(
         "--page",
-        type=count,
+        type=page,
         default=1,
-        metavar="N",
-        help="the page of a TIFF, GIF or WebP file of several, from 1 (default: 1)",
+        metavar="N|all",
+        help="the page of a TIFF, GIF, WebP or DICOM file of several, from 1, or each of them "
+        "(default: 1)",
     )
 
 
@@ -122,7 +123,8 @@ def add_look(command: argparse.ArgumentParser) -> None:
         choices=("own", "shared"),
         default="own",
         help="own: each heatmap is as bright as its strongest place; shared: a method's "
-        "heatmaps of all classes and photographs are on the scale of the strongest (default: own)",
+        "heatmaps of all classes and photographs are on the scale of the strongest, as the sums of "
+        "different methods have different units (default: own)",
     )
     look.add_argument(
         "--alpha",
@@ -178,6 +180,11 @@ def count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 1 to 999999999")
     return int(text)
+
+
+def page(text: str) -> int | None:
+    """A whole number from 1 up, or None for "all"."""
+    return None if text == "all" else count(text)
 
 
 def counts(text: str) -> list[int]:

@@ -23,7 +23,14 @@ from scorecam_jax.cli.errors import (
     say,
     short,
 )
-from scorecam_jax.cli.files import check_output, open_photo, output_paths, save
+from scorecam_jax.cli.files import (
+    Source,
+    check_output,
+    open_photo,
+    output_paths,
+    pages_of,
+    save,
+)
 from scorecam_jax.cli.loading import load
 from scorecam_jax.cli.page import Found, Page
 from scorecam_jax.cli.programs import Programs, compile_programs
@@ -43,7 +50,7 @@ _UNSURE = 0.2
 class Job(NamedTuple):
     """One photograph and the files to be made of it."""
 
-    photo: Path
+    photo: Source
     output: Path
     map: Path | None
 
@@ -74,14 +81,14 @@ def explain_photos(
         UserError: the options do not fit together, the network, or its classes.
     """
     check_options(options, methods)
-    photos = options.photos
+    photos = [one for path in options.photos for one in pages_of(path, options.page)]
     outputs = output_paths(photos, options.output or ".", f"{ending}.png")
     maps: list[Any] = [None] * len(photos)
     if options.save_map:
         maps = output_paths(photos, options.save_map, f"{ending}.npy")
     jobs = list(map(Job, photos, outputs, maps))
-    inputs = [*photos, *filter(None, [options.weights])]
-    records = [_check(job, inputs, force=options.force, page=options.page) for job in jobs]
+    inputs = [*options.photos, *filter(None, [options.weights])]
+    records = [_check(job, inputs, force=options.force) for job in jobs]
     todo = [pair for pair in zip(jobs, records, strict=True) if "error" not in pair[1]]
     layer = options.layer
     if todo:
@@ -99,16 +106,16 @@ def explain_photos(
                 )
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
                 raise _memory_error(error) from error
-            answers: dict[Path, Answer] = {}
+            answers: dict[Source, Answer] = {}
             if options.scale == "shared":
                 for job, record in todo:
-                    progress.start(str(job.photo))
+                    progress.start(job.photo.name)
                     with reported(record, progress):
                         answers[job.photo] = _ask(job, programs, classifier, options)
                 todo = [pair for pair in todo if "error" not in pair[1]]
             strongest = [answer.peaks.max(1) for answer in answers.values()]
             for job, record in todo:
-                progress.start(str(job.photo))
+                progress.start(job.photo.name)
                 with reported(record, progress):
                     answer = answers.get(job.photo)
                     answer = answer or _ask(job, programs, classifier, options)
@@ -124,13 +131,13 @@ def explain_photos(
     return 1 if any("error" in record for record in records) else 0
 
 
-def _check(job: Job, inputs: Sequence[Path], *, force: bool, page: int) -> dict[str, Any]:
+def _check(job: Job, inputs: Sequence[Path], *, force: bool) -> dict[str, Any]:
     """The record of a job to be done; with an `error` in it if it cannot be done."""
-    record: dict[str, Any] = {"photo": str(job.photo)}
+    record: dict[str, Any] = {"photo": job.photo.name}
     with reported(record):
-        open_photo(job.photo, header_only=True, page=page)
+        open_photo(job.photo.path, header_only=True, page=job.photo.page)
         for path in filter(None, (job.output, job.map)):
-            check_output(path, job.photo, inputs, force=force)
+            check_output(path, job.photo.path, inputs, force=force)
     return record
 
 
@@ -178,7 +185,7 @@ def _ask(
     """Put a photograph to the network."""
     try:
         notes: list[str] = []
-        photo = open_photo(job.photo, window=options.window, page=options.page, notes=notes)
+        photo = open_photo(job.photo.path, window=options.window, page=job.photo.page, notes=notes)
         inputs = classifier.preprocess(photo)[None]
         probabilities, targets = programs.predict(classifier.model, inputs)
         found = {
@@ -261,7 +268,7 @@ def _draw_page(
         return {"index": int(index), "name": name, "probability": probability}
 
     try:
-        photo = open_photo(job.photo, window=options.window, page=options.page)
+        photo = open_photo(job.photo.path, window=options.window, page=job.photo.page)
         whole_size = photo.size
         size = _drawn_size(whole_size, panels=1 + maps[..., 0, 0].size)
         if size != whole_size:

@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax.cli.choice import chosen, given
 from scorecam_jax.cli.classes import find_class
 from scorecam_jax.cli.errors import UserError, out_of_memory, say, translated
-from scorecam_jax.cli.files import check_output, open_photo, save
+from scorecam_jax.cli.files import Source, check_output, open_photo, pages_of, save
 from scorecam_jax.cli.loading import load
 from scorecam_jax.cli.programs import compile_programs
 from scorecam_jax.cli.progress import Progress
@@ -33,16 +33,8 @@ from scorecam_jax.visualize.grids import Grid, coarse, layer_sums, pack, unpack
 from scorecam_jax.visualize.report import Photograph, cells_for, photograph, report
 
 _BETTER = {"energy": " ↑", "pointing": " ↑", "box-iou": " ↑"}
-_EMPTY = [("empty", "the heatmap is empty: nothing in the input speaks for the target")]
-_NO_METRICS = ("image", "method", "target", "score", "sha256")
+_NO_METRICS = ("image", "method", "target", "score", "findings", "sha256")
 _TOLERANCE, _THRESHOLD = 15.0, 0.2
-
-
-class Photo(NamedTuple):
-    """A photograph to explain: its name in the report, and its file."""
-
-    name: str
-    path: Path
 
 
 def report_photos(options: argparse.Namespace) -> list[Note]:
@@ -57,7 +49,7 @@ def report_photos(options: argparse.Namespace) -> list[Note]:
         UserError: the options do not fit together, or no photograph can be explained.
     """
     notes: list[Note] = []
-    photos = _photos(options.photos, notes)
+    photos = _photos(options.photos, options.page, notes)
     output = options.output
     if output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"a report is an HTML file; name {output.with_suffix('.html')} with -o")
@@ -176,7 +168,8 @@ def report_evaluation(
             blank,
             boxes=_boxes(name, annotations, picture.size)[0],
             findings={
-                method: [_EMPTY * (not unpack(grid).any())] for method, grid in grids.items()
+                method: [[tuple(pair) for pair in row["findings"]]]
+                for method, row in by_method.items()
             },
             metrics={
                 method: {name: row[name] for name in row if name not in _NO_METRICS}
@@ -197,12 +190,12 @@ def report_evaluation(
     save(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 
 
-def _photos(paths: Sequence[Path], notes: list[Note]) -> list[Photo]:
+def _photos(paths: Sequence[Path], page: int | None, notes: list[Note]) -> list[Source]:
     """The files, and those in the folders."""
-    found: dict[Path, Photo] = {}
+    found: dict[Path, str] = {}
     for path in paths:
         if not path.is_dir():
-            found.setdefault(path, Photo(str(path), path))
+            found.setdefault(path, str(path))
             continue
         try:
             names = find_photos(path, notes)
@@ -210,8 +203,8 @@ def _photos(paths: Sequence[Path], notes: list[Note]) -> list[Photo]:
             raise translated(error) from error
         for name in names:
             shown = name if len(paths) == 1 else (path / name).as_posix()
-            found.setdefault(path / name, Photo(shown, path / name))
-    return list(found.values())
+            found.setdefault(path / name, shown)
+    return [one for path, name in found.items() for one in pages_of(path, page, name)]
 
 
 def _annotations(options: argparse.Namespace, notes: list[Note]) -> dict[str, Annotation]:
@@ -274,7 +267,7 @@ def _is_record(record: Any) -> bool:
 def _explain_all(
     options: argparse.Namespace,
     classifier: Any,
-    photos: Sequence[Photo],
+    photos: Sequence[Source],
     annotations: Mapping[str, Annotation],
     journal: Journal,
     notes: list[Note],
@@ -290,7 +283,7 @@ def _explain_all(
         progress.start(photo.name)
         try:
             told: list[str] = []
-            picture = open_photo(photo.path, window=options.window, page=options.page, notes=told)
+            picture = open_photo(photo.path, window=options.window, page=photo.page, notes=told)
             sha256 = _digest(photo.path)
             record = done.get((photo.name, sha256))
             if record is None:

@@ -212,11 +212,19 @@ def _is_row(record: Any) -> bool:
         and all(isinstance(record.get(name), str) for name in ("image", "method", "sha256"))
         and isinstance(record.get("target"), int)
         and all(isinstance(record.get(name), int | float) for name in ("score", "seconds"))
+        and _are_findings(record.get("findings", []))
         and all(
             isinstance(value, int | float | list | None)
             for name, value in record.items()
             if name not in (*ROW, "sha256")
         )
+    )
+
+
+def _are_findings(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(w, str) for w in pair)
+        for pair in value
     )
 
 

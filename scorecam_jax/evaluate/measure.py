@@ -17,6 +17,7 @@ from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax._internal.per_input import count_images, split_inputs
 from scorecam_jax._internal.signatures import accepts, requires
 from scorecam_jax._internal.trees import Static, join_arrays, split_arrays
+from scorecam_jax.diagnosis import diagnose
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.evaluate.registry import (
     DEFAULT_METHODS,
@@ -28,6 +29,7 @@ from scorecam_jax.evaluate.registry import (
     named_metrics,
 )
 from scorecam_jax.evaluate.results import ROW, Evaluation, summarize
+from scorecam_jax.methods.base import Explanation
 from scorecam_jax.steps.outputs import class_scores, select
 
 Item = TypeVar("Item")
@@ -148,7 +150,7 @@ class Evaluator:
 
         def explain(
             arrays: Any, inputs: Array, targets: Array, *, static: Static, method: Method
-        ) -> Array:
+        ) -> tuple[Array, Explanation | None]:
             keywords = {
                 name: value
                 for name, value in wanted.items()
@@ -156,7 +158,8 @@ class Evaluator:
             }
             if requires(method, "key"):
                 keywords["key"] = key
-            return method(join_arrays(arrays, static), inputs, targets, **keywords).heatmap
+            found = method(join_arrays(arrays, static), inputs, targets, **keywords)
+            return found.heatmap, found if isinstance(found, Explanation) else None
 
         self._predict = filter_jit(predict)
         self._explain = {
@@ -200,17 +203,23 @@ class Evaluator:
                 )
         explain = self._compile(method, model, inputs, targets)
         began = time.perf_counter()
-        heatmaps = jax.block_until_ready(explain(inputs, targets))
+        heatmaps, explanation = jax.block_until_ready(explain(inputs, targets))
         seconds = (time.perf_counter() - began) / len(inputs)
+        findings: list[list[list[str]]] = [[] for _ in names]
+        for finding in () if explanation is None else diagnose(explanation):
+            findings[finding.input].append([finding.kind, finding.text])
 
         boxes = None if batch.boxes is None else jnp.asarray(batch.boxes, heatmaps.dtype)
-        case = Case(model, inputs, heatmaps, targets, boxes, explain, self._scoring)
+        case = Case(
+            model, inputs, heatmaps, targets, boxes, lambda *given: explain(*given)[0],
+            self._scoring,
+        )  # fmt: skip
         boxed = np.zeros(len(inputs), bool)
         if boxes is not None:
             boxed = np.asarray((boxes[..., boxes.shape[-1] // 2 :] > 0).all(-1).any(-1))
         rows = [
-            dict(zip(ROW, (name, method, int(target), float(score), seconds), strict=True))
-            for name, target, score in zip(names, targets, scores, strict=True)
+            dict(zip(ROW, (name, method, int(target), float(score), seconds, said), strict=True))
+            for name, target, score, said in zip(names, targets, scores, findings, strict=True)
         ]
         for name, metric in self.metrics.items():
             if metric.boxes and not boxed.any():

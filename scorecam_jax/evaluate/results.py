@@ -13,7 +13,7 @@ from scorecam_jax.evaluate import tables
 from scorecam_jax.evaluate.annotations import Note
 from scorecam_jax.evaluate.registry import Metric
 
-ROW = ("image", "method", "target", "score", "seconds")
+ROW = ("image", "method", "target", "score", "seconds", "findings")
 """What every row begins with. The metrics' values follow."""
 
 _ARROWS = {"more": " ↑", "less": " ↓", "": ""}
@@ -24,8 +24,9 @@ class Evaluation(NamedTuple):
 
     Attributes:
         rows: one per image and method: image, method, target, score (the target's, unmasked),
-            seconds (the image's share of its batch's, without compilation) and the metrics'
-            values; None where there is no value, as without boxes.
+            seconds (the image's share of its batch's, without compilation), findings (a kind and
+            a text each, see `scorecam_jax.diagnose`) and the metrics' values; None where there is
+            no value, as without boxes.
         columns: the metrics' means over images, with their intervals, by method.
         left_out: what could not be used.
         remeasured: what was damaged in the results of an earlier run, and was measured again.
@@ -40,6 +41,16 @@ class Evaluation(NamedTuple):
     def methods(self) -> list[str]:
         """The methods, in the order in which they were named."""
         return list(dict.fromkeys(row["method"] for row in self.rows))
+
+    @property
+    def findings(self) -> dict[str, dict[str, int]]:
+        """How many images `diagnose` finds something with: by method and kind of finding."""
+        counts: dict[str, dict[str, int]] = {method: {} for method in self.methods}
+        for row in self.rows:
+            for kind in dict.fromkeys(kind for kind, _ in row["findings"]):
+                of_method = counts[row["method"]]
+                of_method[kind] = of_method.get(kind, 0) + 1
+        return counts
 
     def as_text(self, width: int = 100) -> str:
         """The table, methods in rows and metrics in columns: mean [95 % interval]."""
@@ -67,12 +78,16 @@ class Evaluation(NamedTuple):
         """
         document = {
             "table": self.as_records(),
+            "findings": self.findings,
             "left_out": [note._asdict() for note in self.left_out],
             "rows": self.rows,
         }
         write_text(folder / "table.txt", self.as_text() + "\n")
         write_text(folder / "table.csv", tables.as_csv(self.as_records()))
-        write_text(folder / "rows.csv", tables.as_csv(self.rows))
+        flat = [
+            {**row, "findings": "; ".join(kind for kind, _ in row["findings"])} for row in self.rows
+        ]
+        write_text(folder / "rows.csv", tables.as_csv(flat))
         content = json.dumps(document, indent=1, allow_nan=False)
         write_text(folder / "results.json", content + "\n")
 

@@ -1,11 +1,13 @@
 """Classifiers to explain: their networks, weights and photographs' way in and out."""
 
 from scorecam_jax.models.checkpoints.read import load_checkpoint
+from scorecam_jax.models.dicom import Dicom, read_dicom
 from scorecam_jax.models.preprocess import Preprocess, as_rgb, window_of
 from scorecam_jax.models.registry import Classifier, load, names, packaged_weights, random
 
 __all__ = [
     "Classifier",
+    "Dicom",
     "Preprocess",
     "as_rgb",
     "load",
@@ -13,5 +15,6 @@ __all__ = [
     "names",
     "packaged_weights",
     "random",
+    "read_dicom",
     "window_of",
 ]

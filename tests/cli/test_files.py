@@ -19,4 +19,5 @@ from scorecam_jax.cli import files
 )
 def test_output_goes_where_it_is_wanted(here, out, written):
     (here / "there.is").mkdir()
-    assert files.output_paths([Path("some/photo.jpg")], out, "-scorecam.png") == [Path(written)]
+    photos = files.pages_of(Path("some/photo.jpg"), 1)
+    assert files.output_paths(photos, out, "-scorecam.png") == [Path(written)]

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from scorecam_jax import gradient, metrics, score_cam
+from scorecam_jax import diagnose, gradient, metrics, score_cam
 from scorecam_jax.evaluate import METHODS, METRICS, Batch, Metric, evaluate
 from scorecam_jax.methods.controls import uniform
 from tests.evaluate.toy import CHEAP, batch, model
@@ -188,7 +188,7 @@ def test_scores_that_are_not_finite_are_refused():
 
 
 def test_several_inputs_go_with_their_image():
-    """A gain beside each image scales its logits: measured alone or in one batch, it is the same."""
+    """Each image has a gain beside it. Measured alone or in one batch, the figures are equal."""
     base = model()
 
     def gained(inputs, edit=None):
@@ -212,3 +212,22 @@ def test_several_inputs_go_with_their_image():
         for name in ("score", *names):
             np.testing.assert_allclose(both[name], one[name], rtol=1e-3, atol=1e-5)
     assert plain.rows[0]["score"] != found[0].rows[0]["score"]
+
+
+def test_what_diagnose_finds_is_told_and_counted():
+    def unlikely(inputs, edit=None):
+        outputs, activations = base(inputs, edit)
+        return outputs - 12 * jax.nn.one_hot(2, 5)[None], activations
+
+    base, data = model(), batch(2)
+    targets = np.array([2, int(base(data.inputs)[0][1].argmax())])
+    if targets[1] == 2:
+        targets[1] = int((base(data.inputs)[0][1]).argsort()[-2])
+    found = evaluate(unlikely, [(data.inputs, targets)], ["score-cam", "center"], [])
+    for index in (0, 1):
+        explanation = score_cam(unlikely, data.inputs[index : index + 1], int(targets[index]))
+        expected = [[one.kind, one.text] for one in diagnose(explanation)]
+        assert found.rows[index]["findings"] == expected
+        assert ("unlikely" in dict(expected)) is (index == 0)
+    assert found.findings["score-cam"]["unlikely"] == 1
+    assert found.findings["center"] == {}
