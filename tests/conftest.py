@@ -1,16 +1,20 @@
 """Settings every test runs under: shapes checked, ambiguous broadcasting refused."""
 
+import importlib.metadata
 import os
-
-# Tests compile far more than they compute.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-os.environ["KERAS_BACKEND"] = "jax"
-
 from pathlib import Path
 
 import jax
 import pytest
 from jaxtyping import install_import_hook
+
+# Tests compile far more than they compute. XLA reads its flags when it is first used, and stops at
+# one that it does not know.
+FLAGS = ["--xla_backend_optimization_level=0"]
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
+os.environ["KERAS_BACKEND"] = "jax"
 
 install_import_hook("scorecam_jax", "beartype.beartype")
 

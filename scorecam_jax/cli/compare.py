@@ -105,7 +105,9 @@ def _correlation(heatmap: Any, other: Any) -> float | None:
 
 
 def _remarks(targets: list[dict[str, Any]]) -> list[str]:
-    first = targets[0]["maps"][0]["method"]
+    first, *others = (one["method"] for one in targets[0]["maps"])
+    if not others:
+        return []
     lines = [f"correlation of each heatmap with that of {first}:"]
     for target in targets:
         if len(targets) > 1:

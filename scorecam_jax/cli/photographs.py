@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from scorecam_jax import models
-from scorecam_jax.cli.choice import check_options, chosen, given
+from scorecam_jax._internal.signatures import accepts
+from scorecam_jax.cli.choice import check_options, chosen, given, named
 from scorecam_jax.cli.classes import find_class
 from scorecam_jax.cli.errors import (
     UserError,
@@ -151,6 +152,7 @@ class Answer(NamedTuple):
         peaks: (methods, targets), what 1 stands for in each heatmap.
         findings: by target: what `diagnose` says.
         notes: what there is to tell of the file.
+        signed: by method, whether its heatmaps tell what speaks against a class.
         interpolated: by method that interpolates: how many channels it scored, of how many, and the
             heatmap's largest standard deviation.
     """
@@ -161,6 +163,7 @@ class Answer(NamedTuple):
     peaks: np.ndarray
     findings: list[list[dict[str, Any]]]
     notes: list[str]
+    signed: list[bool]
     interpolated: dict[str, dict[str, Any]]
 
 
@@ -208,6 +211,7 @@ def _ask(
         np.stack([one.peak[0] for one in found.values()])[:, columns],
         _findings(found, indices),
         notes,
+        [bool(options.signed) and accepts(named(name), "variant") for name in found],
         {
             name: {
                 "scored": int(one.scored.sum()),
@@ -273,7 +277,7 @@ def _draw_page(
         size = _drawn_size(whole_size, panels=1 + maps[..., 0, 0].size)
         if size != whole_size:
             photo = photo.resize(size, Image.Resampling.LANCZOS)
-        drawn = _draw(photo, maps, classifier.preprocess, options)
+        drawn = _draw(photo, maps, answer.signed, classifier.preprocess, options)
         targets = [
             {
                 **describe(index),
@@ -326,6 +330,7 @@ def _drawn_size(size: tuple[int, int], panels: int) -> tuple[int, int]:
 def _draw(
     photo: Image.Image,
     heatmaps: np.ndarray,
+    signed: Sequence[bool],
     preprocess: models.Preprocess,
     options: argparse.Namespace,
 ) -> list[list[Image.Image]]:
@@ -333,12 +338,14 @@ def _draw(
     box = preprocess.box(photo.size)
     look = {name: getattr(options, name) for name in ("alpha", "fade")}
 
-    def draw(heatmap: np.ndarray) -> Image.Image:
-        colormap = "signed" if options.signed and heatmap.min() < 0 else options.colormap
+    def draw(heatmap: np.ndarray, colormap: str) -> Image.Image:
         whole = preprocess.restore(heatmap, photo.size)
         return mark_crop(overlay(photo, whole, colormap=colormap, **look), box)
 
-    return [[draw(heatmap) for heatmap in row] for row in heatmaps]
+    return [
+        [draw(heatmap, "signed" if has_sign else options.colormap) for heatmap in row]
+        for row, has_sign in zip(heatmaps, signed, strict=True)
+    ]
 
 
 def _write_picture(picture: Image.Image, path: Path, file: BinaryIO) -> None:
