@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from scorecam_jax._internal.signatures import accepts, requires
 from scorecam_jax.cli.errors import UserError
 from scorecam_jax.cli.names import VARIANTS
-from scorecam_jax.cli.options import count, seed, share
+from scorecam_jax.cli.options import add_cache, add_layer, add_model, count, seed, share
 
 
 class Request(NamedTuple):
@@ -160,8 +160,10 @@ METHOD_OPTIONS = (
 )
 
 
-def add_method_options(group: Any) -> None:
-    """Add every option that methods take."""
+def add_how(group: Any) -> None:
+    """Which network and layer, and every option that methods take."""
+    add_model(group)
+    add_layer(group)
     for option in METHOD_OPTIONS:
         group.add_argument(option.flag, **option.settings)
     group.add_argument(
@@ -172,6 +174,7 @@ def add_method_options(group: Any) -> None:
         "and all maps summed; the default of Score-CAM), deviation (those that vary most, and no "
         "others; the default of other methods) or gradient (those that raise the score most)",
     )
+    add_cache(group)
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from scorecam_jax.cli import names, options
-from scorecam_jax.cli.choice import add_method_options
+from scorecam_jax.cli.choice import add_how
 from scorecam_jax.cli.errors import percent, short
 from scorecam_jax.cli.page import Found, Page
 
@@ -46,10 +46,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="NAME,...",
         help=f"published Score-CAMs: {', '.join(names.VARIANTS)}, or all",
     )
-    options.add_model(how)
-    options.add_layer(how)
-    add_method_options(how)
-    options.add_cache(how)
+    add_how(how)
     options.add_look(command)
     options.add_output(command, "PHOTO-compared.png", "(methods, targets, height, width)")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scorecam_jax.cli import names, options
-from scorecam_jax.cli.choice import add_method_options, check_options, chosen, given
+from scorecam_jax.cli.choice import add_how, check_options, chosen, given
 from scorecam_jax.cli.errors import UserError, complain, out_of_memory, say, translated
 from scorecam_jax.cli.progress import Progress
 
@@ -64,10 +64,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help=f"{', '.join(names.METRICS)}, or all (default: all but adcc and road)",
     )
     how = command.add_argument_group("how")
-    options.add_model(how)
-    options.add_layer(how)
-    add_method_options(how)
-    options.add_cache(how)
+    add_how(how)
     where = command.add_argument_group("where it goes")
     where.add_argument(
         "-o",

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from scorecam_jax.cli import names, options
-from scorecam_jax.cli.choice import add_method_options, check_options
+from scorecam_jax.cli.choice import add_how, check_options
 from scorecam_jax.cli.errors import complain
 
 NAME, ARGUMENTS = "report", "PHOTO|DIR..."
@@ -50,10 +50,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help=f"{', '.join(methods)}, or all (default: score-cam)",
     )
     how = command.add_argument_group("how")
-    options.add_model(how)
-    options.add_layer(how)
-    add_method_options(how)
-    options.add_cache(how)
+    add_how(how)
     how.add_argument(
         "--colormap",
         choices=names.COLORMAPS,
