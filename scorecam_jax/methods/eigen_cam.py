@@ -58,10 +58,11 @@ def _leading_direction_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     # dv = (λ I − M)⁺ dM v, where λ is the largest eigenvalue of M.
     ((matrix,), (change,)) = primals, tangents
     _, values, directions = jnp.linalg.svd(matrix, full_matrices=False)
-    first = directions[0]
+    first, others = directions[0], directions[1:]
     moved = change.T @ (matrix @ first) + matrix.T @ (change @ first)
-    shares = directions @ moved
-    gaps = values[0] ** 2 - values**2
-    outside = moved - directions.T @ shares  # what no direction of the matrix explains
-    slope = directions.T @ divide(shares, gaps) + divide(outside, values[0] ** 2)
+    shares = others @ moved
+    gaps = (values[0] - values[1:]) * (values[0] + values[1:])
+    # What no direction of the matrix explains.
+    outside = moved - directions.T @ (directions @ moved)
+    slope = others.T @ divide(shares, gaps) + divide(outside, values[0] ** 2)
     return first, slope
