@@ -59,6 +59,12 @@ def pictures(size: int, channels_first: bool = False) -> np.ndarray:
     return np.moveaxis(images, -1, 1).copy() if channels_first else images
 
 
+def _with_arguments(apply: Callable[..., Any], weights: Any) -> Callable[[Any], Any]:
+    """A compiled network whose weights are arguments: as constants, XLA folds some to NaN."""
+    compiled = jax.jit(apply)
+    return lambda images: compiled(weights, images)
+
+
 def _after(activations: Any, function: str) -> Any:
     return FUNCTIONS[function](activations) if function else activations
 
@@ -118,7 +124,9 @@ def flaxmodels(kind: str, size: int = 64) -> Callable[[], Wild]:
             output="logits", pretrained=None, normalize=False, num_classes=10
         )
         variables = jax.jit(lambda key: module.init(key, jnp.zeros((1, size, size, 3))))(KEY)
-        plain = jax.jit(lambda images: module.apply(variables, images, train=False))
+        plain = _with_arguments(
+            lambda variables, images: module.apply(variables, images, train=False), variables
+        )
         return _linen("flaxmodels", module, variables, size, plain, train=False)
 
     return make
@@ -154,7 +162,10 @@ def haiku(kind: str, *arguments: Any, size: int = 64) -> Callable[[], Wild]:
         return Wild(
             "dm-haiku",
             from_haiku(transformed, params, None, state=state, is_training=False),
-            jax.jit(lambda images: transformed.apply(params, state, images, False)[0]),
+            _with_arguments(
+                lambda weights, images: transformed.apply(*weights, images, False)[0],
+                (params, state),
+            ),
             read,
             images,
             lambda: (params, state),
