@@ -3,7 +3,7 @@
 import argparse
 
 from scorecam_jax.cli import options
-from scorecam_jax.cli.errors import say
+from scorecam_jax.cli.errors import UserError, say, translated
 
 NAME, ARGUMENTS = "layers", ""
 
@@ -30,7 +30,13 @@ def run(asked: argparse.Namespace) -> int:
 
     classifier = load(asked.model, asked.weights, or_random=True)
     inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
-    found = [layer for layer in list_layers(classifier.model, inputs) if len(layer.shape) == 4]
+    try:
+        layers = list_layers(classifier.model, inputs)
+    except (TypeError, ValueError) as error:
+        raise translated(error) from error
+    found = [layer for layer in layers if len(layer.shape) == 4]
+    if not found:
+        raise UserError(f"{asked.model} has no layer with a grid")
     width = max(len(layer.path) for layer in found)
     lines = [
         f"models: {', '.join(models.names())}",

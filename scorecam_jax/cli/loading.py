@@ -1,5 +1,6 @@
 """The network that the options name."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ def load(
     Raises:
         UserError: it cannot be loaded, or its weights are not finite.
     """
+    if ":" in name and not {"", str(Path.cwd())} & set(sys.path):
+        # A function of the user's own is sought where the command runs, as `python -m` does.
+        sys.path.insert(0, str(Path.cwd()))
     try:
         if or_random and not (weights or models.packaged_weights(name)):
             return models.random(name, layer, dtype)

@@ -1,4 +1,5 @@
 import re
+import sys
 
 from tests.cli.toy import scorecam
 
@@ -14,3 +15,23 @@ def test_layers_can_be_explained(here, capsys):
 def test_layers_of_a_network_without_weights_are_listed_too(capsys):
     assert scorecam("layers", "--model", "resnet18") == 0
     assert re.search(r"^\* layer4 +7 x 7 x 512 ", capsys.readouterr().out, re.M)
+
+
+OWN = """
+import jax
+from scorecam_jax import models
+
+def make():
+    function = jax.tree_util.Partial(lambda x: (x.mean((1, 2)), x))
+    sizes = models.Preprocess((16, 16), mean=(0.0,) * 3, std=(255.0,) * 3)
+    return models.Classifier(function, sizes, ("a", "b", "c"), (16, 16), "grid")
+"""
+
+
+def test_a_function_of_your_own_is_found_where_the_command_runs(here, capsys, monkeypatch):
+    (here / "own_network.py").write_text(OWN)
+    elsewhere = [path for path in sys.path if path not in ("", str(here))]
+    monkeypatch.setattr(sys, "path", elsewhere)
+    assert scorecam("layers", "--model", "own_network:make") == 2
+    assert "cannot list the layers of a" in capsys.readouterr().err
+    sys.modules.pop("own_network")
