@@ -1,6 +1,7 @@
 """Heatmaps of photographs, each drawn on a sheet of its own: what explain and compare share."""
 
 import argparse
+import contextlib
 import io
 import json
 import math
@@ -18,6 +19,7 @@ from scorecam_jax.cli.choice import check_options, chosen, given, named
 from scorecam_jax.cli.classes import find_class
 from scorecam_jax.cli.errors import (
     UserError,
+    complain,
     out_of_memory,
     percent,
     reported,
@@ -34,6 +36,7 @@ from scorecam_jax.cli.files import (
 )
 from scorecam_jax.cli.loading import load
 from scorecam_jax.cli.page import Found, Page
+from scorecam_jax.cli.patience import is_exact, shortcut
 from scorecam_jax.cli.programs import Programs, compile_programs
 from scorecam_jax.cli.progress import Progress
 from scorecam_jax.diagnosis import diagnose
@@ -107,6 +110,8 @@ def explain_photos(
                 )
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
                 raise _memory_error(error) from error
+            if any(map(is_exact, by_name.values())) and not options.quiet:
+                _tell_if_slow(todo[0][0], classifier, options, progress)
             answers: dict[Source, Answer] = {}
             if options.scale == "shared":
                 for job, record in todo:
@@ -130,6 +135,18 @@ def explain_photos(
         about = {"model": options.model, "layer": layer, **head, **given(options)}
         say(json.dumps({**about, "photos": records}, indent=2))
     return 1 if any("error" in record for record in records) else 0
+
+
+def _tell_if_slow(
+    job: Job, classifier: models.Classifier, options: argparse.Namespace, progress: Progress
+) -> None:
+    # What is wrong with the photograph is told when it is explained.
+    with contextlib.suppress(UserError, MemoryError, jax.errors.JaxRuntimeError):
+        photo = open_photo(job.photo.path, window=options.window, page=job.photo.page)
+        advice = shortcut(classifier.model, classifier.preprocess(photo)[None])
+        if advice:
+            progress.hide()
+            complain(advice)
 
 
 def _check(job: Job, inputs: Sequence[Path], *, force: bool) -> dict[str, Any]:

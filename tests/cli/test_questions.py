@@ -2,12 +2,14 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from scorecam_jax import models, score_cam, scores, variants
+from scorecam_jax.cli import patience, photographs
 from tests.cli.toy import BLUE, RED, colour_network, panels, read, scorecam
 from tests.models.test_dicom import write
 
@@ -143,3 +145,25 @@ def test_a_dicom_file_is_shown_through_its_window(here, capsys):
     grey = np.rint(255 * np.clip((values + 160) / 399, 0, 1)).astype(np.uint8)
     Image.fromarray(grey).convert("RGB").save("grey.png")
     np.testing.assert_array_equal(found, saved("grey.png"))
+
+
+@jax.tree_util.Partial
+def wide_network(x):
+    """160 channels, all live but for the first ninety."""
+    gains = jnp.where(jnp.arange(160) < 90, 0.0, 1.0)
+    return x.mean((1, 2)), x[..., :1] * gains
+
+
+def test_a_long_wait_is_told_with_what_to_write(photo, monkeypatch, capsys):
+    assert scorecam("explain", photo, "--force") == 0
+    assert "--channels 64" not in capsys.readouterr().err
+    inputs = jnp.asarray(PREPROCESS(read(photo)))[None]
+    assert patience.shortcut(wide_network, inputs) is None
+    monkeypatch.setattr(patience, "PATIENCE", 0.0)
+    assert "takes 70 passes" in patience.shortcut(wide_network, inputs)
+    monkeypatch.setattr(photographs, "shortcut", lambda *_: "it takes long")
+    assert scorecam("explain", photo, "--force") == 0
+    assert capsys.readouterr().err == "scorecam: it takes long\n"
+    for less in (["--channels", 2], ["--method", "grad-cam"], ["--quiet"]):
+        assert scorecam("explain", photo, "-o", "few.png", "--force", *less) == 0
+        assert capsys.readouterr().err == ""
