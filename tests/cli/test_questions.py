@@ -151,7 +151,7 @@ def test_a_dicom_file_is_shown_through_its_window(here, capsys):
 def wide_network(x):
     """160 channels, all live but for the first ninety."""
     gains = jnp.where(jnp.arange(160) < 90, 0.0, 1.0)
-    return x.mean((1, 2)), x[..., :1] * gains
+    return x.mean((1, 2)), x[..., :1] * gains[None, None, None]
 
 
 def test_a_long_wait_is_told_with_what_to_write(photo, monkeypatch, capsys):
