@@ -24,7 +24,7 @@ def card(page, number):
 
 
 def names(page):
-    return page.locator("article:visible h2").all_inner_texts()
+    return page.locator("article:visible h2").all_text_contents()
 
 
 def canvas_of(card, place=0):
@@ -86,7 +86,7 @@ def test_draws_each_method_and_class_as_the_library_does(open_page, four, number
     found.scroll_into_view_if_needed()
     for method in METHODS:
         page.get_by_role("radio", name=method, exact=True).check()
-        for index, label in enumerate(("beast", "script")):
+        for index, label in enumerate(("animal", "script")):
             found.get_by_role("radio", name=label).check()
             assert_shows(found, shown, method, index)
             caption = found.locator("figcaption").inner_text()
@@ -157,7 +157,7 @@ def test_keys_switch_what_is_shown(open_page, four):
 def test_arrow_keys_in_a_group_choose_a_class(open_page, four):
     path, photographs = four
     page = open_page(path)
-    card(page, 0).get_by_role("radio", name="beast").focus()
+    card(page, 0).get_by_role("radio", name="animal").focus()
     page.keyboard.press("ArrowDown")
     assert_shows(card(page, 0), photographs[0], "score-cam", 1)
 
