@@ -1,5 +1,6 @@
 """What is seen in the report, and what happens when it is used."""
 
+import base64
 import io
 import re
 from types import SimpleNamespace
@@ -29,21 +30,9 @@ def names(page):
 
 def canvas_of(card, place=0):
     """What a canvas shows, (height, width, 4)."""
-    width, height, values = (
-        card.locator("canvas")
-        .nth(place)
-        .evaluate(
-            """canvas => {
-          const copy = Object.assign(document.createElement("canvas"),
-            { width: canvas.width, height: canvas.height });
-          const context = copy.getContext("2d", { willReadFrequently: true });
-          context.drawImage(canvas, 0, 0);
-          return [copy.width, copy.height,
-            [...context.getImageData(0, 0, copy.width, copy.height).data]];
-        }"""
-        )
-    )
-    return np.array(values, float).reshape(height, width, 4)
+    url = card.locator("canvas").nth(place).evaluate("canvas => canvas.toDataURL('image/png')")
+    content = base64.b64decode(url.removeprefix("data:image/png;base64,"))
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"), float)
 
 
 def wanted(shown, method, index, shape):
