@@ -229,7 +229,7 @@ def test_the_threshold_implies_the_box_that_the_library_finds(open_page, four, n
 def test_cells_show_the_layers_values_without_blur(open_page, four):
     path, photographs = four
     page = open_page(path)
-    page.get_by_label("cells of the layer").check()
+    page.get_by_label("without smoothing").check()
     found = canvas_of(card(page, 0))
     cells = np.asarray(transparent(grids.unpack(photographs[0].maps["score-cam"][0]).clip(0, 1)))
     centres = found[(np.arange(7) * found.shape[0] // 7 + 8)][
