@@ -344,7 +344,9 @@ def test_paper_gets_every_photograph_as_it_is_set(open_page, four):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
-def test_a_thousand_photographs_are_drawn_as_they_come_into_view(open_page, tmp_path):
+def test_a_thousand_photographs_are_drawn_as_they_come_into_view(
+    open_page, tmp_path, record_property
+):
     small = photograph(
         "a", Image.new("RGB", (32, 24)), [("x", 0.5)], {"m": np.eye(8)[None], "n": np.eye(8)[None]}
     )
@@ -352,6 +354,7 @@ def test_a_thousand_photographs_are_drawn_as_they_come_into_view(open_page, tmp_
     path.write_text(report([small._replace(name=f"{n:04}.jpg") for n in range(1000)]), "utf-8")
     page = open_page(path)
     page.locator("canvas").first.wait_for()
+    record_property("milliseconds to the first heatmap", page.evaluate("performance.now()"))
     assert page.locator("canvas").count() < 60
     page.locator("article").last.scroll_into_view_if_needed()
     page.locator("#photograph-999 canvas").wait_for()
