@@ -1,10 +1,11 @@
-"""The class that is meant by what was typed."""
+"""The class that is meant by what was typed, and what files call it."""
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Sequence
 
-from scorecam_jax.cli.errors import UserError, abridged
+from scorecam_jax.cli.errors import UserError, abridged, short
 from scorecam_jax.evaluate.classes import matching_classes
 
 
@@ -47,6 +48,23 @@ def find_class(name: str, labels: Sequence[str]) -> int:
             else f"; try another part of its name, or an index from 0 to {len(labels) - 1}"
         )
     )
+
+
+def file_names(labels: Sequence[str]) -> list[str]:
+    """What the names of files call each class: the first of its names, in lower case.
+
+    What is neither a letter nor a digit becomes a hyphen. The index follows where classes would
+    share a name, and stands alone where there is none.
+
+    >>> file_names(["Red panda, lesser panda", "crane", "crane", "???"])
+    ['red-panda', 'crane-1', 'crane-2', '3']
+    """
+    plain = [re.sub(r"[\W_]+", "-", short(label)[:60].lower()).strip("-") for label in labels]
+    count = Counter(plain)
+    return [
+        name if name and count[name] == 1 else f"{name}-{index}".strip("-")
+        for index, name in enumerate(plain)
+    ]
 
 
 def _listing(indices: list[int], labels: Sequence[str], most: int = 12) -> str:

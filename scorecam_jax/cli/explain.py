@@ -16,7 +16,8 @@ DESCRIPTION = """\
 Print the five likeliest classes of each photograph, and draw a sheet: the
 photograph, then for each class explained the photograph in grey under the
 class's heatmap, at its own size. The part that the network does not see,
-because its input is cropped, is bleached.
+because its input is cropped, is bleached. --only writes a picture of each class
+instead, to use elsewhere.
 
 Without --target and --top the likeliest class is explained. Further classes
 cost next to nothing: all are scored in the same passes.
@@ -35,7 +36,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="how to explain (default: score-cam); `scorecam methods` lists the methods",
     )
     add_how(how)
-    options.add_look(command)
+    look = options.add_look(command)
+    look.add_argument(
+        "--only",
+        choices=("overlay", "heatmap"),
+        help="instead of a sheet a picture of each class, at the photograph's size: overlay is the "
+        "photograph under the heatmap, heatmap the heatmap alone, transparent where it is low; "
+        "called PHOTO-scorecam-CLASS.png",
+    )
     options.add_output(command, "PHOTO-scorecam.png", "(targets, height, width)")
 
 

@@ -141,15 +141,14 @@ def _translated(path: Path) -> Iterator[None]:
 def output_paths(photos: Sequence[Source], out: str, ending: str) -> list[Path]:
     """Where to write what is made of each photograph.
 
-    `out` is a folder if it is one already, ends in a slash or has no suffix; otherwise it is a
-    file, and there must be one photograph only. In a folder the files are called as the
+    If `out` is a file, there must be one photograph only. In a folder the files are called as the
     photographs are, with `ending` in place of their suffix.
 
     Raises:
         UserError: several photographs would be written to one file, or the suffix is no format's.
     """
     path = Path(out)
-    if not (os.path.isdir(path) or out.endswith(("/", os.sep)) or not path.suffix):
+    if not is_folder(out):
         if len(photos) > 1:
             raise UserError(
                 f"{out!r} is one file for {len(photos)} photographs; name a folder, such as "
@@ -165,6 +164,11 @@ def output_paths(photos: Sequence[Source], out: str, ending: str) -> list[Path]:
                 "explain them one at a time, with -o"
             )
     return paths
+
+
+def is_folder(out: str) -> bool:
+    """Whether an output names a folder: one that exists, ends in a slash or has no suffix."""
+    return os.path.isdir(out) or out.endswith(("/", os.sep)) or not Path(out).suffix
 
 
 def _check_suffix(path: Path, usual: str) -> None:

@@ -109,8 +109,8 @@ def add_cache(group: Any) -> None:
     )
 
 
-def add_look(command: argparse.ArgumentParser) -> None:
-    """How a heatmap is drawn."""
+def add_look(command: argparse.ArgumentParser) -> Any:
+    """How a heatmap is drawn; returns the group."""
     look = command.add_argument_group("how it looks")
     look.add_argument(
         "--colormap",
@@ -139,6 +139,13 @@ def add_look(command: argparse.ArgumentParser) -> None:
         action="store_false",
         help="the same opacity everywhere, over the photograph in colour, as in many papers",
     )
+    look.add_argument(
+        "--pixels",
+        action="store_true",
+        help="the layer's cells with sharp edges, without the smooth steps between them that the "
+        "layer does not know",
+    )
+    return look
 
 
 def add_output(command: argparse.ArgumentParser, usual: str, shape: str) -> None:

@@ -2,10 +2,11 @@
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -14,9 +15,10 @@ import numpy as np
 from PIL import Image
 
 from scorecam_jax import models
+from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.signatures import accepts
 from scorecam_jax.cli.choice import check_options, chosen, given, named
-from scorecam_jax.cli.classes import find_class
+from scorecam_jax.cli.classes import file_names, find_class
 from scorecam_jax.cli.errors import (
     UserError,
     complain,
@@ -29,6 +31,7 @@ from scorecam_jax.cli.errors import (
 from scorecam_jax.cli.files import (
     Source,
     check_output,
+    is_folder,
     open_photo,
     output_paths,
     pages_of,
@@ -41,7 +44,10 @@ from scorecam_jax.cli.programs import Programs, compile_programs
 from scorecam_jax.cli.progress import Progress
 from scorecam_jax.diagnosis import diagnose
 from scorecam_jax.methods.base import Explanation
-from scorecam_jax.visualize import mark_crop, overlay, sheet
+from scorecam_jax.visualize import layer_sums, mark_crop, overlay, pixelate, sheet, transparent
+
+# What can be written with an opacity for each pixel.
+_TRANSPARENT = (".png", ".webp", ".tif", ".tiff")
 
 # A larger sheet takes more than about 1.5 GB to draw.
 _MOST_PIXELS = 50_000_000
@@ -52,11 +58,25 @@ _UNSURE = 0.2
 
 
 class Job(NamedTuple):
-    """One photograph and the files to be made of it."""
+    """One photograph and the files to be made of it.
+
+    Attributes:
+        photo: to be read.
+        output: the picture to write.
+        map: where to write the heatmaps, if anywhere.
+        each: whether `output` only begins the names of a picture for each class.
+    """
 
     photo: Source
     output: Path
     map: Path | None
+    each: bool
+
+    def pictures(self, classes: Sequence[str]) -> list[Path]:
+        """The pictures to write, given what file names call the classes."""
+        if not self.each:
+            return [self.output]
+        return [self.output.with_stem(f"{self.output.stem}-{name}") for name in classes]
 
 
 def explain_photos(
@@ -85,14 +105,17 @@ def explain_photos(
         UserError: the options do not fit together, the network, or its classes.
     """
     check_options(options, methods)
+    only = getattr(options, "only", None)
+    if only:
+        _check_only(only, options)
     photos = [one for path in options.photos for one in pages_of(path, options.page)]
     outputs = output_paths(photos, options.output or ".", f"{ending}.png")
     maps: list[Any] = [None] * len(photos)
     if options.save_map:
         maps = output_paths(photos, options.save_map, f"{ending}.npy")
-    jobs = list(map(Job, photos, outputs, maps))
-    inputs = [*options.photos, *filter(None, [options.weights])]
-    records = [_check(job, inputs, force=options.force) for job in jobs]
+    each = bool(only) and is_folder(options.output or ".")
+    jobs = [Job(*paths, each) for paths in zip(photos, outputs, maps, strict=True)]
+    records = [_check(job, options) for job in jobs]
     todo = [pair for pair in zip(jobs, records, strict=True) if "error" not in pair[1]]
     layer = options.layer
     if todo:
@@ -110,6 +133,8 @@ def explain_photos(
                 )
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
                 raise _memory_error(error) from error
+            if options.pixels:
+                _check_pixels(programs)
             if any(map(is_exact, by_name.values())) and not options.quiet:
                 _tell_if_slow(todo[0][0], classifier, options, progress)
             answers: dict[Source, Answer] = {}
@@ -149,14 +174,55 @@ def _tell_if_slow(
             complain(advice)
 
 
-def _check(job: Job, inputs: Sequence[Path], *, force: bool) -> dict[str, Any]:
+def _check_only(only: str, options: argparse.Namespace) -> None:
+    """Refuse what does not go with a picture of each class."""
+    if only == "heatmap" and not options.fade:
+        raise UserError(
+            "--only heatmap is as opaque as the heatmap is high: leave out --no-fade, or ask for "
+            "--only overlay"
+        )
+    out = options.output or "."
+    if is_folder(out):
+        return
+    path = Path(out)
+    classes = len(set(options.target)) + (options.top or int(not options.target))
+    if classes > 1:
+        raise UserError(
+            f"{out!r} is one file for the pictures of {classes} classes; name a folder, such as "
+            f"{path.with_suffix('')}/"
+        )
+    if only == "heatmap" and path.suffix.lower() not in _TRANSPARENT:
+        raise UserError(
+            f"a transparent picture cannot be written as {path.suffix}; name "
+            f"{path.with_suffix('.png')}, or .webp or .tif"
+        )
+
+
+def _check_pixels(programs: Programs) -> None:
+    """Refuse methods whose maps are not sums of the layer's."""
+    for name, program in programs.methods.items():
+        tree: Any = program.out_tree
+        if jax.tree.unflatten(tree, [True] * tree.num_leaves).weights is None:
+            raise UserError(
+                f"--pixels: {name} does not make its map by weighting the layer's maps, so it has "
+                "no cells of the layer; leave out --pixels, or choose another method"
+            )
+
+
+def _check(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """The record of a job to be done; with an `error` in it if it cannot be done."""
     record: dict[str, Any] = {"photo": job.photo.name}
     with reported(record):
         open_photo(job.photo.path, header_only=True, page=job.photo.page)
-        for path in filter(None, (job.output, job.map)):
-            check_output(path, job.photo.path, inputs, force=force)
+        pictures = [] if job.each else [job.output]
+        _check_outputs(job, [*pictures, *filter(None, [job.map])], options)
     return record
+
+
+def _check_outputs(job: Job, paths: Sequence[Path], options: argparse.Namespace) -> None:
+    inputs = [*options.photos, *filter(None, [options.weights])]
+    for path in paths:
+        check_output(path, job.photo.path, inputs, force=options.force)
 
 
 class Answer(NamedTuple):
@@ -165,7 +231,9 @@ class Answer(NamedTuple):
     Attributes:
         indices: of the classes explained.
         probabilities: of all classes.
+        pictures: the files to write.
         heatmaps: of the network's input, (methods, targets, height, width).
+        cells: the same in the layer's cells; None if they are not asked for.
         peaks: (methods, targets), what 1 stands for in each heatmap.
         findings: by target: what `diagnose` says.
         notes: what there is to tell of the file.
@@ -176,7 +244,9 @@ class Answer(NamedTuple):
 
     indices: list[int]
     probabilities: np.ndarray
+    pictures: list[Path]
     heatmaps: np.ndarray
+    cells: np.ndarray | None
     peaks: np.ndarray
     findings: list[list[dict[str, Any]]]
     notes: list[str]
@@ -207,24 +277,30 @@ def _ask(
         notes: list[str] = []
         photo = open_photo(job.photo.path, window=options.window, page=job.photo.page, notes=notes)
         inputs = classifier.preprocess(photo)[None]
-        probabilities, targets = programs.predict(classifier.model, inputs)
+        probabilities, targets = map(np.asarray, programs.predict(classifier.model, inputs))
+        # A class may be both asked for and among the likeliest.
+        classes = targets[0].tolist()
+        indices = list(dict.fromkeys(classes))
+        names = file_names(classifier.labels)
+        pictures = job.pictures([names[index] for index in indices])
+        if job.each:
+            _check_outputs(job, pictures, options)
         found = {
             name: jax.tree.map(np.asarray, run(classifier.model, inputs, targets))
             for name, run in programs.methods.items()
         }
-        probabilities = np.asarray(probabilities)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         raise _memory_error(error) from error
     if not np.isfinite(probabilities).all():
         raise UserError("the network's outputs are NaN or infinite on this photograph")
-    # A class may be both asked for and among the likeliest.
-    classes = targets[0].tolist()
-    indices = list(dict.fromkeys(classes))
     columns = [classes.index(index) for index in indices]
+    heatmaps = np.stack([one.heatmap[0] for one in found.values()])[:, columns]
     return Answer(
         indices,
         probabilities,
-        np.stack([one.heatmap[0] for one in found.values()])[:, columns],
+        pictures,
+        heatmaps,
+        _cells(found, heatmaps, columns, classifier) if options.pixels else None,
         np.stack([one.peak[0] for one in found.values()])[:, columns],
         _findings(found, indices),
         notes,
@@ -239,6 +315,26 @@ def _ask(
             if one.scored is not None
         },
     )
+
+
+def _cells(
+    explanations: Mapping[str, Explanation],
+    heatmaps: np.ndarray,
+    columns: Sequence[int],
+    classifier: models.Classifier,
+) -> np.ndarray:
+    """The heatmaps in the layer's cells, at the size of the network's input."""
+    channel_axis = channel_axis_of(classifier.model)
+    cells = np.empty_like(heatmaps)
+    for row, (name, explanation) in enumerate(explanations.items()):
+        sums = layer_sums(explanation, channel_axis)
+        assert sums is not None  # as _check_pixels has seen
+        for place, column in enumerate(columns):
+            try:
+                cells[row, place] = pixelate(heatmaps[row, place], sums[0, column])
+            except ValueError as error:
+                raise UserError(f"--pixels: {name}: {error}; leave out --pixels") from error
+    return cells
 
 
 def _findings(
@@ -276,12 +372,14 @@ def _draw_page(
     `scale` holds the peak that each method's heatmaps are drawn in relation to; None: its own.
     """
     probabilities, maps, peaks = answer.probabilities, answer.heatmaps, answer.peaks
+    shown = maps if answer.cells is None else answer.cells
+    only = getattr(options, "only", None)
     strongest = peaks.max(1) if scale is None else scale
     relative = np.divide(
         peaks, strongest[:, None], out=np.zeros_like(peaks), where=strongest[:, None] > 0
     )
     if scale is not None:
-        maps = maps * relative[..., None, None]
+        maps, shown = (values * relative[..., None, None] for values in (maps, shown))
 
     def describe(index: Any) -> dict[str, Any]:
         probability = float(probabilities[index])
@@ -291,10 +389,12 @@ def _draw_page(
     try:
         photo = open_photo(job.photo.path, window=options.window, page=job.photo.page)
         whole_size = photo.size
-        size = _drawn_size(whole_size, panels=1 + maps[..., 0, 0].size)
+        size = _drawn_size(whole_size, panels=1 if only else 1 + maps[..., 0, 0].size)
         if size != whole_size:
             photo = photo.resize(size, Image.Resampling.LANCZOS)
-        drawn = _draw(photo, maps, answer.signed, classifier.preprocess, options)
+        pictures = _draw(photo, shown, answer.signed, classifier.preprocess, options)
+        # A sheet needs all at once; single pictures are drawn when they are written.
+        drawn = [[] if only else list(row) for row in pictures]
         targets = [
             {
                 **describe(index),
@@ -304,8 +404,13 @@ def _draw_page(
             for place, index in enumerate(answer.indices)
         ]
         page = present(Found(photo, targets, maps, drawn))
-        picture = sheet(page.panels, page.titles, columns=page.columns, row_labels=page.row_labels)
-        save(job.output, lambda file: _write_picture(picture, job.output, file))
+        ready: Iterable[Image.Image] = pictures[0]
+        if not only:
+            ready = [
+                sheet(page.panels, page.titles, columns=page.columns, row_labels=page.row_labels)
+            ]
+        for path, picture in zip(answer.pictures, ready, strict=True):
+            save(path, functools.partial(_write_picture, picture, path))
         if job.map:
             save(
                 job.map,
@@ -322,7 +427,7 @@ def _draw_page(
         "unsure": not options.target and bool(probabilities.max() < _UNSURE),
         "notes": answer.notes,
         "interpolated": answer.interpolated,
-        "output": str(job.output),
+        "outputs": list(map(str, answer.pictures)),
         "map": str(job.map) if job.map else None,
     }
 
@@ -350,17 +455,19 @@ def _draw(
     signed: Sequence[bool],
     preprocess: models.Preprocess,
     options: argparse.Namespace,
-) -> list[list[Image.Image]]:
-    """The heatmaps laid over the photograph, one after the other to save memory."""
+) -> list[Iterator[Image.Image]]:
+    """The heatmaps by method, drawn one after the other to save memory."""
     box = preprocess.box(photo.size)
-    look = {name: getattr(options, name) for name in ("alpha", "fade")}
 
     def draw(heatmap: np.ndarray, colormap: str) -> Image.Image:
-        whole = preprocess.restore(heatmap, photo.size)
-        return mark_crop(overlay(photo, whole, colormap=colormap, **look), box)
+        whole = preprocess.restore(heatmap, photo.size, nearest=options.pixels)
+        if getattr(options, "only", None) == "heatmap":
+            return transparent(whole, colormap=colormap, alpha=options.alpha)
+        drawn = overlay(photo, whole, colormap=colormap, alpha=options.alpha, fade=options.fade)
+        return mark_crop(drawn, box)
 
     return [
-        [draw(heatmap, "signed" if has_sign else options.colormap) for heatmap in row]
+        map(functools.partial(draw, colormap="signed" if has_sign else options.colormap), row)
         for row, has_sign in zip(heatmaps, signed, strict=True)
     ]
 
@@ -412,7 +519,7 @@ def _print(record: dict[str, Any], remarks: Callable[[list[dict[str, Any]]], lis
     if record["drawn"] != record["size"]:
         size, drawn = (" x ".join(map(str, record[name])) for name in ("size", "drawn"))
         lines.append(f"  drawn at {drawn} instead of {size} pixels, to save memory")
-    lines += [f"  wrote {path}" for path in filter(None, (record["output"], record["map"]))]
+    lines += [f"  wrote {path}" for path in filter(None, (*record["outputs"], record["map"]))]
     say("\n".join(lines))
 
 

@@ -20,7 +20,7 @@ class Programs(NamedTuple):
     """
 
     predict: Callable[..., Any]
-    methods: dict[str, Callable[..., Any]]
+    methods: dict[str, jax.stages.Compiled]
 
 
 def compile_programs(

@@ -142,15 +142,23 @@ class Preprocess:
         self,
         heatmap: Float[Array | np.ndarray, "*batch height width"],
         image_size: tuple[int, int],
+        *,
+        nearest: bool = False,
     ) -> Float[np.ndarray, "*batch rows columns"]:
         """Put a heatmap of the input where it belongs on the photograph, at its resolution.
 
-        Bilinear, pixel centres at halves; 0 where the network did not see.
+        Args:
+            heatmap: of the input.
+            image_size: width and height of the photograph.
+            nearest: take the nearest value, so that edges stay sharp. False: bilinear.
+
+        Returns:
+            The heatmap, pixel centres at halves; 0 where the network did not see.
         """
         left, top, right, bottom = self.box(image_size)
         x, y, across, down = self._place(image_size)
-        columns = _interpolation(image_size[0], (left, right), self.size[1], (x, across))
-        rows = _interpolation(image_size[1], (top, bottom), self.size[0], (y, down))
+        columns = _interpolation(image_size[0], (left, right), self.size[1], (x, across), nearest)
+        rows = _interpolation(image_size[1], (top, bottom), self.size[0], (y, down), nearest)
         return rows @ np.asarray(heatmap, np.float32) @ columns.T
 
     def _place(self, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -164,7 +172,11 @@ class Preprocess:
 
 
 def _interpolation(
-    pixels: int, seen: tuple[float, float], size: int, place: tuple[int, int]
+    pixels: int,
+    seen: tuple[float, float],
+    size: int,
+    place: tuple[int, int],
+    nearest: bool,
 ) -> Float[np.ndarray, "pixels size"]:
     """The matrix that samples an axis of the input at the centres of the photograph's pixels."""
     centres = np.arange(pixels) + 0.5
@@ -172,6 +184,8 @@ def _interpolation(
     start, length = place
     position = start + (centres - first) * (length / (last - first)) - 0.5
     position = np.clip(position, start, start + length - 1)
+    if nearest:
+        position = np.floor(position + 0.5)
     weights = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(size)))
     inside = (first < centres) & (centres < last)
     return (weights * inside[:, None]).astype(np.float32)

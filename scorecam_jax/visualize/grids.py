@@ -172,8 +172,8 @@ def pixelate(heatmap: Any, sums: Any) -> Float[np.ndarray, "*spatial"]:
         if grid.size == 1:  # an empty map is empty in every cell
             return np.zeros(values.shape)
         raise ValueError(
-            f"the heatmap of shape {values.shape} is not the enlarged sum of shape {sums.shape}: "
-            "this method makes its map at the input's resolution, so it has no cells of the layer"
+            f"the heatmap of shape {values.shape} is not the enlarged sum of shape {sums.shape}, "
+            "so it has no cells of the layer"
         )
     for axis, side in enumerate(values.shape):
         at = (np.arange(side) + 0.5) * grid.shape[axis] / side

@@ -29,19 +29,19 @@ class Viewer:
     def _page(self, title: str) -> str:
         return report(self._photographs, title=title, colormap=self._colormap)
 
-    def _repr_png_(self) -> bytes:
+    def _repr_jpeg_(self) -> bytes:
         file = io.BytesIO()
-        as_sheet(self._photographs, colormap=self._colormap).save(file, "PNG")
+        as_sheet(self._photographs, colormap=self._colormap).save(file, "JPEG", quality=85)
         return file.getvalue()
 
     def _repr_html_(self) -> str:
         # The frame covers the picture. Where frames are taken out, as in notebooks that are not
         # trusted, the picture is left.
-        still = base64.b64encode(self._repr_png_()).decode("ascii")
+        still = base64.b64encode(self._repr_jpeg_()).decode("ascii")
         return (
             '<div style="display:grid">'
             '<img alt="Heatmaps over the pictures they explain" style="grid-area:1/1;'
-            f'max-width:100%;max-height:{self._height}px" src="data:image/png;base64,{still}">'
+            f'max-width:100%;max-height:{self._height}px" src="data:image/jpeg;base64,{still}">'
             '<iframe title="Heatmaps" sandbox="allow-scripts" style="grid-area:1/1;width:100%;'
             f'height:{self._height}px;border:0;background:Canvas" '
             f'srcdoc="{html.escape(self._page(""))}"></iframe></div>'

@@ -108,6 +108,7 @@ def open_page(browser):
             java_script_enabled=scripts,
             color_scheme=colours,
         )
+        context.set_default_timeout(120_000)  # for machines that do much else
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: troubles.append(message.text))

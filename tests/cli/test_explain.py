@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax import models
+from scorecam_jax import models, score_cam
 from scorecam_jax.cli import photographs
 from scorecam_jax.cli.programs import Programs
+from scorecam_jax.visualize import colorize
 from tests.cli.toy import BLUE, LABELS, RED, panels, read, scorecam
 
 ANIMALS = Path(__file__).parents[1] / "data" / "animals"
@@ -112,7 +113,7 @@ class TestExplain:
         assert layer == "grid"
         assert done["size"] == [48, 32]
         assert done["seen"] == [8, 0, 40, 32]
-        assert done["output"] == "maps/photo-scorecam.png"
+        assert done["outputs"] == ["maps/photo-scorecam.png"]
         assert done["map"] is None
         assert done["targets"][0]["name"] == LABELS[RED]
         assert 0 < done["targets"][0]["probability"] == done["top"][0]["probability"] < 1
@@ -227,6 +228,139 @@ class TestExplain:
 
         monkeypatch.setattr(models, "load", load)
         assert scorecam("explain", photo) == 130
+
+
+def rgba(path):
+    with Image.open(path) as image:
+        assert image.mode == "RGBA"
+        return np.asarray(image).astype(int)
+
+
+def cells_of(photo, target):
+    """The rectified sum on the toy's grid of 4 x 4, scaled as the heatmap is, with NumPy."""
+    classifier = models.load("")
+    found = score_cam(
+        classifier.model, classifier.preprocess(read(photo))[None], np.array([target])
+    )
+    activations, weights = np.asarray(found.activations[0]), np.asarray(found.weights[0])
+    sums = sum(weights[k] * activations[..., k] for k in range(3)).clip(0)
+    enlarged = jax.image.resize(sums, (16, 16), "linear", antialias=False)
+    return (sums / float(enlarged.max())).clip(0, 1)
+
+
+@pytest.mark.usefixtures("traces")
+class TestOnly:
+    def test_each_class_gets_a_heatmap_of_the_photographs_size(self, photo, here, capsys):
+        options = ["--only", "heatmap", "--top", 2, "--save-map", "maps.npy", "--json"]
+        assert scorecam("explain", photo, *options) == 0
+        names = ["photo-scorecam-red-panda.png", "photo-scorecam-blue-jay.png"]
+        (record,) = json.loads(capsys.readouterr().out)["photos"]
+        assert record["outputs"] == names
+        assert sorted(path.name for path in here.glob("*.png")) == sorted(["photo.png", *names])
+        for name, heatmap in zip(names, np.load("maps.npy"), strict=True):
+            found = rgba(name)
+            assert found.shape == (32, 48, 4)
+            np.testing.assert_array_equal(found[..., :3], colorize(heatmap))
+            np.testing.assert_allclose(found[..., 3], 255 * 0.7 * np.sqrt(heatmap), atol=0.51)
+            assert not found[:, :8, 3].any()
+
+    def test_the_heatmap_on_the_grey_photograph_is_the_overlay(self, photo, here):
+        for only in ("heatmap", "overlay"):
+            assert scorecam("explain", photo, "--only", only, "-o", f"{only}.png") == 0
+        heatmap, seen = rgba("heatmap.png"), np.s_[:, 9:39]
+        opacity = heatmap[..., 3:] / 255
+        grey = np.asarray(read(photo).convert("L").convert("RGB"))
+        wanted = opacity * heatmap[..., :3] + (1 - opacity) * grey
+        drawn = np.asarray(read("overlay.png"))
+        assert drawn.shape == (32, 48, 3)
+        np.testing.assert_allclose(drawn[seen], wanted[seen], atol=1.1)
+
+    def test_the_overlay_is_the_panel_of_the_sheet(self, photo, here):
+        assert scorecam("explain", photo) == 0
+        assert scorecam("explain", photo, "--only", "overlay") == 0
+        drawn = np.asarray(read("photo-scorecam-red-panda.png"))
+        np.testing.assert_array_equal(drawn, panels("photo-scorecam.png", 2)[1])
+
+    def test_a_signed_heatmap_keeps_its_colours(self, photo, here):
+        options = ["--signed", "--rather-than", "blue", "--target", "red", "--save-map", "map.npy"]
+        assert scorecam("explain", photo, "--only", "heatmap", *options) == 0
+        (heatmap,) = np.load("map.npy")
+        found = rgba("photo-scorecam-red-panda.png")
+        assert heatmap.min() < 0 < heatmap.max()
+        np.testing.assert_array_equal(found[..., :3], colorize(heatmap, colormap="signed"))
+        np.testing.assert_allclose(found[..., 3], 255 * 0.7 * np.sqrt(abs(heatmap)), atol=0.51)
+
+    def test_classes_of_one_name_are_told_apart(self, photo, here):
+        options = ["--target", 4, "--target", 5, "--method", "grad-cam", "-o", "out"]
+        assert scorecam("explain", photo, "--only", "overlay", *options) == 0
+        assert sorted(path.name for path in (here / "out").iterdir()) == [
+            "photo-gradcam-crane-4.png",
+            "photo-gradcam-crane-5.png",
+        ]
+
+    def test_nothing_is_overwritten_without_force(self, photo, here, capsys):
+        (here / "photo-scorecam-blue-jay.png").write_text("precious")
+        options = ["--only", "heatmap", "--top", 2]
+        assert scorecam("explain", photo, *options) == 1
+        assert "photo-scorecam-blue-jay.png exists already" in capsys.readouterr().err
+        assert (here / "photo-scorecam-blue-jay.png").read_text() == "precious"
+        assert not (here / "photo-scorecam-red-panda.png").exists()
+        assert scorecam("explain", photo, *options, "--force") == 0
+        assert rgba("photo-scorecam-blue-jay.png").shape == (32, 48, 4)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (
+                ["heatmap", "--top", 3, "-o", "a.png"],
+                "'a.png' is one file for the pictures of 3 classes; name a folder, such as a/",
+            ),
+            (["heatmap", "-o", "a.jpg"], "cannot be written as .jpg; name a.png, or .webp or .tif"),
+            (["heatmap", "--no-fade"], "leave out --no-fade, or ask for --only overlay"),
+        ],
+    )
+    def test_what_does_not_go_with_it_is_refused(self, photo, here, capsys, arguments, message):
+        assert scorecam("explain", photo, "--only", *arguments) == 2
+        assert message in capsys.readouterr().err
+        assert [path.name for path in here.iterdir()] == ["photo.png"]
+
+
+@pytest.mark.usefixtures("traces")
+class TestPixels:
+    @pytest.mark.parametrize("target", [RED, BLUE])
+    def test_shows_the_layers_cells(self, photo, here, target):
+        options = ["--pixels", "--only", "heatmap", "--target", target, "--alpha", 1]
+        assert scorecam("explain", photo, *options, "-o", "cells.png") == 0
+        found = rgba("cells.png")[:, 8:40]
+        cells = np.kron(cells_of(photo, target), np.ones((8, 8)))
+        np.testing.assert_allclose(found[..., 3], 255 * np.sqrt(cells), atol=0.6)
+
+    def test_a_sheet_shows_them_too_and_the_saved_map_stays_smooth(self, photo, here):
+        assert scorecam("explain", photo, "--save-map", "smooth.npy") == 0
+        options = ["--pixels", "--save-map", "map.npy", "--force"]
+        assert scorecam("explain", photo, *options) == 0
+        drawn = panels("photo-scorecam.png", 2)[1]
+        grey = np.asarray(read(photo).convert("L"))
+        black = drawn[:, 8:40][grey[:, 8:40] == 0].reshape(-1, 3)
+        assert 1 < len(np.unique(black, axis=0)) <= 16
+        np.testing.assert_array_equal(np.load("map.npy"), np.load("smooth.npy"))
+
+    def test_compare_shows_them_for_each_method(self, photo, here):
+        options = ["--methods", "score-cam,grad-cam", "--pixels"]
+        assert scorecam("compare", photo, *options) == 0
+        for drawn in panels("photo-compared.png", 3)[1:]:
+            assert len(np.unique(drawn[24:, 8:40].reshape(-1, 3), axis=0)) <= 4
+
+    def test_methods_without_cells_are_refused(self, photo, here, capsys):
+        assert scorecam("compare", photo, "--methods", "score-cam,occlusion", "--pixels") == 2
+        message = capsys.readouterr().err
+        assert "--pixels: occlusion does not make its map by weighting the layer's maps" in message
+
+    def test_variants_that_sum_masks_are_refused(self, photo, here, capsys):
+        assert scorecam("explain", photo, "--variant", "tf-keras-vis", "--pixels") == 1
+        message = capsys.readouterr().err
+        assert "--pixels: score-cam: the heatmap" in message
+        assert "has no cells of the layer; leave out --pixels" in message
 
 
 def save_all_kinds(image, folder):

@@ -217,3 +217,11 @@ def test_a_window_may_be_named():
 
 def test_eight_bits_have_no_window():
     assert window_of(Image.new("RGB", (2, 2))) is None
+
+
+def test_the_nearest_value_keeps_edges_sharp():
+    heatmap = np.random.default_rng(0).random((4, 4), dtype=np.float32)
+    restored = dataclasses.replace(PLAIN, size=(4, 4)).restore(heatmap, (20, 12), nearest=True)
+    np.testing.assert_array_equal(restored[:, :4], 0)
+    np.testing.assert_array_equal(restored[:, 16:], 0)
+    np.testing.assert_array_equal(restored[:, 4:16], np.kron(heatmap, np.ones((3, 3))))

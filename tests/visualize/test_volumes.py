@@ -99,7 +99,7 @@ def test_the_notebooks_viewer_slides_through_the_slices(explained):
     (shown,) = viewer._photographs
     assert len(shown.frames) == 12
     assert list(shown.maps["heatmap"][0].shape) == [12, 8, 10]
-    assert viewer._repr_png_().startswith(b"\x89PNG")
+    assert viewer._repr_jpeg_().startswith(b"\xff\xd8")
 
 
 @pytest.mark.parametrize(

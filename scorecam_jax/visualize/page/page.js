@@ -138,7 +138,7 @@
         group.append(element("label", { title: name }, input, `${short(name)} `, element("span", { textContent: probability })));
       });
       card.article.querySelector(".classes").replaceWith(group);
-    }
+    } else if (short(classes[0][0]) === classes[0][0]) card.article.querySelector(".classes").remove(); // the caption has it
     if (card.data.frames) {
       const input = element("input", { type: "range", min: 0, max: card.data.frames.length - 1, value: card.frame });
       const told = element("output", { textContent: `${card.frame + 1} of ${card.data.frames.length}` });
