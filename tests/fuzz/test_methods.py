@@ -1,0 +1,84 @@
+"""Every method on values of every kind: finite, in range, and the same whatever must not matter."""
+
+import hypothesis
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import reference
+from tests.fuzz.cases import DTYPES, SHAPE, recipes
+from tests.fuzz.changes import CHANGES, nudged
+from tests.fuzz.explainers import EXPLAINERS, SUMS, compiled, in_numpy, with_gradients
+from tests.fuzz.fuzzing import fuzz
+
+SOME, MANY = 40, 900
+COMPILES_LONG = {"is-cam", "ss-cam", "interpolated channels"}
+HALVES = {("score-cam", "float16"), ("score-cam", "bfloat16"), ("xgrad-cam", "float16")}
+
+
+def cases():
+    for name in EXPLAINERS:
+        for dtype in DTYPES:
+            if (dtype == "float32" and name not in COMPILES_LONG) or (name, dtype) in HALVES:
+                yield pytest.param(name, dtype, SOME, id=f"{name}-{dtype}")
+            marks = pytest.mark.fuzz
+            yield pytest.param(name, dtype, MANY, id=f"{name}-{dtype}-many", marks=marks)
+
+
+def check_ranges(name, found):
+    for field, values in found.items():
+        for part in values if field == "slopes" else [values]:
+            assert np.isfinite(part).all(), f"{field} is not finite"
+    low = -1 if name == "signed variant" else 0
+    assert low <= found["heatmap"].min()
+    assert found["heatmap"].max() <= 1
+
+
+def check_sum(name, found):
+    """The heatmap is the sum of the maps by the weights, as float64 has it."""
+    for heatmap, weights, maps in zip(
+        found["heatmap"], found["weights"], found["activations"], strict=True
+    ):
+        sums = reference.resize(maps @ weights, SHAPE)
+        magnitude = np.abs(maps).max((0, 1)) @ np.abs(weights)
+        if name == "signed variant":
+            span, expected = np.abs(sums).max(), sums
+        else:
+            sums = np.maximum(sums, 0)
+            span, expected = sums.max() - sums.min(), sums - sums.min()
+        atol = 64 * float(jnp.finfo(jnp.float32).eps) * magnitude + 1e-5 * span
+        np.testing.assert_allclose(heatmap * span, expected, rtol=0, atol=atol)
+
+
+def check_same(expected, found, nearby):
+    """Equal, but for what rounding of the arguments would do, too."""
+    for field, values in found.items():
+        size = max(np.abs(expected[field]).max(), 1e-30)
+        slack = max(np.abs(near[field] - expected[field]).max() for near in nearby)
+        difference = np.abs(values - expected[field]).max()
+        base = 1e-3 if field == "slope" else 1e-4
+        assert difference <= base * size + 30 * slack, f"{field} differs by {difference:.3g}"
+
+
+@pytest.mark.parametrize(("name", "dtype", "count"), [*cases()])
+def test_methods(name, dtype, count):
+    program = compiled(with_gradients, name)
+
+    @fuzz(count, f"{name} {dtype}")
+    @hypothesis.given(recipes, hypothesis.strategies.sampled_from(list(CHANGES)))
+    def check(recipe, change):
+        case = recipe.make(dtype)
+        found = in_numpy(program(case))
+        check_ranges(name, found)
+        if name in SUMS:
+            check_sum(name, found)
+        alter, methods_that_mind = CHANGES[change]
+        if name in methods_that_mind:
+            return
+        random = np.random.default_rng(recipe.seed)
+        changed, restore = alter(case, random)
+        again = restore(in_numpy(program(changed)))
+        nearby = [in_numpy(program(nudged(case, random))) for _ in range(2)]
+        check_same(found, again, nearby)
+
+    check()
