@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Int
 from scorecam_jax.engine.options import Passes
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.channels import Channels
-from scorecam_jax.steps.combine import sum_weighted
 from scorecam_jax.steps.masks import divide
 from scorecam_jax.steps.outputs import select
 from scorecam_jax.steps.scores import logits
@@ -49,7 +48,7 @@ def _ablation_cam(context: Context) -> Found:
     without = context.score_edits(Partial(_ablate, context.chosen), maps.shape[-1])
     whole = select(context.confidence, context.targets)[..., None]
     weights = divide(whole - without, whole)
-    return context.finish(sum_weighted(maps, weights), weights, without)
+    return context.finish_weighted(weights, without)
 
 
 def _ablate(

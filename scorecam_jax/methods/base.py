@@ -25,7 +25,12 @@ from scorecam_jax.engine.score_edits import score_edits
 from scorecam_jax.engine.score_masks import score_masks
 from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.steps.channels import Channels, choice_of, put, take
-from scorecam_jax.steps.combine import peak_of, resize_rectify_normalize
+from scorecam_jax.steps.combine import (
+    into_range,
+    peak_of,
+    resize_rectify_normalize,
+    sum_in_range,
+)
 from scorecam_jax.steps.masks import Render, spatial_shape
 from scorecam_jax.steps.outputs import (
     class_scores,
@@ -176,12 +181,27 @@ class Context:
     def finish(
         self,
         sums: Float[Array, "batch targets *grid"],
-        weights: Float[Array, "batch targets channels"] | None = None,
         scores: Float[Array, "batch targets masks"] | None = None,
     ) -> Found:
         """Resize sums to the input's size, rectify them, and scale them to [0, 1]."""
-        heatmap = resize_rectify_normalize(sums, self.shape)
-        return Found(heatmap, weights, scores, peak_of(sums))
+        return Found(resize_rectify_normalize(sums, self.shape), None, scores, peak_of(sums))
+
+    def finish_weighted(
+        self,
+        weights: Float[Array, "batch targets channels"],
+        scores: Float[Array, "batch targets masks"] | None = None,
+    ) -> Found:
+        """Sum the maps by their weights, Σ_k w_k A_k, and finish the sum."""
+        sums, size = sum_in_range(self.activations, weights)
+        found = self.finish(sums, scores)
+        return found._replace(weights=weights, peak=peak_of(sums) * size)
+
+    def finish_products(self, slopes: Float[Array, "batch targets *grid channels"]) -> Found:
+        """Sum the products of slopes and maps, Σ_k g_k ∘ A_k, and finish the sum."""
+        maps = self.activations[:, None]
+        relative, size = into_range(slopes, (*self.space, -1), factors=maps)
+        sums = (relative * maps).sum(-1)
+        return self.finish(sums)._replace(peak=peak_of(sums) * size.reshape(sums.shape[:2]))
 
 
 def run(

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
-from scorecam_jax.steps.combine import into_range, sum_weighted
+from scorecam_jax.steps.combine import into_range
 from scorecam_jax.steps.masks import divide
 from scorecam_jax.steps.scores import logits
 
@@ -43,7 +43,7 @@ def _eigen_cam(context: Context) -> Found:
     direction = jax.vmap(_leading_direction)(matrices)[:, None]
     total = jnp.einsum("bpk,bok->bo", matrices, direction)
     weights = jnp.where(total < 0, -1, 1)[..., None] * direction
-    return context.finish(sum_weighted(context.activations, weights), weights)
+    return context.finish_weighted(weights)
 
 
 @jax.custom_jvp

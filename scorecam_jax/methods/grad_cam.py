@@ -5,7 +5,6 @@ from typing import Any, Unpack
 
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
-from scorecam_jax.steps.combine import sum_weighted
 from scorecam_jax.steps.scores import logits
 
 
@@ -32,4 +31,4 @@ def grad_cam(
 
 def _grad_cam(context: Context) -> Found:
     weights = context.gradients.mean(context.space)
-    return context.finish(sum_weighted(context.activations, weights), weights)
+    return context.finish_weighted(weights)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
-from scorecam_jax.steps.combine import sum_weighted
 from scorecam_jax.steps.masks import divide
 from scorecam_jax.steps.scores import logits
 
@@ -53,4 +52,4 @@ def _grad_cam_plus_plus(context: Context) -> Found:
         jnp.ones_like(gradients), 2 + gradients * maps.sum(context.space, keepdims=True)
     )
     weights = (alphas * jax.nn.relu(gradients)).sum(context.space)
-    return context.finish(sum_weighted(context.activations, weights), weights)
+    return context.finish_weighted(weights)

@@ -32,4 +32,4 @@ def hires_cam(
 
 
 def _hires_cam(context: Context) -> Found:
-    return context.finish((context.gradients * context.activations[:, None]).sum(-1))
+    return context.finish_products(context.gradients)

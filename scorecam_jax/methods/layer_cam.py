@@ -35,5 +35,4 @@ def layer_cam(
 
 
 def _layer_cam(context: Context) -> Found:
-    rising = jax.nn.relu(context.gradients)
-    return context.finish((rising * context.activations[:, None]).sum(-1))
+    return context.finish_products(jax.nn.relu(context.gradients))

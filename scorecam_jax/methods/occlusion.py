@@ -53,7 +53,7 @@ def _occlusion(context: Context, *, steps: int, size: Any) -> Found:
     scores = context.score_masks(masks, Partial(_cover, size, steps))
     whole = select(context.confidence, context.targets)[..., None]
     maps = (whole - scores).reshape(*scores.shape[:2], *[steps] * len(shape))
-    return context.finish(maps, None, scores)
+    return context.finish(maps, scores)
 
 
 def _cover(

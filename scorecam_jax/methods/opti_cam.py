@@ -13,7 +13,7 @@ from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.variants import OFFICIAL
 from scorecam_jax.steps.channels import Channels
-from scorecam_jax.steps.combine import sum_activations
+from scorecam_jax.steps.combine import into_range, sum_activations
 from scorecam_jax.steps.masks import apply_masks, normalize, resize
 from scorecam_jax.steps.outputs import class_scores, select
 from scorecam_jax.steps.scores import logits
@@ -56,7 +56,9 @@ def _opti_cam(context: Context, *, steps: int, learning_rate: Any) -> Found:
     import optax
 
     batch, wanted = context.targets.shape
-    shape, maps = context.shape, context.activations
+    shape = context.shape
+    # The mask is scaled to [0, 1], so that a common factor of the maps makes no difference.
+    maps, _ = into_range(context.activations, range(1, context.activations.ndim))
     inputs = jnp.repeat(context.inputs, wanted, 0)
     baseline = checks.check_baseline(context.baseline, context.inputs)
     baseline = jnp.repeat(jnp.broadcast_to(baseline, context.inputs.shape), wanted, 0)

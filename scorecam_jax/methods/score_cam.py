@@ -10,7 +10,7 @@ from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.interpolated import interpolated_score_cam
 from scorecam_jax.methods.variants import Variant, default_for
 from scorecam_jax.steps.channels import Channels
-from scorecam_jax.steps.combine import into_range
+from scorecam_jax.steps.combine import into_range, largest_of
 from scorecam_jax.steps.interpolation import Interpolated
 from scorecam_jax.steps.masks import is_live, with_empty_mask
 
@@ -105,9 +105,10 @@ def sum_maps(
     """
     shape = context.shape
     weights = variant.weigh(scores, is_live(masks)[:, None], empty)
-    # Of an unlikely class, the products of weights and maps would underflow. A heatmap does not
-    # depend on a common factor.
-    relative, factor = into_range(weights, axes=[2])
-    sums = variant.combine(context.activations, masks, relative, variant.render, shape)
+    # Of an unlikely class or faint maps, the products of weights and maps would underflow. A
+    # heatmap does not depend on a common factor.
+    maps = context.activations
+    relative, factor = into_range(weights, axes=[2], factors=largest_of(maps)[:, None])
+    sums = variant.combine(maps, masks, relative, variant.render, shape)
     peak = variant.peak(sums) * factor[..., 0]
     return Found(variant.finish(sums, shape), weights, scores, peak, empty[..., 0])

@@ -5,7 +5,6 @@ from typing import Any, Unpack
 
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
-from scorecam_jax.steps.combine import sum_weighted
 from scorecam_jax.steps.masks import divide
 from scorecam_jax.steps.scores import logits
 
@@ -37,4 +36,4 @@ def xgrad_cam(
 def _xgrad_cam(context: Context) -> Found:
     maps, gradients = context.activations[:, None], context.gradients
     weights = divide((gradients * maps).sum(context.space), maps.sum(context.space))
-    return context.finish(sum_weighted(context.activations, weights), weights)
+    return context.finish_weighted(weights)

@@ -1,6 +1,7 @@
 """From weights to a heatmap: the weighted sum and its scaling to [0, 1]."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,20 +96,48 @@ def peak_of(sums: Float[Array, "batch targets *space"]) -> Float[Array, "batch t
 
 
 def into_range(
-    values: Float[Array, "..."], axes: Sequence[int]
+    values: Float[Array, "..."], axes: Sequence[int], *, factors: Any = 1.0
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Divide values by a power of two if the largest of them is below 2^-60 or above 2^60.
+    """Divide values by a power of two if their largest product is below 2^-60 or above 2^60.
 
     Args:
         values: any array.
         axes: those that share a divisor.
+        factors: what each value will be multiplied by; broadcasts against the values.
 
     Returns:
         The quotients, exact, and the divisors, whose `axes` have size 1. The divisors count as
         constants in derivatives.
     """
-    largest = jax.lax.stop_gradient(jnp.abs(values).max(tuple(axes), keepdims=True, initial=0))
-    _, exponent = jnp.frexp(largest)
-    size = jnp.where(jnp.abs(exponent) > 60, jnp.ldexp(jnp.ones_like(largest), exponent), 1)
-    size = jnp.where((largest > 0) & jnp.isfinite(size), size, 1)
+    values_now, factors = jax.lax.stop_gradient((values, jnp.asarray(factors, values.dtype)))
+    # The products themselves may be too large or too small for the type.
+    exponents = jnp.frexp(values_now)[1] + jnp.frexp(factors)[1]
+    nothing = -(2**20)
+    counts = (values_now != 0) & (factors != 0)
+    exponents = jnp.where(counts, exponents, nothing)
+    exponent = exponents.max(tuple(axes), keepdims=True, initial=nothing)
+    limit = jnp.finfo(values.dtype).maxexp - 2
+    power = jnp.ldexp(jnp.ones(exponent.shape, values.dtype), jnp.clip(exponent, -limit, limit))
+    finite = jnp.isfinite(values_now).all(tuple(axes), keepdims=True)
+    size = jnp.where((jnp.abs(exponent) > 60) & (exponent > nothing) & finite, power, 1)
     return values / size, size
+
+
+def sum_in_range(
+    maps: Float[Array, "batch *grid channels"], weights: Float[Array, "batch targets channels"]
+) -> tuple[Float[Array, "batch targets *grid"], Float[Array, "batch targets"]]:
+    """Sum maps by their weights, and divide by a power of two if the sum would not be in range.
+
+    A heatmap does not depend on a common factor, so that neither faint maps nor small weights need
+    make it empty.
+
+    Returns:
+        The sum divided, and the divisor.
+    """
+    relative, size = into_range(weights, [2], factors=largest_of(maps)[:, None])
+    return sum_weighted(maps, relative), size[..., 0]
+
+
+def largest_of(maps: Float[Array, "batch *grid channels"]) -> Float[Array, "batch channels"]:
+    """The largest absolute value of each channel."""
+    return jnp.abs(maps).max(tuple(range(1, maps.ndim - 1)), initial=0)

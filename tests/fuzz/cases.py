@@ -66,7 +66,8 @@ class Recipe:
                 maps[image, ..., channel] = values.astype(dtype)
         largest = np.abs(maps.astype(float)).max()
         rate = 1 / np.clip(largest, _held(1e-30, limits), _held(1e30, limits))
-        head = random.normal(size=(CHANNELS, CLASSES)) * self.gain
+        head = random.normal(size=(CHANNELS, CLASSES))
+        head *= self.gain / np.abs(head).sum(0)  # so that no logit exceeds the gain
         offset = np.zeros(CLASSES)
         offset[random.integers(CLASSES)] = self.gap
         values = (np.ones(CHANNELS), _power_of_two(rate), head, offset)
@@ -120,7 +121,7 @@ recipes = st.builds(
         _size.map(lambda size: (size,) * CHANNELS),
         st.tuples(*[_size] * CHANNELS),
     ),
-    gap=st.sampled_from([0.0, 2.0, 20.0, 46.0, 85.0]),
-    gain=st.sampled_from([1.0, 8.0, 0.0, 64.0]),
+    gap=st.sampled_from([0.0, 2.0, 20.0, 38.0]),
+    gain=st.sampled_from([1.0, 4.0, 0.0, 16.0]),
     seed=st.integers(0, 2**16),
 )

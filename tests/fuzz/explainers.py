@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from scorecam_jax import Deviation, Gradient, Interpolated, score_cam
@@ -25,27 +24,40 @@ _CHOICES = {"deviation": Deviation(3), "gradient": Gradient(3), "interpolated": 
 
 EXPLAINERS = {
     **{name: functools.partial(METHODS[name], **_SMALL.get(name, {})) for name in METHODS},
-    **{f"{name} variant": functools.partial(score_cam, variant=_VARIANTS[name]) for name in _VARIANTS},
-    **{f"{name} channels": functools.partial(score_cam, channels=_CHOICES[name]) for name in _CHOICES},
-}  # fmt: skip
+    **{
+        f"{name} variant": functools.partial(score_cam, variant=variant)
+        for name, variant in _VARIANTS.items()
+    },
+    **{
+        f"{name} channels": functools.partial(score_cam, channels=choice)
+        for name, choice in _CHOICES.items()
+    },
+}
 
-# What makes the methods' maps: the sum of the maps by the weights, or something else.
-_OTHER_SUMS = {
-    "hires-cam", "layer-cam", "recipro-cam", "group-cam", "opti-cam", "rise", "occlusion", "uniform",
-    "center", *(f"{name} variant" for name in (
-        "yiskw713", "tabayashi", "pytorch-grad-cam", "torchcam", "tf-keras-vis"
-    )),
-}  # fmt: skip
-SUMS = [name for name in EXPLAINERS if name not in _OTHER_SUMS]
-
-# Draws at random for each channel or place, or takes the first of equals.
-_IN_ORDER = {"ss-cam", "group-cam"} | {f"{name} channels" for name in _CHOICES}
-_IN_PLACE = {"ss-cam", "group-cam", "rise", "pytorch-grad-cam variant", "interpolated channels"}
-# Knows sizes: of an epsilon, of noise, or of a map that is taken as it is.
-_OF_A_SIZE = {"ss-cam"} | {
+# An epsilon knows sizes, and so does a constant map that is a mask as it is.
+_BY_SIZE = {
     f"{name} variant"
     for name in ("yiskw713", "tabayashi", "pytorch-grad-cam", "torchcam", "tf-keras-vis")
 }
+SUMS = EXPLAINERS.keys() - _BY_SIZE - {
+    "hires-cam", "layer-cam", "recipro-cam", "group-cam", "opti-cam", "rise", "occlusion",
+    "uniform", "center",
+}  # fmt: skip
+"""Those whose heatmaps are sums of maps by weights."""
+
+_CHOOSES = {f"{name} channels" for name in _CHOICES}
+MINDS = {
+    "batch order": set(),
+    # Noise and groups belong to a channel's place, and the first of equal channels is chosen.
+    "channel order": {"ss-cam", "group-cam", *_CHOOSES},
+    # Random masks and noise belong to a place. A group's threshold is one of its own values.
+    "flip": {"ss-cam", "group-cam", "rise", "pytorch-grad-cam variant", "interpolated channels"},
+    "size": {"ss-cam", *_BY_SIZE},
+}
+"""The methods to which a change does matter."""
+
+OF_ONE_SIZE = {"yiskw713 variant", "tabayashi variant"}
+"""By their formulas a constant map is a mask as it is: times the input, 1e30 is too large."""
 
 DIRECTION = np.random.default_rng(1).normal(size=(1, *SHAPE)).astype("float32")
 

@@ -19,4 +19,3 @@ def fuzz(count, label):
         return hypothesis.seed(zlib.crc32(label.encode()))(settings(test))
 
     return decorate
-

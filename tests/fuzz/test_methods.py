@@ -1,14 +1,24 @@
 """Every method on values of every kind: finite, in range, and the same whatever must not matter."""
 
+import dataclasses
+
 import hypothesis
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests import reference
-from tests.fuzz.cases import DTYPES, SHAPE, recipes
+from tests.fuzz.cases import CHANNELS, DTYPES, SHAPE, recipes
 from tests.fuzz.changes import CHANGES, nudged
-from tests.fuzz.explainers import EXPLAINERS, SUMS, compiled, in_numpy, with_gradients
+from tests.fuzz.explainers import (
+    EXPLAINERS,
+    MINDS,
+    OF_ONE_SIZE,
+    SUMS,
+    compiled,
+    in_numpy,
+    with_gradients,
+)
 from tests.fuzz.fuzzing import fuzz
 
 SOME, MANY = 40, 900
@@ -67,16 +77,17 @@ def test_methods(name, dtype, count):
     @fuzz(count, f"{name} {dtype}")
     @hypothesis.given(recipes, hypothesis.strategies.sampled_from(list(CHANGES)))
     def check(recipe, change):
+        if name in OF_ONE_SIZE:
+            recipe = dataclasses.replace(recipe, sizes=(1.0,) * CHANNELS)
         case = recipe.make(dtype)
         found = in_numpy(program(case))
         check_ranges(name, found)
         if name in SUMS:
             check_sum(name, found)
-        alter, methods_that_mind = CHANGES[change]
-        if name in methods_that_mind:
+        if name in MINDS[change]:
             return
         random = np.random.default_rng(recipe.seed)
-        changed, restore = alter(case, random)
+        changed, restore = CHANGES[change](case, random)
         again = restore(in_numpy(program(changed)))
         nearby = [in_numpy(program(nudged(case, random))) for _ in range(2)]
         check_same(found, again, nearby)
