@@ -98,7 +98,7 @@ def peak_of(sums: Float[Array, "batch targets *space"]) -> Float[Array, "batch t
 def into_range(
     values: Float[Array, "..."], axes: Sequence[int], *, factors: Any = 1.0
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Divide values by a power of two if their largest product is below 2^-60 or above 2^60.
+    """Divide values by a power of two that brings their largest product into 2^-60 to 2^60.
 
     Args:
         values: any array.
@@ -117,9 +117,10 @@ def into_range(
     exponents = jnp.where(counts, exponents, nothing)
     exponent = exponents.max(tuple(axes), keepdims=True, initial=nothing)
     limit = jnp.finfo(values.dtype).maxexp - 2
-    power = jnp.ldexp(jnp.ones(exponent.shape, values.dtype), jnp.clip(exponent, -limit, limit))
+    excess = jnp.clip(exponent - jnp.clip(exponent, -60, 60), -limit, limit)
     finite = jnp.isfinite(values_now).all(tuple(axes), keepdims=True)
-    size = jnp.where((jnp.abs(exponent) > 60) & (exponent > nothing) & finite, power, 1)
+    excess = jnp.where((exponent > nothing) & finite, excess, 0)
+    size = jnp.ldexp(jnp.ones(excess.shape, values.dtype), excess)
     return values / size, size
 
 

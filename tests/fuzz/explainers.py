@@ -1,5 +1,6 @@
 """All methods and variants, small enough to be compiled many times."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from scorecam_jax import Deviation, Gradient, Interpolated, score_cam
 from scorecam_jax._internal.signatures import options_of
 from scorecam_jax.methods import METHODS, variants
-from tests.fuzz.cases import SHAPE, network
+from tests.fuzz.cases import CHANNELS, SHAPE, network
 
 KEY = jax.random.key(0)
 _SMALL = {
@@ -59,6 +60,14 @@ MINDS = {
 OF_ONE_SIZE = {"yiskw713 variant", "tabayashi variant"}
 """By their formulas a constant map is a mask as it is: times the input, 1e30 is too large."""
 
+
+def of_one_size(name, recipe):
+    """The recipe, its values of size 1 for methods that need it."""
+    if name not in OF_ONE_SIZE:
+        return recipe
+    return dataclasses.replace(recipe, size=1.0, shares=(1.0,) * CHANNELS)
+
+
 DIRECTION = np.random.default_rng(1).normal(size=(1, *SHAPE)).astype("float32")
 
 
@@ -85,7 +94,7 @@ def with_gradients(name, case, **options):
 
     def loss(parameters, inputs):
         found = explanation(name, case._replace(parameters=parameters, inputs=inputs), **options)
-        return (found["heatmap"] * DIRECTION).sum(), found
+        return (found["heatmap"] * DIRECTION).sum() * case.unit, found
 
     slopes, found = jax.grad(loss, (0, 1), has_aux=True)(case.parameters, case.inputs)
     return {**found, "slopes": slopes[0], "slope": slopes[1]}

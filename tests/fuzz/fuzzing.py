@@ -1,8 +1,10 @@
-"""How many cases are tried, and how they are drawn: the same ones every time."""
+"""How cases are drawn, the same ones every time, and how explanations are compared."""
 
 import zlib
 
 import hypothesis
+import jax.numpy as jnp
+import numpy as np
 
 
 def fuzz(count, label):
@@ -19,3 +21,14 @@ def fuzz(count, label):
         return hypothesis.seed(zlib.crc32(label.encode()))(settings(test))
 
     return decorate
+
+
+def check_same(dtype, expected, found, nearby):
+    """Equal, but for what rounding of the arguments would do, too."""
+    for field, values in found.items():
+        # Below its smallest normal number a type has no precision left.
+        size = max(np.abs(expected[field]).max(), 1e4 * float(jnp.finfo(dtype).tiny))
+        slack = max(np.abs(near[field] - expected[field]).max() for near in nearby)
+        difference = np.abs(values - expected[field]).max()
+        base = 1e-3 if field == "slope" else 1e-4
+        assert difference <= base * size + 30 * slack, f"{field} differs by {difference:.3g}"

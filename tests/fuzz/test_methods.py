@@ -1,25 +1,23 @@
 """Every method on values of every kind: finite, in range, and the same whatever must not matter."""
 
-import dataclasses
-
 import hypothesis
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests import reference
-from tests.fuzz.cases import CHANNELS, DTYPES, SHAPE, recipes
+from tests.fuzz.cases import DTYPES, SHAPE, recipes
 from tests.fuzz.changes import CHANGES, nudged
 from tests.fuzz.explainers import (
     EXPLAINERS,
     MINDS,
-    OF_ONE_SIZE,
     SUMS,
     compiled,
     in_numpy,
+    of_one_size,
     with_gradients,
 )
-from tests.fuzz.fuzzing import fuzz
+from tests.fuzz.fuzzing import check_same, fuzz
 
 SOME, MANY = 40, 900
 COMPILES_LONG = {"is-cam", "ss-cam", "interpolated channels"}
@@ -60,16 +58,6 @@ def check_sum(name, found):
         np.testing.assert_allclose(heatmap * span, expected, rtol=0, atol=atol)
 
 
-def check_same(expected, found, nearby):
-    """Equal, but for what rounding of the arguments would do, too."""
-    for field, values in found.items():
-        size = max(np.abs(expected[field]).max(), 1e-30)
-        slack = max(np.abs(near[field] - expected[field]).max() for near in nearby)
-        difference = np.abs(values - expected[field]).max()
-        base = 1e-3 if field == "slope" else 1e-4
-        assert difference <= base * size + 30 * slack, f"{field} differs by {difference:.3g}"
-
-
 @pytest.mark.parametrize(("name", "dtype", "count"), [*cases()])
 def test_methods(name, dtype, count):
     program = compiled(with_gradients, name)
@@ -77,9 +65,7 @@ def test_methods(name, dtype, count):
     @fuzz(count, f"{name} {dtype}")
     @hypothesis.given(recipes, hypothesis.strategies.sampled_from(list(CHANGES)))
     def check(recipe, change):
-        if name in OF_ONE_SIZE:
-            recipe = dataclasses.replace(recipe, sizes=(1.0,) * CHANNELS)
-        case = recipe.make(dtype)
+        case = of_one_size(name, recipe).make(dtype)
         found = in_numpy(program(case))
         check_ranges(name, found)
         if name in SUMS:
@@ -90,6 +76,8 @@ def test_methods(name, dtype, count):
         changed, restore = CHANGES[change](case, random)
         again = restore(in_numpy(program(changed)))
         nearby = [in_numpy(program(nudged(case, random))) for _ in range(2)]
-        check_same(found, again, nearby)
+        for one in nearby:
+            check_ranges(name, one)
+        check_same(dtype, found, again, nearby)
 
     check()
