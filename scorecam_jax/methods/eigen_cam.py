@@ -39,7 +39,7 @@ def eigen_cam(
 
 def _eigen_cam(context: Context) -> Found:
     matrices = jax.lax.collapse(context.activations, 1, -1)
-    matrices, _ = into_range(matrices, axes=[1, 2])
+    matrices, _ = into_range(matrices, axes=[1, 2], limit=0)
     direction = jax.vmap(_leading_direction)(matrices)[:, None]
     total = jnp.einsum("bpk,bok->bo", matrices, direction)
     weights = jnp.where(total < 0, -1, 1)[..., None] * direction

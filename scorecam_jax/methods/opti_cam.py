@@ -58,7 +58,7 @@ def _opti_cam(context: Context, *, steps: int, learning_rate: Any) -> Found:
     batch, wanted = context.targets.shape
     shape = context.shape
     # The mask is scaled to [0, 1], so that a common factor of the maps makes no difference.
-    maps, _ = into_range(context.activations, range(1, context.activations.ndim))
+    maps, _ = into_range(context.activations, range(1, context.activations.ndim), limit=0)
     inputs = jnp.repeat(context.inputs, wanted, 0)
     baseline = checks.check_baseline(context.baseline, context.inputs)
     baseline = jnp.repeat(jnp.broadcast_to(baseline, context.inputs.shape), wanted, 0)

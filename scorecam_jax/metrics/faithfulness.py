@@ -348,7 +348,8 @@ def _score_revealed(
 def _area(fractions: Float[np.ndarray, " steps"], scores: Float[Array, "batch steps"]) -> PerInput:
     """The area under a curve, by the trapezoidal rule."""
     widths = jnp.asarray(np.diff(fractions), scores.dtype)[None]
-    return (widths * (scores[:, 1:] + scores[:, :-1])).sum(1) / 2
+    area = (widths * (scores[:, 1:] + scores[:, :-1])).sum(1) / 2
+    return jnp.clip(area, scores.min(1), scores.max(1))  # a mean, but for rounding
 
 
 def _reveal(

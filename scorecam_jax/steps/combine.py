@@ -79,8 +79,8 @@ def resize_scale_signed(
     The sign stays: what speaks for the target is positive, what speaks against it negative.
     """
     sums = _masks.resize(sums, shape) if sums.shape[2:] != tuple(shape) else sums
-    largest = jnp.abs(sums).max(tuple(range(2, sums.ndim)), keepdims=True)
-    return _masks.divide(sums, largest)
+    low, high = _masks.value_range(sums, len(shape))
+    return _masks.divide(sums, jnp.maximum(-low, high))
 
 
 def signed_peak_of(
@@ -96,14 +96,15 @@ def peak_of(sums: Float[Array, "batch targets *space"]) -> Float[Array, "batch t
 
 
 def into_range(
-    values: Float[Array, "..."], axes: Sequence[int], *, factors: Any = 1.0
+    values: Float[Array, "..."], axes: Sequence[int], *, factors: Any = 1.0, limit: int = 60
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Divide values by a power of two that brings their largest product into 2^-60 to 2^60.
+    """Divide values by a power of two that brings their largest product into range.
 
     Args:
         values: any array.
         axes: those that share a divisor.
         factors: what each value will be multiplied by; broadcasts against the values.
+        limit: the range is from 2^-limit to 2^limit.
 
     Returns:
         The quotients, exact, and the divisors, whose `axes` have size 1. The divisors count as
@@ -116,8 +117,8 @@ def into_range(
     counts = (values_now != 0) & (factors != 0)
     exponents = jnp.where(counts, exponents, nothing)
     exponent = exponents.max(tuple(axes), keepdims=True, initial=nothing)
-    limit = jnp.finfo(values.dtype).maxexp - 2
-    excess = jnp.clip(exponent - jnp.clip(exponent, -60, 60), -limit, limit)
+    most = jnp.finfo(values.dtype).maxexp - 2
+    excess = jnp.clip(exponent - jnp.clip(exponent, -limit, limit), -most, most)
     finite = jnp.isfinite(values_now).all(tuple(axes), keepdims=True)
     excess = jnp.where((exponent > nothing) & finite, excess, 0)
     size = jnp.ldexp(jnp.ones(excess.shape, values.dtype), excess)

@@ -3,6 +3,7 @@
 Maps are (..., *grid): their last `rank` axes are spatial. There, masks have the input's size.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -46,12 +47,29 @@ def resize_aligned(maps: Float[Array, "..."], shape: Sequence[int]) -> Float[Arr
     return maps
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def value_range(
     maps: Float[Array, "..."], rank: int
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Return each map's minimum and maximum over its last `rank` axes, kept as size 1."""
     axes = tuple(range(-rank, 0))
     return maps.min(axes, keepdims=True), maps.max(axes, keepdims=True)
+
+
+@value_range.defjvp
+def _value_range_jvp(rank: int, primals: Any, tangents: Any) -> Any:
+    # A compiler may compute a map anew where it is used again, and round it otherwise. Then no
+    # value equals the extreme, and the usual derivative divides by the number of those that do.
+    (maps,), (change,) = primals, tangents
+    axes = tuple(range(-rank, 0))
+
+    def slope(extreme: Array) -> Array:
+        near = jnp.abs(maps - extreme) <= 2 * jnp.finfo(maps.dtype).eps * jnp.abs(extreme)
+        count = jnp.maximum(near.sum(axes, keepdims=True), 1)
+        return jnp.where(near, change / count, 0).sum(axes, keepdims=True)
+
+    extremes = value_range(maps, rank)
+    return extremes, tuple(slope(extreme) for extreme in extremes)
 
 
 def is_constant(maps: Float[Array, "..."], rank: int) -> Bool[Array, "..."]:

@@ -118,13 +118,13 @@ KINDS = {
 """Channels by the kind of their values: (random, finfo) -> (*GRID)."""
 
 _kinds = st.tuples(*[st.sampled_from(list(KINDS))] * CHANNELS)
-_share = st.sampled_from([1.0, 1e-3, 1e3, 1e-9])
+_share = st.sampled_from([1.0, 1e-3, 1e3])
 
 recipes = st.builds(
     Recipe,
     kinds=st.tuples(*[_kinds] * BATCH),
-    size=st.sampled_from([1.0, 1e-30, 1e30]),
-    # Channels of 1 and 1e30 have derivatives of 1e60, which no type holds.
+    size=st.sampled_from([1.0, 1e-27, 1e27]),
+    # From 1e-30 to 1e30. Channels of 1 and 1e30 have derivatives of 1e60, which no type holds.
     shares=st.one_of(st.just((1.0,) * CHANNELS), st.tuples(*[_share] * CHANNELS)),
     gap=st.sampled_from([0.0, 2.0, 20.0, 38.0]),
     gain=st.sampled_from([1.0, 4.0, 0.0, 16.0]),

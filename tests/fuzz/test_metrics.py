@@ -13,7 +13,7 @@ from scorecam_jax.evaluate.registry import Case
 from tests.fuzz.cases import BATCH, DTYPES, SHAPE, network, recipes
 from tests.fuzz.fuzzing import fuzz
 
-SOME, MANY = 30, 800
+SOME, MANY = 30, 500
 RANGES = {
     "average-drop": (0, 100),
     "average-increase": (0, 100),
