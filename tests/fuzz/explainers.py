@@ -61,11 +61,14 @@ OF_ONE_SIZE = {"yiskw713 variant", "tabayashi variant"}
 """By their formulas a constant map is a mask as it is: times the input, 1e30 is too large."""
 
 
-def of_one_size(name, recipe):
-    """The recipe, its values of size 1 for methods that need it."""
-    if name not in OF_ONE_SIZE:
-        return recipe
-    return dataclasses.replace(recipe, size=1.0, shares=(1.0,) * CHANNELS)
+def suited(name, dtype, recipe):
+    """The recipe, without what the method's formula cannot take."""
+    if name in OF_ONE_SIZE:
+        recipe = dataclasses.replace(recipe, size=1.0, shares=(1.0,) * CHANNELS)
+    if (name, dtype) == ("opti-cam", "float16"):
+        # Adam divides by the gradient. Where there is none, its slope is 1e8, too much for float16.
+        recipe = dataclasses.replace(recipe, gain=recipe.gain or 1.0)
+    return recipe
 
 
 DIRECTION = np.random.default_rng(1).normal(size=(1, *SHAPE)).astype("float32")

@@ -14,7 +14,7 @@ from tests.fuzz.explainers import (
     SUMS,
     compiled,
     in_numpy,
-    of_one_size,
+    suited,
     with_gradients,
 )
 from tests.fuzz.fuzzing import check_same, fuzz
@@ -65,7 +65,7 @@ def test_methods(name, dtype, count):
     @fuzz(count, f"{name} {dtype}")
     @hypothesis.given(recipes, hypothesis.strategies.sampled_from(list(CHANGES)))
     def check(recipe, change):
-        case = of_one_size(name, recipe).make(dtype)
+        case = suited(name, dtype, recipe).make(dtype)
         found = in_numpy(program(case))
         check_ranges(name, found)
         if name in SUMS:

@@ -12,7 +12,7 @@ from tests.fuzz.explainers import (
     compiled,
     explanation,
     in_numpy,
-    of_one_size,
+    suited,
     takes,
     with_gradients,
 )
@@ -68,7 +68,7 @@ def test_routes(name, route, count):
     @fuzz(count, f"{name} {route}")
     @hypothesis.given(recipes)
     def check(recipe):
-        case = of_one_size(name, recipe).make("float32")
+        case = suited(name, "float32", recipe).make("float32")
         random = np.random.default_rng(recipe.seed)
         found = in_numpy(program(case))
         again = in_numpy(other(case))
