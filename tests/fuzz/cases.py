@@ -66,7 +66,8 @@ class Recipe:
         maps = np.empty((BATCH, *GRID, CHANNELS), dtype)
         for image, kinds in enumerate(self.kinds):
             for channel, kind in enumerate(kinds):
-                values = KINDS[kind](random, limits) * sizes[channel]
+                size = 1 if kind == "denormal" else sizes[channel]
+                values = KINDS[kind](random, limits) * size
                 maps[image, ..., channel] = values.astype(dtype)
         largest = np.abs(maps.astype(float)).max()
         rate = 1 / np.clip(largest, _held(1e-30, limits), _held(1e30, limits))

@@ -39,20 +39,20 @@ def flip(case, random):
 
 
 def size(case, random):
-    """The layer's activations times a power of two."""
-    half = case.inputs.dtype == np.float16
-    factor = 2.0 ** random.integers(-3 if half else -20, 4 if half else 21)
+    """The layer's activations times a power of two that keeps them in the type's range."""
     layer, rate = case.parameters.layer, case.parameters.rate
-    scaled = np.asarray(case.inputs, np.float64) * factor
-    smallest, largest = jnp.finfo(case.inputs.dtype).tiny, jnp.finfo(case.inputs.dtype).max
-    nonzero = np.abs(scaled[scaled != 0])
-    if nonzero.size and (nonzero.min() < 4 * smallest or nonzero.max() > largest / 4):
-        factor = 1.0  # the type does not hold it
+    values = np.abs(case.inputs.astype(float))
+    values = values[values >= float(jnp.finfo(case.inputs.dtype).tiny)]
+    power, most = random.integers(-20, 21), 10 if case.inputs.dtype == np.float16 else 100
+    if values.size:
+        low, high = np.log2(values.min()), np.log2(values.max())
+        power = round(np.clip(power, min(-most - low, 0), max(most - high, 0)))
     parameters = case.parameters._replace(
-        layer=(layer * factor).astype(layer.dtype), rate=(rate / factor).astype(rate.dtype)
+        layer=(layer * 2.0**power).astype(layer.dtype), rate=(rate / 2.0**power).astype(rate.dtype)
     )
-    restore = ("heatmap", "slope")
-    return case._replace(parameters=parameters), lambda found: {n: found[n] for n in restore}
+    fields = ("heatmap", "slope")
+    changed = case._replace(parameters=parameters)
+    return changed, lambda found: {field: found[field] for field in fields}
 
 
 CHANGES = {"batch order": batch_order, "channel order": channel_order, "flip": flip, "size": size}
