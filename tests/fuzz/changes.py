@@ -46,7 +46,9 @@ def size(case, random):
     power, most = random.integers(-20, 21), 10 if case.inputs.dtype == np.float16 else 100
     if values.size:
         low, high = np.log2(values.min()), np.log2(values.max())
-        power = round(np.clip(power, min(-most - low, 0), max(most - high, 0)))
+        back = np.log2(float(rate))
+        power = np.clip(power, max(-most - low, back - most), min(most - high, back + most))
+        power = round(power) if -most - low < 0 < most - high else 0
     parameters = case.parameters._replace(
         layer=(layer * 2.0**power).astype(layer.dtype), rate=(rate / 2.0**power).astype(rate.dtype)
     )
