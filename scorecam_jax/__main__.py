@@ -2,7 +2,7 @@
 
 import sys
 
-from scorecam_jax.cli.main import main
+from scorecam_jax.cli.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -121,3 +121,23 @@ def test_problems_are_told_at_a_bearable_length(capsys, monkeypatch):
     assert len(capsys.readouterr().err) < 3000
     monkeypatch.setattr(sys, "stderr", None)
     errors.complain("nobody hears")
+
+
+@UNIX
+def test_an_interrupt_while_the_command_is_imported_is_no_traceback():
+    code = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "scorecam_jax.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from scorecam_jax.cli.start import main
+sys.meta_path.insert(0, Interrupt())
+main()
+"""
+    done = in_a_process(code=code, stdout=subprocess.DEVNULL)
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr == ""

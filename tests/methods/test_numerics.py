@@ -5,9 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scorecam_jax import Gradient, eigen_cam, metrics, opti_cam, score_cam, ss_cam, variants
+from scorecam_jax import (
+    Gradient,
+    eigen_cam,
+    grad_cam,
+    grad_cam_plus_plus,
+    hires_cam,
+    layer_cam,
+    metrics,
+    opti_cam,
+    score_cam,
+    ss_cam,
+    variants,
+)
 from scorecam_jax.steps.combine import into_range
-from scorecam_jax.steps.masks import divide, normalize
+from scorecam_jax.steps.masks import divide, normalize, value_range
 from tests.networks import images, network
 
 EVERY_VARIANT = pytest.mark.parametrize("variant", variants.BY_NAME.values(), ids=variants.BY_NAME)
@@ -60,7 +72,59 @@ def test_scaling_into_range_is_exact_and_leaves_what_is_in_range():
     scaled, factor = into_range(values, axes=[1])
     np.testing.assert_array_equal(scaled * factor, values)
     np.testing.assert_array_equal(factor[1:3], 1)
-    assert 2.0**-61 <= float(jnp.abs(scaled[0]).max()) <= 2.0**60
+    assert 2.0**-62 <= float(jnp.abs(scaled[0]).max()) <= 2.0**60
+
+
+def test_products_come_into_range_even_if_the_type_cannot_hold_them():
+    values, factors = jnp.array([[1e-30, 1.0], [1e30, 0.0]]), jnp.array([[1e-30, 0.0], [1e30, 1.0]])
+    scaled, size = into_range(values, [1], factors=factors)
+    np.testing.assert_array_equal(scaled * size, values)
+    largest = np.abs(np.asarray(scaled, float) * np.asarray(factors, float)).max(1)
+    assert (largest >= 2.0**-62).all()
+    assert (largest <= 2.0**60).all()
+
+
+def test_a_map_of_an_unlikely_class_does_not_depend_on_the_scale_of_the_layer():
+    x = jax.random.normal(jax.random.key(0), (1, 6, 6, 3))
+    expected = score_cam(behind(40.0), x, 1)
+    found = score_cam(behind(40.0, 2.0**-100), x, 1)
+    np.testing.assert_allclose(found.heatmap, expected.heatmap, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [grad_cam, grad_cam_plus_plus, hires_cam, layer_cam])
+def test_faint_maps_of_small_gradients_do_not_underflow(method):
+    x = jax.random.normal(jax.random.key(0), (1, 6, 6, 3))
+
+    def explain(size):
+        def model(x, edit=None):
+            activations = jax.nn.relu(x) * size
+            activations = activations if edit is None else edit(activations)
+            head = size * jnp.array([[1.0, -1.0], [2.0, 0.0], [-1.0, 3.0]])
+            return activations.mean((1, 2)) @ head, activations
+
+        return method(model, x, 0).heatmap
+
+    np.testing.assert_allclose(explain(2.0**-70), explain(1.0), atol=1e-5)
+    assert explain(2.0**-70).max() == 1
+
+
+def test_values_that_differ_by_rounding_share_the_slope_of_their_extreme():
+    below = np.nextafter(np.float32(2), np.float32(0))
+    values = jnp.array([2.0, below, 1.0, -3.0])
+    slope = jax.grad(lambda v: value_range(v, 1)[1][0])(values)
+    np.testing.assert_allclose(slope, [0.5, 0.5, 0, 0])
+    np.testing.assert_allclose(jax.grad(lambda v: value_range(v, 1)[0][0])(values), [0, 0, 0, 1])
+
+
+def test_opti_cam_of_a_faint_layer():
+    def faint(x):
+        outputs, activations = network()(x)
+        return outputs, activations * 2.0**-90
+
+    def gradient_of(model):
+        return jax.grad(lambda x: opti_cam(model, x, 1, steps=2).heatmap[0, 3].sum())(images())
+
+    np.testing.assert_allclose(gradient_of(faint), gradient_of(network()), atol=1e-3)
 
 
 @EVERY_VARIANT
@@ -235,3 +299,12 @@ def test_ranks_and_imputation_are_computed_in_float32():
     half = metrics.impute(x.astype(jnp.float16), shown, **options)
     assert half.dtype == jnp.float16
     np.testing.assert_allclose(half, metrics.impute(x, shown, **options), atol=5e-3)
+
+
+def test_the_area_under_a_constant_curve_is_that_constant():
+    def sure(x):
+        return jnp.ones((len(x), 1)), x
+
+    x = jnp.ones((1, 6, 8, 1))
+    for metric in (metrics.insertion, metrics.deletion):
+        assert metric(sure, x, jnp.zeros((1, 6, 8)), 0, score=lambda outputs: outputs) == 1
