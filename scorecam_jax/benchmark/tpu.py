@@ -151,9 +151,7 @@ def forecast(
     whole = compile_for(devices, explain, model, inputs)
     activations = jax.eval_shape(lambda inputs: model(inputs)[1], inputs)
     passes = (channels or activations.shape[-1]) + 1
-    size = min(
-        batch_size or default_batch_size(model, inputs, mesh), -(-passes // len(devices))
-    )
+    size = min(batch_size or default_batch_size(model, inputs, mesh), -(-passes // len(devices)))
     chunks = -(-passes // (size * len(devices)))
     counts = _counts(whole)
     if chunks > 1:
@@ -184,6 +182,7 @@ def forecast(
     }
 
 
-def _counts(compiled: Any) -> dict[str, float]:
+def _counts(compiled: Any) -> dict[str, int]:
     stated = compiled.cost_analysis() or {}
-    return {"flops": stated.get("flops", 0.0), "bytes": stated.get("bytes accessed", 0.0)}
+    names = {"flops": "flops", "bytes": "bytes accessed"}
+    return {name: round(stated.get(key, 0)) for name, key in names.items()}
