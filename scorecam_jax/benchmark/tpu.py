@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_STDERR_LOG_LEVEL": "3",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several processes at a time
 }
 """Variables that keep the compiler from looking for a TPU. Set them before JAX is first used."""
 
@@ -68,6 +69,8 @@ def chips(topology: str) -> list[Any]:
     try:
         return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
     except jax.errors.JaxRuntimeError as error:
+        if "INVALID_ARGUMENT" not in str(error):
+            raise
         raise ValueError(
             f"no TPU slice {topology!r}; wanted is a generation and its chips along each axis, "
             f"such as v5e:1x1, v5e:2x2, v6e:16x16 or v5p:2x2x1 ({error})"

@@ -32,7 +32,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Declare the options."""
     options.add_model(command)
     command.add_argument(
-        "--photo", type=Path, metavar="PHOTO", help="what to explain (default: see above)"
+        "--photo",
+        type=options.place,
+        metavar="PHOTO",
+        help="what to explain (default: see above)",
     )
     command.add_argument(
         "--batch-size",
