@@ -54,6 +54,6 @@ def cnn(channels):
     return _shaped(_Cnn(channels), "features")
 
 
-def vit(width=64, depth=3):
+def vit(width=64, depth=2):
     """A vision transformer on images of 64 × 64, whose tokens are 8 × 8."""
     return _shaped(_Vit(width, depth), f"block{depth - 2}", grid=(8, 8))

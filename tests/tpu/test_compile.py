@@ -16,7 +16,6 @@ from tests.tpu.networks import SIDE, cnn, vit
 
 pytestmark = pytest.mark.tpu
 SMALL = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-BATCH = 16
 
 
 def compiled(slice_of, model, inputs=SMALL, method=score_cam, **options):
@@ -48,6 +47,7 @@ def communicates_at_most_once(program):
     return sum(everywhere.values()) <= 1 and collectives(entry) == everywhere
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slice_of", ["v5e:1x1", "v6e:1x1", "v5e:2x2"])
 def test_efficientnet_compiles(slice_of):
     classifier = models.random("efficientnet_lite0", dtype=jnp.bfloat16)
@@ -55,8 +55,8 @@ def test_efficientnet_compiles(slice_of):
     program = compiled(slice_of, classifier.model, inputs)
     assert is_of_single_precision(program)
     assert communicates_at_most_once(program)
-    # A chunk of 128 masked inputs, each held twice at the network's widest: 96 × 112 × 112.
-    assert temporaries(program) < 2 * 128 * 96 * 112 * 112 * 2
+    # The full-size masks of all 1280 channels would take more by themselves.
+    assert temporaries(program) < 1280 * 224 * 224 * 4
 
 
 @pytest.mark.parametrize("slice_of", ["v5e:1x1", "v6e:1x1", "v5e:2x2"])
@@ -73,13 +73,13 @@ def test_a_pod_compiles():
     assert communicates_at_most_once(program)
 
 
-@pytest.mark.parametrize("make", [cnn, vit])
-def test_temporaries_do_not_grow_with_the_number_of_channels(make):
-    few, many = (
-        temporaries(compiled("v5e:1x1", make(channels), batch_size=BATCH))
-        for channels in (128, 1024)
+def test_temporaries_do_not_grow_with_the_number_of_channels():
+    few, many = 128, 1024
+    grown = temporaries(compiled("v5e:1x1", cnn(many), batch_size=16)) - temporaries(
+        compiled("v5e:1x1", cnn(few), batch_size=16)
     )
-    print(make, few, many)
+    masks = (many - few) * SIDE**2 * 4
+    assert grown < masks / 16
 
 
 @pytest.mark.parametrize("name", METHODS)
