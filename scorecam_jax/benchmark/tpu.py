@@ -94,7 +94,8 @@ def compile_for(devices: Sequence[Any], function: Callable[..., Any], *args: Any
     }
 
     def run(arrays: dict[int, Any]) -> Any:
-        return function(*tree.unflatten(arrays.get(n, leaf) for n, leaf in enumerate(leaves)))
+        filled = [arrays.get(place, leaf) for place, leaf in enumerate(leaves)]
+        return function(*jax.tree.unflatten(tree, filled))
 
     return jax.jit(run).lower(shapes).compile()
 
@@ -138,7 +139,7 @@ def forecast(
     devices = chips(topology)
     mesh, chip = (Mesh(np.array(some), ("masks",)) for some in (devices, devices[:1]))
     model = classifier.model
-    inputs = jax.ShapeDtypeStruct((1, *classifier.input_size, 3), jnp.float32)
+    inputs = jnp.zeros((1, *classifier.input_size, 3))
 
     def explain(model: Any, inputs: Any) -> Any:
         explanation = score_cam(model, inputs, channels=channels, batch_size=batch_size, mesh=mesh)

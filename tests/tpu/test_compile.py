@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from scorecam_jax import METHODS, models, score_cam, variants
 from scorecam_jax._internal.signatures import accepts
-from scorecam_jax.benchmark.tpu import chips, collectives, compile_for
+from scorecam_jax.benchmark.tpu import chips, collectives, compile_for, forecast
 from tests.tpu.networks import SIDE, cnn, vit
 
 pytestmark = pytest.mark.tpu
@@ -80,6 +80,24 @@ def test_temporaries_do_not_grow_with_the_number_of_channels():
     )
     masks = (many - few) * SIDE**2 * 4
     assert grown < masks / 16
+
+
+def test_a_forecast_of_many_chunks_counts_what_one_chunk_does():
+    preprocess = models.Preprocess((SIDE, SIDE), (0.0,) * 3, (255.0,) * 3)
+    classifier = models.Classifier(cnn(63), preprocess, ("",) * 10, (SIDE, SIDE), "features")
+    whole = forecast(classifier, "v5e:1x1", batch_size=64)
+    parts = forecast(classifier, "v5e:1x1", batch_size=8)
+    assert (whole["chunks"], parts["chunks"]) == (1, 8)
+    assert whole["device"] == "TPU v5 lite"
+    assert parts["flops"] == pytest.approx(whole["flops"], rel=0.3)
+    # One product for each weight and place, at the least.
+    products = 32 * 32 * 8 * 27 + 16 * 16 * 63 * 8 * 9 + 63 * 10
+    assert whole["flops"] > 2 * 64 * products
+
+
+def test_a_slice_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="no TPU slice 'v5e:many'; wanted is a generation"):
+        chips("v5e:many")
 
 
 @pytest.mark.parametrize("name", METHODS)
