@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scorecam_jax import gradient as gradient
     from scorecam_jax import metrics as metrics
     from scorecam_jax import models as models
+    from scorecam_jax import samples as samples
     from scorecam_jax import visualize as visualize
     from scorecam_jax._internal.per_input import per_input as per_input
     from scorecam_jax.adapters import LayerInfo as LayerInfo
@@ -64,6 +65,7 @@ _MODULES = {
     "masks": "steps.masks",
     "metrics": "metrics",
     "models": "models",
+    "samples": "samples",
     "scores": "steps.scores",
     "variants": "methods.variants",
     "visualize": "visualize",

@@ -32,7 +32,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Declare the options."""
     options.add_model(command)
     command.add_argument(
-        "--photo", type=Path, metavar="PHOTO", help="what to explain (default: see above)"
+        "--photo",
+        type=options.place,
+        metavar="PHOTO",
+        help="what to explain (default: see above)",
     )
     command.add_argument(
         "--batch-size",
@@ -71,11 +74,20 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="also time whole maps of the packages grad-cam and torchcam, if they are installed, "
         "on the same weights and layer, alternately; takes minutes",
     )
+    command.add_argument(
+        "--compile-for",
+        metavar="SLICE",
+        help="instead of timing, compile for a TPU slice such as v5e:2x2, which need not be there, "
+        "and tell what the compiler states (needs the extra tpu); --batch-size is then the masked "
+        "inputs at a time on each chip",
+    )
     options.add_json(command)
 
 
 def run(asked: argparse.Namespace) -> int:
     """Print a table of figures; 1 if something could not run."""
+    if asked.compile_for:
+        return _compile(asked)
     if asked.peers:  # several processes need room on one accelerator
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax.numpy as jnp
@@ -128,6 +140,69 @@ def run(asked: argparse.Namespace) -> int:
             )
     say(json.dumps(figures, indent=2) if asked.json else _table(figures))
     return int(any("error" in row for row in figures.get("peers", {}).values()))
+
+
+def _compile(asked: argparse.Namespace) -> int:
+    """Print what the compiler states of a program for TPUs."""
+    from scorecam_jax.benchmark import tpu
+
+    if len(asked.batch_size) > 1:
+        raise UserError("--batch-size with --compile-for is one number: masked inputs at a time")
+    if others := [name for name in ("photo", "shortcuts", "peers") if getattr(asked, name)]:
+        raise UserError(f"--{others[0]} runs the network, and --compile-for runs nothing")
+    os.environ.update(tpu.ENVIRONMENT)
+    import jax
+
+    jax.config.update("jax_platforms", tpu.ENVIRONMENT["JAX_PLATFORMS"])
+    from scorecam_jax.cli.loading import load
+
+    with Progress(1, enabled=not asked.quiet) as progress:
+        progress.start("loading the model")
+        try:
+            tpu.chips(asked.compile_for)
+            classifier = load(asked.model, asked.weights, dtype=asked.dtype, or_random=True)
+            figures = tpu.forecast(
+                classifier,
+                asked.compile_for,
+                channels=asked.channels,
+                batch_size=next(iter(asked.batch_size), None),
+                progress=progress.start,
+            )
+        except (ImportError, ValueError) as error:
+            raise translated(error) from error
+    named = {"model": asked.model, "layer": classifier.layer, "dtype": asked.dtype or "float32"}
+    figures = named | figures
+    say(json.dumps(figures, indent=2) if asked.json else _forecast(figures))
+    return 0
+
+
+def _forecast(figures: dict[str, Any]) -> str:
+    chips = f"{figures['devices']} x {figures['device']}"
+    collectives = ", ".join(f"{n} {name}" for name, n in figures["collectives"].items())
+    flops, bandwidth = figures["peak_flops"], figures["peak_bandwidth"]
+    rates = "", ""
+    if flops:
+        rates = f"at {flops / 1e12:.0f} TFLOP/s", f"at {bandwidth / 1e9:.0f} GB/s"
+    arithmetic, memory, floor = (
+        "-" if seconds is None else f"{1e3 * seconds:.2f} ms"
+        for seconds in (figures[f"{name}_seconds"] for name in ("arithmetic", "memory", "floor"))
+    )
+    lines = [
+        f"{figures['model']}, layer {figures['layer']}, compiled for {figures['topology']}",
+        f"{chips}, {figures['dtype']}, JAX {figures['jax']}; nothing was run",
+        "",
+        "Score-CAM of one image, all channels alive; each chip",
+        _row("masked passes", f"{figures['passes']}", "of all chips together"),
+        _row("  at a time", f"{figures['batch_size']}", f"{figures['chunks']} times"),
+        _row("temporary memory", _megabytes(figures["temporary_bytes"])),
+        _row("operations", f"{figures['flops'] / 1e9:.0f}", "GFLOP"),
+        _row("bytes accessed", _megabytes(figures["bytes_accessed"])),
+        _row("collectives", collectives or "none"),
+        _row("arithmetic takes", arithmetic, rates[0]),
+        _row("memory takes", memory, rates[1]),
+        _row("a map takes at least", floor, "by the chip's published peaks" if flops else ""),
+    ]
+    return "\n".join(lines)
 
 
 def _photo(path: Path) -> Any:

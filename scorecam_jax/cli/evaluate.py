@@ -33,7 +33,9 @@ _MOST_NOTES = 20
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    command.add_argument("folder", type=Path, metavar="DIR", help="a folder of photographs")
+    command.add_argument(
+        "folder", type=options.place, metavar="DIR", help="a folder of photographs, or sample:"
+    )
     what = command.add_argument_group("what to measure")
     what.add_argument(
         "--boxes",

@@ -35,10 +35,25 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 def add_targets(command: argparse.ArgumentParser) -> None:
     """Which photographs and which classes to explain."""
-    command.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="an image file")
+    command.add_argument(
+        "photos", nargs="+", type=place, metavar="PHOTO", help="an image file, or sample:jaguar"
+    )
     what = command.add_argument_group("what to explain")
     add_classes(what)
     add_reading(what)
+
+
+def place(text: str) -> Path:
+    """A file or folder; `sample:NAME` is a photograph that comes with the package."""
+    if not text.startswith("sample:"):
+        return Path(text)
+    from scorecam_jax import samples
+
+    try:
+        name = text.removeprefix("sample:")
+        return samples.path(name) if name else samples.FOLDER
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_classes(group: Any) -> None:

@@ -27,9 +27,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "photos",
         nargs="+",
-        type=Path,
+        type=options.place,
         metavar="PHOTO|DIR",
-        help="image files, or folders of them",
+        help="image files, or folders of them; sample: is one with animals",
     )
     what = command.add_argument_group("what to explain")
     options.add_classes(what)

@@ -49,7 +49,7 @@ def score_edits(
     arrays, static = split_arrays((model, score, edit))
     mesh = mesh or explicit_mesh(inputs)
     devices = 1 if mesh is None else mesh.size
-    per_pass = batch_size or default_batch_size(model, inputs)
+    per_pass = batch_size or default_batch_size(model, inputs, mesh)
     size = max(1, per_pass // max(1, len(inputs)))
     chunks = -(-count // (size * devices))
     numbers = jnp.arange(chunks * size * devices) % max(1, count)

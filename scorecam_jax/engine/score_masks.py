@@ -69,7 +69,7 @@ def score_masks(
     arrays, static = split_arrays((model, score, render))
 
     def score_pairs(arrays: Any, pairs: Array, *operands: Array) -> Array:
-        parts = jnp.array_split(pairs, max(1, min(len(pairs), streams())))
+        parts = jnp.array_split(pairs, max(1, min(len(pairs), streams(mesh))))
         return jnp.concatenate([score_part(arrays, part, *operands) for part in parts])
 
     def score_part(
@@ -89,7 +89,7 @@ def score_masks(
     score_once = jax.checkpoint(score_pairs) if remat else score_pairs
     total = batch * channels
     devices = 1 if mesh is None else mesh.size
-    size = max(1, min(batch_size or default_batch_size(model, inputs), -(-total // devices)))
+    size = max(1, min(batch_size or default_batch_size(model, inputs, mesh), -(-total // devices)))
     if total == 0 or (mesh is None and total <= size):
         flat = score_once(arrays, jnp.arange(total), *operands)
         return jnp.moveaxis(flat.reshape(batch, channels, wanted), 1, 2)

@@ -98,6 +98,7 @@ def _resize_constant_as_by_pytorch(
     """Resize constant maps with the rounding errors of PyTorch's `UpsamplingBilinear2d`.
 
     That is on CPUs with fused multiply-add: each product is added with one rounding, to float32.
+    TPUs compute nothing in float64, which this takes. There the maps stay constant.
     """
 
     def shares(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
@@ -114,14 +115,22 @@ def _resize_constant_as_by_pytorch(
         return total
 
     (top, bottom), (left, right) = map(shares, grid, shape)
-    with jax.enable_x64(True):
-        wide = jax.lax.stop_gradient(value).astype(np.float64)
+
+    @jax.enable_x64(True)
+    def rounded(value: Array) -> Array:
+        wide = value.astype(np.float64)
         if sum(shape) > 128:
             resized = mix(mix(wide, [right[None], left[None]]), [bottom[:, None], top[:, None]])
         else:  # small images take PyTorch's other path, which joins the four corners at once
             corners = (bottom, left), (bottom, right), (top, right), (top, left)
             resized = mix(wide, [np.outer(*corner) for corner in corners])
         return resized.astype(value.dtype)
+
+    def constant(value: Array) -> Array:
+        return jnp.broadcast_to(value, (len(value), *shape))
+
+    value = jax.lax.stop_gradient(value)
+    return jax.lax.platform_dependent(value, tpu=constant, default=rounded)
 
 
 def _up_then_divide_by_range(maps: Masks, shape: Sequence[int]) -> Masks:
@@ -235,9 +244,10 @@ maps included; R = ReLU(Σ w_k A_k), scaled to [0, 1] with eps 1e-7, resized, an
 
 For a constant map other than zero, the original's H_k is the rounding error of its resizing, scaled
 up to [0, 1]: a pattern that depends on the processor. Images get it here too, as PyTorch 2 computes
-it on a CPU with fused multiply-add for channels in multiples of 16. Unless you are reproducing
-the original's maps, prefer `PYTORCH_GRAD_CAM._replace(prepare=OFFICIAL.prepare)`, which gives
-constant maps an empty mask. The two agree wherever no channel is constant at a value other than 0.
+it on a CPU with fused multiply-add for channels in multiples of 16. It takes float64: on a TPU such
+maps get an empty mask. Unless you are reproducing the original's maps, prefer
+`PYTORCH_GRAD_CAM._replace(prepare=OFFICIAL.prepare)`, which gives constant maps an empty mask
+everywhere. The two agree wherever no channel is constant at a value other than 0.
 """
 
 TORCHCAM = Variant(

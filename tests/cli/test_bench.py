@@ -1,10 +1,12 @@
 import json
 import re
+import sys
+import types
 
 import pytest
 
 from scorecam_jax import models
-from scorecam_jax.benchmark import peers
+from scorecam_jax.benchmark import peers, tpu
 from tests.cli.toy import scorecam
 
 pytestmark = pytest.mark.usefixtures("traces")
@@ -86,3 +88,47 @@ def test_a_batch_that_memory_does_not_hold_costs_that_size_alone(capsys):
     text = capsys.readouterr().out
     assert re.search(r"batches of 1 +[\d.]+  the best$", text, re.M)
     assert re.search(r"batches of 999999999 +-  need more memory than there is$", text, re.M)
+
+
+@pytest.fixture
+def same_environment(monkeypatch):
+    for name, value in tpu.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("same_environment")
+def test_compiling_for_a_tpu_names_the_extra_that_it_needs(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    assert scorecam("bench", *QUICK[:4], "--compile-for", "v5e:2x2") == 2
+    assert "pip install 'scorecam_jax[tpu]'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("same_environment")
+def test_the_floor_follows_from_operations_and_bytes(monkeypatch, capsys):
+    """The compiler's part is made up; tests/tpu has the real one."""
+    devices = [types.SimpleNamespace(device_kind="TPU v5 lite")] * 2
+    monkeypatch.setattr(tpu, "chips", lambda topology: devices)
+    monkeypatch.setattr(tpu, "Mesh", lambda devices, names: None)
+    program = types.SimpleNamespace(
+        cost_analysis=lambda: {"flops": 197e9, "bytes accessed": 819e7},
+        memory_analysis=lambda: types.SimpleNamespace(temp_size_in_bytes=5_000_000),
+        as_text=lambda: "a = f32[2] all-reduce-start(b)\nc = f32[2] all-reduce-done(a)",
+    )
+    monkeypatch.setattr(tpu, "compile_for", lambda *asked: program)
+    arguments = ["bench", *QUICK[:4], "--compile-for", "v5e:1x2", "--batch-size", 1]
+    assert scorecam(*arguments, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    # Three channels and an empty mask, one at a time on two chips: two chunks.
+    assert (found["passes"], found["chunks"], found["collectives"]) == (4, 2, {"all-reduce": 1})
+    assert found["arithmetic_seconds"] == pytest.approx(2 * 197e9 / 197e12)
+    assert found["floor_seconds"] == found["memory_seconds"] == pytest.approx(2 * 8.19 / 819)
+    assert scorecam(*arguments) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^  a map takes at least +20.00 ms", text, re.M)
+    assert re.search(r"^  collectives +1 all-reduce$", text, re.M)
+
+
+@pytest.mark.parametrize("also", [["--batch-size", "1,2"], ["--peers"], ["--photo", "a.jpg"]])
+def test_what_runs_the_network_is_refused_beside_compiling(also, capsys):
+    assert scorecam("bench", "--compile-for", "v5e:2x2", *also) == 2
+    assert also[0] in capsys.readouterr().err

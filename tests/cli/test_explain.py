@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax import models, score_cam
+from scorecam_jax import models, samples, score_cam
 from scorecam_jax.cli import photographs
 from scorecam_jax.cli.programs import Programs
 from scorecam_jax.visualize import colorize
 from tests.cli.toy import BLUE, LABELS, RED, panels, read, scorecam
 
-ANIMALS = Path(__file__).parents[1] / "data" / "animals"
+ANIMALS = samples.FOLDER
 
 
 @pytest.mark.usefixtures("traces")

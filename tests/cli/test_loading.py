@@ -1,12 +1,10 @@
-from pathlib import Path
-
 import jax
 import numpy as np
 
-from scorecam_jax import models
+from scorecam_jax import models, samples
 from tests.cli.toy import scorecam
 
-ANIMALS = Path(__file__).parents[1] / "data" / "animals"
+ANIMALS = samples.FOLDER
 
 
 def test_unknown_layers_and_models_list_the_known(here, capsys):

@@ -1,6 +1,7 @@
 """What is scored, in how many passes, in how much memory."""
 
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from scorecam_jax import score_cam, score_masks
-from scorecam_jax.engine.tuning import default_batch_size
+from scorecam_jax.engine.tuning import default_batch_size, streams
 from scorecam_jax.steps import masks
 from tests.networks import CHANNELS, images, network
 from tests.reference import softmax
@@ -179,23 +180,32 @@ def test_batch_size_must_be_positive():
 
 def test_the_default_batch_size_fits_the_memory_that_is_free(monkeypatch):
     class Device:
-        def __init__(self, free):
-            self.free = free
+        def __init__(self, platform, free):
+            self.platform, self.free = platform, free
 
         def memory_stats(self):
             return self.free and {"bytes_limit": self.free + 1000, "bytes_in_use": 1000}
 
-    def chosen(free):
-        monkeypatch.setattr(jax, "local_devices", lambda: [Device(free)])
+    def chosen(free, platform="gpu"):
+        monkeypatch.setattr(jax, "local_devices", lambda: [Device(platform, free)])
         return default_batch_size(network(), jnp.asarray(images()))
 
-    assert chosen(None) <= 8  # a CPU: as many as its caches hold
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert chosen(None, "cpu") <= 8  # as many as its caches hold
     most = chosen(None)
     assert most == chosen(2**40)
     some = chosen(4 * images()[:1].nbytes * most)
     assert 1 <= some < most
     assert chosen(10) == 1
+
+
+def test_the_devices_of_a_mesh_decide_and_not_those_that_jax_would_take(monkeypatch):
+    mesh = jax.make_mesh((2,), ("masks",), devices=jax.devices()[:2])
+    few = default_batch_size(network(), jnp.asarray(images()))
+    accelerator = types.SimpleNamespace(platform="gpu", memory_stats=lambda: None)
+    monkeypatch.setattr(jax, "local_devices", lambda: [accelerator])
+    assert default_batch_size(network(), jnp.asarray(images())) > few
+    assert default_batch_size(network(), jnp.asarray(images()), mesh) == few
+    assert (streams(), streams(mesh)) == (1, 2)
 
 
 def test_scores_are_single_precision_for_half_precision_models():

@@ -1,13 +1,12 @@
 """The bundled network, loaded and compiled once."""
 
 import json
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from scorecam_jax import models
+from scorecam_jax import models, samples
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +25,7 @@ def predict(classifier):
 @pytest.fixture(scope="session")
 def animals():
     """Path, boxes (n, 4) and category of each photograph."""
-    folder = Path(__file__).parents[1] / "data" / "animals"
+    folder = samples.FOLDER
     coco = json.loads((folder / "annotations.json").read_text())
     found = []
     for image in coco["images"]:

@@ -2,14 +2,13 @@
 
 import importlib
 import json
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax import models
+from scorecam_jax import models, samples
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 
@@ -83,7 +82,7 @@ def test_efficientnet_lite0_on_the_photographs():
     ).eval()
     classifier = models.load("efficientnet_lite0")
     predict = jax.jit(lambda inputs: classifier.model(inputs))
-    photographs = sorted((Path(__file__).parents[1] / "data" / "animals").glob("*.jpg"))
+    photographs = sorted(samples.FOLDER.glob("*.jpg"))
     assert len(photographs) == 17
     for path in photographs:
         with Image.open(path) as image:

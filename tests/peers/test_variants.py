@@ -3,7 +3,6 @@
 import functools
 import importlib
 import importlib.metadata
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax import models, score_cam
+from scorecam_jax import models, samples, score_cam
 from scorecam_jax.methods import variants
 from scorecam_jax.steps.masks import resize
 from tests.agreement import note
@@ -20,7 +19,7 @@ torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not
 
 pytestmark = pytest.mark.peers
 
-PHOTOGRAPH = Path(__file__).parents[1] / "data" / "animals" / "jaguar.jpg"
+PHOTOGRAPH = samples.path("jaguar")
 
 
 def channels_first(inputs):

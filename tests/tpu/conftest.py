@@ -1,0 +1,16 @@
+import os
+
+import jax
+import pytest
+
+from scorecam_jax.benchmark.tpu import ENVIRONMENT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiler():
+    """A process that looks for no TPU, and compiles as users do."""
+    pytest.importorskip("libtpu")
+    os.environ.update(ENVIRONMENT)
+    # The flags of tests/conftest.py are for the CPU's compiler.
+    os.environ["XLA_FLAGS"] = ""
+    jax.config.update("jax_platforms", ENVIRONMENT["JAX_PLATFORMS"])

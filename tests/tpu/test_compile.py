@@ -1,0 +1,114 @@
+"""Programs for TPUs, compiled where there is none: what the compiler says of them."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from scorecam_jax import METHODS, models, score_cam, variants
+from scorecam_jax._internal.signatures import accepts
+from scorecam_jax.benchmark.tpu import chips, collectives, compile_for, forecast
+from tests.tpu.networks import SIDE, cnn, vit
+
+pytestmark = pytest.mark.tpu
+SMALL = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
+
+
+def compiled(slice_of, model, inputs=SMALL, method=score_cam, **options):
+    """A method's program for a slice, its masks dealt to all chips."""
+    devices = chips(slice_of)
+    if accepts(method, "mesh"):
+        options["mesh"] = Mesh(np.array(devices), ("masks",))
+    if accepts(method, "key"):
+        options["key"] = jax.random.key(0)
+    explain = partial(method, **options)
+    return compile_for(devices, lambda *args: explain(*args).heatmap, model, inputs)
+
+
+def temporaries(program):
+    return program.memory_analysis().temp_size_in_bytes
+
+
+def is_of_single_precision(program):
+    text = program.as_text()
+    assert "f32[" in text
+    return "f64[" not in text
+
+
+def communicates_at_most_once(program):
+    """Whether there is at most one collective, and that outside of all loops."""
+    text = program.as_text()
+    entry = re.search(r"^ENTRY .*?^}", text, re.S | re.M)[0]
+    everywhere = collectives(text)
+    return sum(everywhere.values()) <= 1 and collectives(entry) == everywhere
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slice_of", ["v5e:1x1", "v6e:1x1", "v5e:2x2"])
+def test_efficientnet_compiles(slice_of):
+    classifier = models.random("efficientnet_lite0", dtype=jnp.bfloat16)
+    inputs = jax.ShapeDtypeStruct((1, *classifier.input_size, 3), jnp.float32)
+    program = compiled(slice_of, classifier.model, inputs)
+    assert is_of_single_precision(program)
+    assert communicates_at_most_once(program)
+    # The full-size masks of all 1280 channels would take more by themselves.
+    assert temporaries(program) < 1280 * 224 * 224 * 4
+
+
+@pytest.mark.parametrize("slice_of", ["v5e:1x1", "v6e:1x1", "v5e:2x2"])
+def test_a_vision_transformer_compiles(slice_of):
+    program = compiled(slice_of, vit())
+    assert is_of_single_precision(program)
+    assert communicates_at_most_once(program)
+
+
+def test_a_pod_compiles():
+    program = compiled("v5e:16x16", cnn(2048))
+    assert is_of_single_precision(program)
+    assert sum(collectives(program.as_text()).values()) == 1
+    assert communicates_at_most_once(program)
+
+
+def test_temporaries_do_not_grow_with_the_number_of_channels():
+    few, many = 128, 1024
+    grown = temporaries(compiled("v5e:1x1", cnn(many), batch_size=16)) - temporaries(
+        compiled("v5e:1x1", cnn(few), batch_size=16)
+    )
+    masks = (many - few) * SIDE**2 * 4
+    assert grown < masks / 16
+
+
+def test_a_forecast_of_many_chunks_counts_what_one_chunk_does():
+    preprocess = models.Preprocess((SIDE, SIDE), (0.0,) * 3, (255.0,) * 3)
+    classifier = models.Classifier(cnn(63), preprocess, ("",) * 10, (SIDE, SIDE), "features")
+    whole = forecast(classifier, "v5e:1x1", batch_size=64)
+    parts = forecast(classifier, "v5e:1x1", batch_size=8)
+    assert (whole["chunks"], parts["chunks"]) == (1, 8)
+    assert whole["device"] == "TPU v5 lite"
+    assert parts["flops"] == pytest.approx(whole["flops"], rel=0.3)
+    # One product for each weight and place, at the least.
+    products = 32 * 32 * 8 * 27 + 16 * 16 * 63 * 8 * 9 + 63 * 10
+    assert whole["flops"] > 2 * 64 * products
+
+
+def test_a_slice_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="no TPU slice 'v5e:many'; wanted is a generation"):
+        chips("v5e:many")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_compiles(name):
+    program = compiled("v5e:1x1", cnn(32), method=METHODS[name])
+    assert is_of_single_precision(program)
+    assert not collectives(program.as_text())
+
+
+@pytest.mark.parametrize("name", variants.BY_NAME)
+def test_every_variant_compiles(name):
+    program = compiled("v5e:1x1", cnn(32), variant=variants.BY_NAME[name])
+    assert is_of_single_precision(program)
+    assert not collectives(program.as_text())
