@@ -256,27 +256,27 @@ def _measure_missing(
     total = len(photos) * len(methods)
     count = total - len(waiting) * len(methods)
     unusable = set()
-    loaded = one_ahead(load(photo, known[photo]) for photo in waiting)
-    for photo, found in zip(waiting, loaded, strict=True):
-        notes += found.notes
-        if found.batch is None:
-            unusable.add(photo)
-        for method in methods:
-            if progress:
-                progress(count, total, f"{photo}: {method}")
-            count += 1
-            if found.batch is None or photo in unusable or not missing(photo, method):
-                continue
-            maps: list[Any] = []
-            try:
-                (row,) = evaluator.measure(method, found.batch, [photo], maps.extend)
-            except (MemoryError, NotFiniteError, jax.errors.JaxRuntimeError) as error:
-                notes.append(Note(photo, _excuse(error, method)))
+    with contextlib.closing(one_ahead(load(photo, known[photo]) for photo in waiting)) as loaded:
+        for photo, found in zip(waiting, loaded, strict=True):
+            notes += found.notes
+            if found.batch is None:
                 unusable.add(photo)
-            else:
-                if keep:
-                    keep(photo, method, found.sha256, maps[0])
-                done.add({**row, "sha256": found.sha256})
+            for method in methods:
+                if progress:
+                    progress(count, total, f"{photo}: {method}")
+                count += 1
+                if found.batch is None or photo in unusable or not missing(photo, method):
+                    continue
+                maps: list[Any] = []
+                try:
+                    (row,) = evaluator.measure(method, found.batch, [photo], maps.extend)
+                except (MemoryError, NotFiniteError, jax.errors.JaxRuntimeError) as error:
+                    notes.append(Note(photo, _excuse(error, method)))
+                    unusable.add(photo)
+                else:
+                    if keep:
+                        keep(photo, method, found.sha256, maps[0])
+                    done.add({**row, "sha256": found.sha256})
     return unusable
 
 

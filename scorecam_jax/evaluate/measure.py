@@ -1,9 +1,10 @@
 """Measuring methods on batches of images: every metric of every method."""
 
 import concurrent.futures
+import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -104,14 +105,15 @@ def evaluate(
     )
     rows: list[dict[str, Any]] = []
     count = 0
-    for batch in one_ahead(batches):
-        batch = Batch(*batch)
-        names = batch.names
-        if names is None:
-            names = [str(count + place) for place in range(count_images(batch.inputs))]
-        count += len(names)
-        for method in evaluator.methods:
-            rows.extend(evaluator.measure(method, batch, names))
+    with contextlib.closing(one_ahead(batches)) as loaded:
+        for batch in loaded:
+            batch = Batch(*batch)
+            names = batch.names
+            if names is None:
+                names = [str(count + place) for place in range(count_images(batch.inputs))]
+            count += len(names)
+            for method in evaluator.methods:
+                rows.extend(evaluator.measure(method, batch, names))
     return summarize(rows, list(evaluator.methods), chosen)
 
 
@@ -251,8 +253,11 @@ class Evaluator:
         return functools.partial(self._compiled[kind], arrays)
 
 
-def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """The items. While one is worked on, a thread prepares the next."""
+def one_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """The items. While one is worked on, a thread prepares the next.
+
+    To be closed by who stops early: else the garbage collector may end it in that very thread.
+    """
     items, end = iter(items), object()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, end)
