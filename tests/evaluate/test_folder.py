@@ -2,6 +2,7 @@ import csv
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 
 import jax
@@ -333,3 +334,11 @@ def test_pipes_are_no_photographs(photos):
     folder, _ = photos
     os.mkfifo(folder / "pipe.png")
     assert "pipe.png" not in find_photos(folder)
+
+
+def test_a_failure_ends_the_thread_that_loads(photos):
+    before = set(threading.enumerate())
+    with pytest.raises(ValueError, match="gave shape") as failure:
+        run(photos, metrics={"bad": lambda case: np.zeros(3)})
+    assert set(threading.enumerate()) <= before
+    assert failure.tb is not None  # until here the traceback keeps what the frames hold
