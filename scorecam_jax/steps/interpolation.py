@@ -172,6 +172,7 @@ class _Choice(NamedTuple):
     picks: Array
 
 
+@jax.default_matmul_precision("highest")
 def interpolate(
     masks: Float[Array, "masks cells"],
     chosen: Int[Array, " n"],
@@ -191,17 +192,6 @@ def interpolate(
         scored: False where `scores` is to be passed over.
         draws: how many draws from the posterior to make. They are the same every time.
     """
-    with jax.default_matmul_precision("highest"):
-        return _interpolate(masks, chosen, scores, scored, draws)
-
-
-def _interpolate(
-    masks: Float[Array, "k cells"],
-    chosen: Int[Array, " n"],
-    scores: Float[Array, "t n"],
-    scored: Bool[Array, " n"],
-    draws: int,
-) -> Interpolation:
     known = masks[chosen]
     to_known = squared_distances(masks, known)
     among = squared_distances(known, known)
@@ -264,7 +254,7 @@ def _condition(
     among: Float[Array, "n n"],
     values: Float[Array, "t n"],
     scored: Bool[Array, " n"],
-) -> "_Conditioned":
+) -> _Conditioned:
     """A process of constant mean and unknown scale, given values (T, n) of which some count."""
     both = scored[:, None] & scored[None]
     gram = jnp.where(both, matern(among, length), 0) + jnp.diag(jnp.where(scored, noise, 1))
