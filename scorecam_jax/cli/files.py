@@ -69,25 +69,32 @@ def open_photo(
     """
     told = [] if notes is None else notes
     with _translated(path):
-        pages = _count_pages(path)
-        if page > pages:
-            raise UserError(f"has {pages} page{'s' * (pages > 1)}, and no page {page}")
-        if header_only:
-            return None
-        if pages > 1:
-            told.append(f"page {page} of {pages} (--page N, --page all)")
+        _check_kind(path)
         if models.dicom.is_dicom(path):
+            _check_page(page, models.dicom.frames_of(path), told)
+            if header_only:
+                return None
             found = models.read_dicom(path, frame=page, window=window)
             if found.window is not None:
                 told.append(_told(found.window, window))
             return found.image
         with _opened(path) as image:
+            _check_page(page, getattr(image, "n_frames", 1), told)
+            if header_only:
+                return None
             image.seek(page - 1)
             deep = models.window_of(image)
             if deep is None:
                 return models.as_rgb(image)
             told.append(_told(window or deep, window))
             return models.as_rgb(image, window=window or deep)
+
+
+def _check_page(page: int, pages: int, told: list[str]) -> None:
+    if page > pages:
+        raise UserError(f"has {pages} page{'s' * (pages > 1)}, and no page {page}")
+    if pages > 1:
+        told.append(f"page {page} of {pages} (--page N, --page all)")
 
 
 def _told(shown: tuple[float, float], asked: Any) -> str:
@@ -104,9 +111,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
-def _count_pages(path: Path) -> int:
+def _check_kind(path: Path) -> None:
     if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
         raise UserError("not a file, but a pipe or a device; save the photograph first")
+
+
+def _count_pages(path: Path) -> int:
+    _check_kind(path)
     if models.dicom.is_dicom(path):
         return models.dicom.frames_of(path)
     with _opened(path) as image:
