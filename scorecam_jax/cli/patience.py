@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
-from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax.methods.score_cam import score_cam
 
 PATIENCE = 10.0
@@ -24,20 +22,16 @@ def is_exact(method: Callable[..., Any]) -> bool:
     return method is score_cam and keywords.get("channels") is None
 
 
-def shortcut(model: Callable[..., Any], inputs: Any) -> str | None:
+def shortcut(predict: Callable[..., Any], model: Callable[..., Any], inputs: Any) -> str | None:
     """Advice for a network whose exact heatmap takes longer than `PATIENCE`; None for others.
 
-    Every live channel takes a pass, and a pass about as long as the network takes for one image.
+    Every live channel takes a pass, and a pass about as long as `predict` takes; see `Programs`.
     The likenesses are those of docs/performance.md.
     """
-    forward = jax.jit(lambda model, inputs: model(inputs)[1])
-    activations = np.asarray(forward(model, inputs), np.float32)
+    live = int(predict(model, inputs)[2])  # the first run of a program is slow
     began = time.perf_counter()
-    jax.block_until_ready(forward(model, inputs))
+    jax.block_until_ready(predict(model, inputs))
     seconds = time.perf_counter() - began
-    maps = np.moveaxis(activations, channel_axis_of(model), -1)
-    maps = maps.reshape(-1, maps.shape[-1])
-    live = int((np.ptp(maps, axis=0) > 0).sum())
     if live <= 64 or seconds * live < PATIENCE:
         return None
     return (

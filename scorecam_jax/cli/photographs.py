@@ -72,12 +72,6 @@ class Job(NamedTuple):
     map: Path | None
     each: bool
 
-    def pictures(self, classes: Sequence[str]) -> list[Path]:
-        """The pictures to write, given what file names call the classes."""
-        if not self.each:
-            return [self.output]
-        return [self.output.with_stem(f"{self.output.stem}-{name}") for name in classes]
-
 
 def explain_photos(
     options: argparse.Namespace,
@@ -136,7 +130,7 @@ def explain_photos(
             if options.pixels:
                 _check_pixels(programs)
             if any(map(is_exact, by_name.values())) and not options.quiet:
-                _tell_if_slow(todo[0][0], classifier, options, progress)
+                _tell_if_slow(todo[0][0], programs, classifier, options, progress)
             answers: dict[Source, Answer] = {}
             if options.scale == "shared":
                 for job, record in todo:
@@ -163,12 +157,17 @@ def explain_photos(
 
 
 def _tell_if_slow(
-    job: Job, classifier: models.Classifier, options: argparse.Namespace, progress: Progress
+    job: Job,
+    programs: Programs,
+    classifier: models.Classifier,
+    options: argparse.Namespace,
+    progress: Progress,
 ) -> None:
     # What is wrong with the photograph is told when it is explained.
     with contextlib.suppress(UserError, MemoryError, jax.errors.JaxRuntimeError):
         photo = open_photo(job.photo.path, window=options.window, page=job.photo.page)
-        advice = shortcut(classifier.model, classifier.preprocess(photo)[None])
+        inputs = classifier.preprocess(photo)[None]
+        advice = shortcut(programs.predict, classifier.model, inputs)
         if advice:
             progress.hide()
             complain(advice)
@@ -277,13 +276,15 @@ def _ask(
         notes: list[str] = []
         photo = open_photo(job.photo.path, window=options.window, page=job.photo.page, notes=notes)
         inputs = classifier.preprocess(photo)[None]
-        probabilities, targets = map(np.asarray, programs.predict(classifier.model, inputs))
+        probabilities, targets, _ = map(np.asarray, programs.predict(classifier.model, inputs))
         # A class may be both asked for and among the likeliest.
         classes = targets[0].tolist()
         indices = list(dict.fromkeys(classes))
-        names = file_names(classifier.labels)
-        pictures = job.pictures([names[index] for index in indices])
+        pictures = [job.output]
         if job.each:
+            names = file_names(classifier.labels)
+            stem = job.output.stem
+            pictures = [job.output.with_stem(f"{stem}-{names[index]}") for index in indices]
             _check_outputs(job, pictures, options)
         found = {
             name: jax.tree.map(np.asarray, run(classifier.model, inputs, targets))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax.cli.errors import UserError, translated
 from scorecam_jax.cli.loading import input_shape
 
@@ -14,8 +15,8 @@ class Programs(NamedTuple):
     """Compiled programs.
 
     Attributes:
-        predict: (model, inputs) -> the probabilities of all classes, (classes,), and the classes to
-            explain, (1, T).
+        predict: (model, inputs) -> the probabilities of all classes, (classes,), the classes to
+            explain, (1, T), and how many of the layer's channels are live: not constant.
         methods: by name: (model, inputs, classes) -> Explanation.
     """
 
@@ -42,11 +43,16 @@ def compile_programs(
     if top > len(classifier.labels):
         raise UserError(f"--top {top}: the model knows only {len(classifier.labels)} classes")
 
+    channel_axis = channel_axis_of(classifier.model)
+
     def predict(model: Any, inputs: Any) -> Any:
-        outputs, _ = model(inputs)
+        outputs, activations = model(inputs)
+        maps = jnp.moveaxis(activations, channel_axis, -1)[0]
+        space = tuple(range(maps.ndim - 1))
+        live = (maps.max(space) > maps.min(space)).sum()
         likeliest = jax.lax.top_k(outputs, top)[1].astype("int32")
         named = jnp.array([targets], "int32").reshape(1, len(targets))
-        return jax.nn.softmax(outputs)[0], jnp.concatenate([named, likeliest], axis=1)
+        return jax.nn.softmax(outputs)[0], jnp.concatenate([named, likeliest], axis=1), live
 
     inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
     classes = jax.ShapeDtypeStruct((1, len(targets) + top), "int32")

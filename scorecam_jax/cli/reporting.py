@@ -332,7 +332,7 @@ def _compile(
 
     def explain(name: str, picture: Any, boxes: list[Any]) -> Photograph:
         image = classifier.preprocess(picture)[None]
-        probabilities, classes = map(np.asarray, programs.predict(classifier.model, image))
+        probabilities, classes, live = map(np.asarray, programs.predict(classifier.model, image))
         if not np.isfinite(probabilities).all():
             raise UserError("the network's outputs are NaN or infinite on this photograph")
         # A class may be both asked for and among the likeliest.
@@ -357,7 +357,7 @@ def _compile(
             ]
             measured[method] = _measured(heatmaps[method][0], boxes, classifier, picture.size)
             measured[method] |= {
-                "live channels": _live_channels(found.activations, channel_axis),
+                "live channels": int(live),
                 "seconds": round(seconds, 4),
             }
         return photograph(
@@ -402,12 +402,6 @@ def _measured(
         "box-iou": metrics.box_iou(implied[:, None], jnp.asarray(carried)).max(),
     }
     return {name: round(float(value), 5) for name, value in figures.items()}
-
-
-def _live_channels(activations: Any, channel_axis: int) -> int:
-    """How many activation maps vary over the grid."""
-    maps = np.moveaxis(np.asarray(activations, np.float32), channel_axis, -1)[0]
-    return int((np.ptp(maps.reshape(-1, maps.shape[-1]), axis=0) > 0).sum())
 
 
 def _columns(shown: Sequence[Photograph], methods: Sequence[str]) -> list[tables.Column]:

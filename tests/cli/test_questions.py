@@ -10,6 +10,7 @@ from PIL import Image
 
 from scorecam_jax import models, score_cam, scores, variants
 from scorecam_jax.cli import patience, photographs
+from scorecam_jax.cli.programs import compile_programs
 from tests.cli.toy import BLUE, RED, colour_network, panels, read, scorecam
 from tests.models.test_dicom import write
 
@@ -158,9 +159,11 @@ def test_a_long_wait_is_told_with_what_to_write(photo, monkeypatch, capsys):
     assert scorecam("explain", photo, "--force") == 0
     assert "--channels 64" not in capsys.readouterr().err
     inputs = jnp.asarray(PREPROCESS(read(photo)))[None]
-    assert patience.shortcut(wide_network, inputs) is None
+    wide = models.Classifier(wide_network, PREPROCESS, ("a", "b", "c"), (16, 16), "grid")
+    predict = compile_programs(wide, {}, [RED], 0).predict
+    assert patience.shortcut(predict, wide_network, inputs) is None
     monkeypatch.setattr(patience, "PATIENCE", 0.0)
-    assert "takes 70 passes" in patience.shortcut(wide_network, inputs)
+    assert "takes 70 passes" in patience.shortcut(predict, wide_network, inputs)
     monkeypatch.setattr(photographs, "shortcut", lambda *_: "it takes long")
     assert scorecam("explain", photo, "--force") == 0
     assert capsys.readouterr().err == "scorecam: it takes long\n"
