@@ -65,7 +65,7 @@ def score_masks(
     baseline = checks.check_baseline(baseline, inputs)
     batch, channels, wanted = masks.shape[0], masks.shape[-1], targets.shape[1]
     spatial = spatial_shape(inputs, channel_axis)
-    maps = jnp.moveaxis(masks, -1, 1).reshape(batch * channels, *masks.shape[1:-1])
+    maps = jax.lax.optimization_barrier(jax.lax.collapse(jnp.moveaxis(masks, -1, 1), 0, 2))
     arrays, static = split_arrays((model, score, render))
 
     def score_pairs(arrays: Any, pairs: Array, *operands: Array) -> Array:
@@ -116,8 +116,10 @@ def score_masks(
         return jax.lax.scan(body, None, (pairs, due))[1][:, :, None]
 
     whole = PartitionSpec()
-    arrays, operands, masks = lay_out((arrays, operands, masks), mesh, whole)
-    plan = schedule(_masks.is_live(masks), size, devices)
+    arrays, operands = lay_out((arrays, operands), mesh, whole)
+    # Asked of the masks in the order in which they are shown, so that no other order is stored.
+    live = (operands[2] != 0).any(tuple(range(1, maps.ndim))).reshape(batch, channels)
+    plan = schedule(live, size, devices)
     pairs = plan.pairs
     if mesh is not None:
         split = PartitionSpec(None, None, mesh.axis_names)

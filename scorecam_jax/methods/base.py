@@ -316,6 +316,7 @@ def _compiled(
         confidence, pull, (outputs, layer) = jax.vjp(forward, tap, has_aux=True)
     else:
         confidence, (outputs, layer) = forward(None)
+    layer = jax.lax.optimization_barrier(layer)  # stored once, whoever reads it
     if targets is None:
         targets = confidence.argmax(1)[:, None]
     activations = in_full_precision(jnp.moveaxis(layer, channel_axis, -1))

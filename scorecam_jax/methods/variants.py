@@ -64,15 +64,13 @@ def _as_they_are(values: Any) -> Any:
 
 def _from_minimum(activations: Maps) -> Maps:
     # Min-max normalisation does not see the shift, and a constant map becomes exactly zero.
-    maps = jnp.moveaxis(activations, -1, 1)
-    rank = maps.ndim - 2
-    low, _ = masks.value_range(maps, rank)
-    return jnp.moveaxis(jnp.where(masks.is_constant(maps, rank), 0, maps - low), 1, -1)
+    space = tuple(range(1, activations.ndim - 1))
+    low, _ = masks.value_range(activations, space)
+    return jnp.where(masks.is_constant(activations, space), 0, activations - low)
 
 
 def _normalized(activations: Maps) -> Maps:
-    last = jnp.moveaxis(activations, -1, 1)
-    return jnp.moveaxis(masks.normalize(last, last.ndim - 2, eps=1e-8), 1, -1)
+    return masks.normalize(activations, tuple(range(1, activations.ndim - 1)), eps=1e-8)
 
 
 def _up_then_normalize(maps: Masks, shape: Sequence[int]) -> Masks:

@@ -17,7 +17,10 @@ def sum_weighted(
     maps: Float[Array, "batch *grid channels"], weights: Float[Array, "batch targets channels"]
 ) -> Float[Array, "batch targets *grid"]:
     """Sum maps by their weights: Σ_k w_k A_k."""
-    return jnp.einsum("b...k,btk->bt...", maps, weights, precision="highest")
+    # In this order the maps, which are large, are read as they lie. Turned around, they are copied.
+    axes = ((maps.ndim - 1,), (2,)), ((0,), (0,))
+    sums = jax.lax.dot_general(maps, weights, axes, precision="highest")
+    return jnp.moveaxis(sums, -1, 1)
 
 
 def sum_activations(

@@ -1,6 +1,7 @@
 """From activation maps to masks: resize, normalise, apply. Pure functions of arrays.
 
-Maps are (..., *grid): their last `rank` axes are spatial. There, masks have the input's size.
+Maps are (..., *grid): their last `rank` axes are spatial. A tuple in place of a rank names the
+spatial axes themselves. Masks have the input's size.
 """
 
 import functools
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 Render: TypeAlias = Callable[[Float[Array, "n *grid"], Sequence[int]], Float[Array, "n *spatial"]]
+Space: TypeAlias = int | tuple[int, ...]
 
 
 def resize(maps: Float[Array, "..."], shape: Sequence[int]) -> Float[Array, "..."]:
@@ -49,19 +51,19 @@ def resize_aligned(maps: Float[Array, "..."], shape: Sequence[int]) -> Float[Arr
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def value_range(
-    maps: Float[Array, "..."], rank: int
+    maps: Float[Array, "..."], rank: Space
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Return each map's minimum and maximum over its last `rank` axes, kept as size 1."""
-    axes = tuple(range(-rank, 0))
+    """Return each map's minimum and maximum over its spatial axes, which are kept as size 1."""
+    axes = _axes(rank)
     return maps.min(axes, keepdims=True), maps.max(axes, keepdims=True)
 
 
 @value_range.defjvp
-def _value_range_jvp(rank: int, primals: Any, tangents: Any) -> Any:
+def _value_range_jvp(rank: Space, primals: Any, tangents: Any) -> Any:
     # A compiler may compute a map anew where it is used again, and round it otherwise. Then no
     # value equals the extreme, and the usual derivative divides by the number of those that do.
     (maps,), (change,) = primals, tangents
-    axes = tuple(range(-rank, 0))
+    axes = _axes(rank)
 
     def slope(extreme: Array) -> Array:
         near = jnp.abs(maps - extreme) <= 2 * jnp.finfo(maps.dtype).eps * jnp.abs(extreme)
@@ -72,8 +74,12 @@ def _value_range_jvp(rank: int, primals: Any, tangents: Any) -> Any:
     return extremes, tuple(slope(extreme) for extreme in extremes)
 
 
-def is_constant(maps: Float[Array, "..."], rank: int) -> Bool[Array, "..."]:
-    """Tell which maps are constant but for rounding; the last `rank` axes are kept as size 1.
+def _axes(rank: Space) -> tuple[int, ...]:
+    return tuple(range(-rank, 0)) if isinstance(rank, int) else rank
+
+
+def is_constant(maps: Float[Array, "..."], rank: Space) -> Bool[Array, "..."]:
+    """Tell which maps are constant but for rounding; their spatial axes are kept as size 1.
 
     Sums of many terms are rounded. A map whose range is at most 32 units in the last place of its
     largest value therefore counts as constant: stretched to [0, 1] it would show rounding errors.
@@ -88,13 +94,13 @@ ROUNDING = 32
 
 
 def normalize(
-    maps: Float[Array, "..."], rank: int, eps: float = 0.0, *, exactly: bool = False
+    maps: Float[Array, "..."], rank: Space, eps: float = 0.0, *, exactly: bool = False
 ) -> Float[Array, "..."]:
     """Scale each map to [0, 1]: (A - min) / (max - min + eps). Constant maps become 0.
 
     Args:
-        maps: (..., *spatial).
-        rank: how many axes are spatial.
+        maps: (..., *spatial), or with the spatial axes that `rank` names.
+        rank: how many axes are spatial, or which ones.
         eps: added to the range.
         exactly: only maps of a single value count as constant, not those that vary by rounding.
 
