@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Unpack
 
-import jax
 import jax.numpy as jnp
 
 from scorecam_jax.engine.options import Question
@@ -51,5 +50,6 @@ def _grad_cam_plus_plus(context: Context) -> Found:
     alphas = divide(
         jnp.ones_like(gradients), 2 + gradients * maps.sum(context.space, keepdims=True)
     )
-    weights = (alphas * jax.nn.relu(gradients)).sum(context.space)
+    # Chosen rather than multiplied by 0, so that no derivative is infinity times 0.
+    weights = jnp.where(gradients > 0, alphas * gradients, 0).sum(context.space)
     return context.finish_weighted(weights)
