@@ -76,10 +76,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--compile-for",
-        metavar="SLICE",
-        help="instead of timing, compile for a TPU slice such as v5e:2x2, which need not be there, "
-        "and tell what the compiler states (needs the extra tpu); --batch-size is then the masked "
-        "inputs at a time on each chip",
+        metavar="CHIPS",
+        help="instead of timing, compile for a TPU slice such as v5e:2x2 or for the GPU h100, "
+        "which need not be there, and tell what the program needs (needs the extra tpu or cuda); "
+        "--batch-size is then the masked inputs at a time on each chip",
     )
     options.add_json(command)
 
@@ -143,25 +143,25 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _compile(asked: argparse.Namespace) -> int:
-    """Print what the compiler states of a program for TPUs."""
-    from scorecam_jax.benchmark import tpu
+    """Print what the compiler tells of a program for TPUs or a GPU."""
+    from scorecam_jax.benchmark import compilers
 
     if len(asked.batch_size) > 1:
         raise UserError("--batch-size with --compile-for is one number: masked inputs at a time")
     if others := [name for name in ("photo", "shortcuts", "peers") if getattr(asked, name)]:
         raise UserError(f"--{others[0]} runs the network, and --compile-for runs nothing")
-    os.environ.update(tpu.ENVIRONMENT)
+    os.environ.update(compilers.ENVIRONMENT)
     import jax
 
-    jax.config.update("jax_platforms", tpu.ENVIRONMENT["JAX_PLATFORMS"])
+    jax.config.update("jax_platforms", compilers.ENVIRONMENT["JAX_PLATFORMS"])
     from scorecam_jax.cli.loading import load
 
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
         try:
-            tpu.chips(asked.compile_for)
+            compilers.chips(asked.compile_for)
             classifier = load(asked.model, asked.weights, dtype=asked.dtype, or_random=True)
-            figures = tpu.forecast(
+            figures = compilers.forecast(
                 classifier,
                 asked.compile_for,
                 channels=asked.channels,
@@ -180,6 +180,7 @@ def _forecast(figures: dict[str, Any]) -> str:
     chips = f"{figures['devices']} x {figures['device']}"
     collectives = ", ".join(f"{n} {name}" for name, n in figures["collectives"].items())
     flops, bandwidth = figures["peak_flops"], figures["peak_bandwidth"]
+    kernels = figures["kernels"]
     rates = "", ""
     if flops:
         rates = f"at {flops / 1e12:.0f} TFLOP/s", f"at {bandwidth / 1e9:.0f} GB/s"
@@ -195,6 +196,7 @@ def _forecast(figures: dict[str, Any]) -> str:
         _row("masked passes", f"{figures['passes']}", "of all chips together"),
         _row("  at a time", f"{figures['batch_size']}", f"{figures['chunks']} times"),
         _row("temporary memory", _megabytes(figures["temporary_bytes"])),
+        *([_row("kernels", f"{kernels}", "each time")] if kernels else []),
         _row("operations", f"{figures['flops'] / 1e9:.0f}", "GFLOP"),
         _row("bytes accessed", _megabytes(figures["bytes_accessed"])),
         _row("collectives", collectives or "none"),

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from scorecam_jax import models
-from scorecam_jax.benchmark import peers, tpu
+from scorecam_jax.benchmark import compilers, peers
 from tests.cli.toy import scorecam
 
 pytestmark = pytest.mark.usefixtures("traces")
@@ -92,29 +92,33 @@ def test_a_batch_that_memory_does_not_hold_costs_that_size_alone(capsys):
 
 @pytest.fixture
 def same_environment(monkeypatch):
-    for name, value in tpu.ENVIRONMENT.items():
+    for name, value in compilers.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.mark.usefixtures("same_environment")
-def test_compiling_for_a_tpu_names_the_extra_that_it_needs(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "libtpu", None)
-    assert scorecam("bench", *QUICK[:4], "--compile-for", "v5e:2x2") == 2
-    assert "pip install 'scorecam_jax[tpu]'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("chips", "compiler", "extra"),
+    [("v5e:2x2", "libtpu", "tpu"), ("h100", "jax_cuda12_plugin", "cuda")],
+)
+def test_compiling_names_the_extra_that_it_needs(chips, compiler, extra, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, compiler, None)
+    assert scorecam("bench", *QUICK[:4], "--compile-for", chips) == 2
+    assert f"pip install 'scorecam_jax[{extra}]'" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("same_environment")
 def test_the_floor_follows_from_operations_and_bytes(monkeypatch, capsys):
-    """The compiler's part is made up; tests/tpu has the real one."""
-    devices = [types.SimpleNamespace(device_kind="TPU v5 lite")] * 2
-    monkeypatch.setattr(tpu, "chips", lambda topology: devices)
-    monkeypatch.setattr(tpu, "Mesh", lambda devices, names: None)
+    """The compiler's part is made up; tests/compilers has the real one."""
+    devices = [types.SimpleNamespace(device_kind="TPU v5 lite", platform="tpu")] * 2
+    monkeypatch.setattr(compilers, "chips", lambda topology: devices)
+    monkeypatch.setattr(compilers, "Mesh", lambda devices, names: None)
     program = types.SimpleNamespace(
         cost_analysis=lambda: {"flops": 197e9, "bytes accessed": 819e7},
         memory_analysis=lambda: types.SimpleNamespace(temp_size_in_bytes=5_000_000),
         as_text=lambda: "a = f32[2] all-reduce-start(b)\nc = f32[2] all-reduce-done(a)",
     )
-    monkeypatch.setattr(tpu, "compile_for", lambda *asked: program)
+    monkeypatch.setattr(compilers, "compile_for", lambda *asked: program)
     arguments = ["bench", *QUICK[:4], "--compile-for", "v5e:1x2", "--batch-size", 1]
     assert scorecam(*arguments, "--json") == 0
     found = json.loads(capsys.readouterr().out)

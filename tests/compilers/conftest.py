@@ -3,13 +3,12 @@ import os
 import jax
 import pytest
 
-from scorecam_jax.benchmark.tpu import ENVIRONMENT
+from scorecam_jax.benchmark.compilers import ENVIRONMENT
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiler():
-    """A process that looks for no TPU, and compiles as users do."""
-    pytest.importorskip("libtpu")
+def environment():
+    """A process that looks for no TPU or GPU, and compiles as users do."""
     os.environ.update(ENVIRONMENT)
     # The flags of tests/conftest.py are for the CPU's compiler.
     os.environ["XLA_FLAGS"] = ""

@@ -1,36 +1,22 @@
 """Programs for TPUs, compiled where there is none: what the compiler says of them."""
 
 import re
-from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from jax.sharding import Mesh
 
-from scorecam_jax import METHODS, models, score_cam, variants
-from scorecam_jax._internal.signatures import accepts
-from scorecam_jax.benchmark.tpu import chips, collectives, compile_for, forecast
-from tests.tpu.networks import SIDE, cnn, vit
+from scorecam_jax import METHODS, models, variants
+from scorecam_jax.benchmark.compilers import chips, collectives, forecast
+from tests.compilers.networks import SIDE, cnn, vit
+from tests.compilers.programs import compiled, temporaries
 
 pytestmark = pytest.mark.tpu
-SMALL = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
 
 
-def compiled(slice_of, model, inputs=SMALL, method=score_cam, **options):
-    """A method's program for a slice, its masks dealt to all chips."""
-    devices = chips(slice_of)
-    if accepts(method, "mesh"):
-        options["mesh"] = Mesh(np.array(devices), ("masks",))
-    if accepts(method, "key"):
-        options["key"] = jax.random.key(0)
-    explain = partial(method, **options)
-    return compile_for(devices, lambda *args: explain(*args).heatmap, model, inputs)
-
-
-def temporaries(program):
-    return program.memory_analysis().temp_size_in_bytes
+@pytest.fixture(scope="module", autouse=True)
+def compiler():
+    pytest.importorskip("libtpu")
 
 
 def is_of_single_precision(program):
