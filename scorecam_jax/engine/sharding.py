@@ -22,6 +22,16 @@ def lay_out(values: Any, mesh: Any, spec: PartitionSpec) -> Any:
     return jax.reshard(values, NamedSharding(mesh, spec))
 
 
+def lay_out_like(values: Array, inputs: Array) -> Array:
+    """Shard the first axis of an array as that of `inputs`, if that is over explicit axes."""
+    mesh = explicit_mesh(inputs)
+    return (
+        values
+        if mesh is None
+        else lay_out(values, mesh, PartitionSpec(jax.typeof(inputs).sharding.spec[0]))
+    )
+
+
 def replicate(tree: Any, mesh: Any) -> Any:
     """Lay out every array of a pytree whole on all devices; the rest of the tree stays as it is."""
     arrays, static = split_arrays(tree)

@@ -23,7 +23,7 @@ from scorecam_jax._internal.signatures import options_of
 from scorecam_jax.engine.options import check_options
 from scorecam_jax.engine.score_edits import score_edits
 from scorecam_jax.engine.score_masks import score_masks
-from scorecam_jax.engine.sharding import explicit_mesh, replicate
+from scorecam_jax.engine.sharding import explicit_mesh, lay_out_like, replicate
 from scorecam_jax.steps.channels import Channels, choice_of, put, take
 from scorecam_jax.steps.combine import (
     into_range,
@@ -331,7 +331,7 @@ def _compiled(
         classes = confidence.shape[1]
         directions = jax.nn.one_hot(jnp.clip(targets, 0, classes - 1), classes, axis=-1)
         (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
-        slopes = jnp.moveaxis(slopes, channel_axis % layer.ndim + 1, -1)
+        slopes = lay_out_like(jnp.moveaxis(slopes, channel_axis % layer.ndim + 1, -1), inputs)
 
     passes = {"batch_size": batch_size, "mesh": mesh, "remat": remat}
     context = Context(

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax.engine.options import Masking
+from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.variants import OFFICIAL
 from scorecam_jax.metrics.filters import blur
@@ -57,7 +58,8 @@ def group_cam(
         raise ValueError(f"groups={groups}, wanted at least 1")
     if masking.get("baseline") is None:
         axis = channel_axis_of(model, masking.get("channel_axis"))
-        masking["baseline"] = blur(jnp.asarray(inputs), size=51, sigma=50.0, channel_axis=axis)
+        whole = replicate(jnp.asarray(inputs), explicit_mesh(jnp.asarray(inputs)))
+        masking["baseline"] = blur(whole, size=51, sigma=50.0, channel_axis=axis)
     return run(
         group_cam, _group_cam, model, inputs, targets, masking,
         score=logits, gradients=True, groups=groups,
@@ -65,7 +67,9 @@ def group_cam(
 
 
 def _group_cam(context: Context, *, groups: int) -> Found:
-    weights = context.gradients.mean(context.space)
+    whole = context.activations, context.gradients
+    activations, gradients = replicate(whole, explicit_mesh(context.inputs))
+    weights = gradients.mean(context.space)
     batch, targets, channels = weights.shape
     size = -(-channels // groups)
     groups = -(-channels // size)
@@ -75,7 +79,7 @@ def _group_cam(context: Context, *, groups: int) -> Found:
         return jnp.pad(values, padding).reshape(*values.shape[:-1], groups, size)
 
     masks = jnp.einsum(
-        "b...gk,btgk->b...tg", split(context.activations), split(weights), precision="highest"
+        "b...gk,btgk->b...tg", split(activations), split(weights), precision="highest"
     )
     masks = jax.nn.relu(masks)
     cells = tuple(range(1, masks.ndim - 2))

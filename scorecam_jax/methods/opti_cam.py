@@ -10,6 +10,7 @@ from jaxtyping import Array
 from scorecam_jax._internal import checks
 from scorecam_jax._internal.per_input import take_rows
 from scorecam_jax.engine.options import Masking
+from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.variants import OFFICIAL
 from scorecam_jax.steps.channels import Channels
@@ -33,7 +34,8 @@ def opti_cam(
 
     max_u f(X ∘ s(Up(Σ_k softmax(u)_k A_k)))_c by Adam from u = 0. The heatmap is that mask, and
     `weights` are softmax(u); `scores` are None. All inputs and targets are optimised together, in
-    `steps` forward and backward passes of B·T masked inputs, so `batch_size` does not matter.
+    `steps` forward and backward passes of B·T masked inputs. So neither `batch_size` nor `mesh`
+    matters.
 
     Args:
         model: as in `score_cam`.
@@ -46,6 +48,7 @@ def opti_cam(
 
     Source: Zhang et al. 2023 (arXiv 2301.07002).
     """
+    masking.pop("mesh", None)
     return run(
         opti_cam, _opti_cam, model, inputs, targets, masking,
         score=logits, channels=channels, steps=steps, learning_rate=learning_rate,
@@ -57,10 +60,12 @@ def _opti_cam(context: Context, *, steps: int, learning_rate: Any) -> Found:
 
     batch, wanted = context.targets.shape
     shape = context.shape
+    arrays = context.activations, context.inputs, context.targets, context.baseline
+    maps, inputs, targets, baseline = replicate(arrays, explicit_mesh(context.inputs))
     # The mask is scaled to [0, 1], so that a common factor of the maps makes no difference.
-    maps, _ = into_range(context.activations, range(1, context.activations.ndim), limit=0)
-    inputs = jnp.repeat(context.inputs, wanted, 0)
-    baseline = checks.check_baseline(context.baseline, context.inputs)
+    maps, _ = into_range(maps, range(1, maps.ndim), limit=0)
+    inputs = jnp.repeat(inputs, wanted, 0)
+    baseline = checks.check_baseline(baseline, context.inputs)
     baseline = jnp.repeat(jnp.broadcast_to(baseline, context.inputs.shape), wanted, 0)
     model = take_rows(context.model, jnp.repeat(jnp.arange(batch), wanted))
     # Without eps_root, the derivative of the root is infinite where nothing changes the score.
@@ -74,7 +79,7 @@ def _opti_cam(context: Context, *, steps: int, learning_rate: Any) -> Found:
         masks = mask(mixture).reshape(batch * wanted, *shape)
         outputs, _ = model(apply_masks(inputs, masks, baseline, context.channel_axis))
         scores = class_scores(context.score, outputs, batch * wanted)
-        return -select(scores, context.targets.reshape(batch * wanted, 1)).sum()
+        return -select(scores, targets.reshape(batch * wanted, 1)).sum()
 
     if context.passes["remat"]:
         loss = jax.checkpoint(loss)

@@ -146,6 +146,7 @@ def ssim(
     if min(a.shape[1:]) < 11:
         raise ValueError(f"maps of shape {a.shape[1:]} are smaller than SSIM's window of 11")
     space = tuple(range(1, a.ndim))
+    a, b = in_full_precision(a), in_full_precision(b)
 
     def local_mean(values: Array) -> Array:
         return smooth(values, gaussian_window(11, 1.5), space)
@@ -155,7 +156,9 @@ def ssim(
     covariance = local_mean(a * b) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
     similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return (similarity / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))).mean(space)
+    similarity /= (mean_a**2 + mean_b**2 + c1) * (variances + c2)
+    # By rounding, maps that hardly vary would be more than equal.
+    return jnp.clip(similarity, -1, 1).mean(space)
 
 
 def _mean_ranks(values: Float[Array, "*spatial"]) -> Float[Array, "*spatial"]:

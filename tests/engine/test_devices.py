@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from scorecam_jax import score_cam
+from scorecam_jax import METHODS, score_cam
+from scorecam_jax._internal.signatures import accepts
 from tests.networks import images, network
 
 KINDS = pytest.mark.parametrize("kind", ["Auto", "Explicit"])
@@ -39,6 +40,23 @@ def test_a_sharded_batch_is_explained_with_or_without_naming_its_mesh(kind, give
     model, inputs = put(network(), mesh), put(images(batch=BATCH), mesh, "devices")
     found = score_cam(model, inputs, 1, mesh=mesh if given else None, batch_size=2)
     is_one_devices(found.heatmap)
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [(name, named) for name in METHODS for named in {False, accepts(METHODS[name], "mesh")}],
+)
+def test_every_method_takes_sharded_inputs_and_a_mesh(name, named, kind):
+    method, mesh = METHODS[name], jax.make_mesh((2,), ("d",), axis_types=(AxisType[kind],))
+    options = {"steps": 3} if name in ("opti-cam", "is-cam", "occlusion") else {}
+    options |= {"key": jax.random.key(0)} if accepts(method, "key") else {}
+    expected = method(network(), images(), 1, **options).heatmap
+    if named:
+        heatmap = method(network(), images(), 1, mesh=mesh, **options).heatmap
+    else:
+        heatmap = method(network(), put(images(), mesh, "d"), 1, **options).heatmap
+    np.testing.assert_allclose(heatmap, expected, atol=2e-6)
 
 
 @KINDS

@@ -80,8 +80,9 @@ class Recipe:
             Parameters(*(np.asarray(value, dtype) for value in values)),
             maps.repeat(2, 1).repeat(2, 2),
             random.integers(CLASSES, size=BATCH),
-            # Half precision needs its losses scaled: a slope above 65504 has no float16.
-            np.float32(2**-18 if dtype == "float16" else 1),
+            # Half precision needs its losses scaled: a slope above 65504 has no float16. A range
+            # may be as small as its smallest number times a weight, and a map as large as 65504.
+            np.float32(2.0**-50 if dtype == "float16" else 1),
         )
 
 

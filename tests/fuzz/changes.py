@@ -39,13 +39,17 @@ def size(case, random):
     """The layer's activations times a power of two that keeps them in the type's range."""
     layer, rate = case.parameters.layer, case.parameters.rate
     values = np.abs(case.inputs.astype(float))
-    values = values[values >= float(jnp.finfo(case.inputs.dtype).tiny)]
-    power, most = random.integers(-20, 21), 10 if case.inputs.dtype == np.float16 else 100
+    tiny = float(jnp.finfo(case.inputs.dtype).tiny)
+    least = -20 if (values[values > 0] >= tiny).all() else 0  # denormal values would be lost
+    values = values[values >= tiny]
+    power, most = random.integers(least, 21), 10 if case.inputs.dtype == np.float16 else 100
     if values.size:
         low, high = np.log2(values.min()), np.log2(values.max())
         back = np.log2(float(rate))
-        power = np.clip(power, max(-most - low, back - most), min(most - high, back + most))
-        power = round(power) if -most - low < 0 < most - high else 0
+        least, largest = max(-most - low, back - most, -most), min(most - high, back + most, most)
+        power = round(np.clip(power, least, largest)) if least < 0 < largest else 0
+    else:
+        power = 0
     parameters = case.parameters._replace(
         layer=(layer * 2.0**power).astype(layer.dtype), rate=(rate / 2.0**power).astype(rate.dtype)
     )

@@ -51,8 +51,9 @@ MINDS = {
     "batch order": set(),
     # Noise and groups belong to a channel's place, and the first of equal channels is chosen.
     "channel order": {"ss-cam", "group-cam", *_CHOOSES},
-    # Random masks and noise belong to a place. A group's threshold is one of its own values.
-    "flip": {"ss-cam", "group-cam", "rise", "pytorch-grad-cam variant", "interpolated channels"},
+    # Random masks and noise belong to a place. A group's threshold is one of its own values. Of
+    # channels that are equally important but for rounding, any may be chosen.
+    "flip": {"ss-cam", "group-cam", "rise", "pytorch-grad-cam variant", *_CHOOSES},
     "size": {"ss-cam", *_BY_SIZE},
 }
 """The methods to which a change does matter."""
@@ -68,6 +69,9 @@ def suited(name, dtype, recipe):
     if (name, dtype) == ("opti-cam", "float16"):
         # Adam divides by the gradient. Where there is none, its slope is 1e8, too much for float16.
         recipe = dataclasses.replace(recipe, gain=recipe.gain or 1.0)
+    if name == "occlusion":
+        # Its heatmap shows drops of the score. Of an unlikely class, all but rounding is lost.
+        recipe = dataclasses.replace(recipe, gap=min(recipe.gap, 20.0))
     return recipe
 
 

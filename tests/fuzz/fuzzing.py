@@ -23,12 +23,12 @@ def fuzz(count, label):
     return decorate
 
 
-def check_same(dtype, expected, found, nearby):
-    """Equal, but for what rounding of the arguments would do, too."""
+def check_same(dtype, expected, found, nearby, rounding=0.0):
+    """Equal, but for what rounding of the arguments would do, too, or of a heatmap's sum."""
     for field, values in found.items():
         # Below its smallest normal number a type has no precision left.
         size = max(np.abs(expected[field]).max(), 1e4 * float(jnp.finfo(dtype).tiny))
         slack = max(np.abs(near[field] - expected[field]).max() for near in nearby)
         difference = np.abs(values - expected[field]).max()
-        base = 1e-3 if field == "slope" else 1e-4
+        base = {"slope": 1e-3, "heatmap": 1e-4 + rounding}.get(field, 1e-4)
         assert difference <= base * size + 30 * slack, f"{field} differs by {difference:.3g}"
