@@ -44,14 +44,12 @@ class Programs(NamedTuple):
         rows = [min(place, len(inputs) - 1) for place in range(self.size)]
         batch = np.concatenate([inputs[row] for row in rows])
         wanted = np.concatenate([classes[row] for row in rows])
-        found = {
-            name: jax.tree.map(np.asarray, run(model, batch, wanted))
-            for name, run in self.methods.items()
-        }
-        return [
-            jax.tree.map(lambda values, row=row: values[row : row + 1], found)
-            for row in range(len(inputs))
-        ]
+        found: list[dict[str, Any]] = [{} for _ in inputs]
+        for name, run in self.methods.items():
+            explanation = jax.tree.map(np.asarray, run(model, batch, wanted))
+            for row, one in enumerate(found):
+                one[name] = jax.tree.map(lambda values, row=row: values[row : row + 1], explanation)
+        return found
 
 
 def compile_programs(
