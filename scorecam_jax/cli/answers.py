@@ -153,7 +153,7 @@ def answers(
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-                programs = alone()
+            programs = alone()
         return _each(lambda one: programs.explain(model, [one.inputs], [one.classes])[0], questions)
 
     def answer(question: _Question, found: dict[str, Any]) -> Answer:

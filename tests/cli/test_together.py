@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from scorecam_jax.cli import photographs
+from scorecam_jax.cli.errors import OutputError
 from scorecam_jax.cli.programs import Programs, compile_programs
 from scorecam_jax.engine import tuning
 from tests.cli.toy import BLUE, GREEN, RED, UNIX, read, scorecam
@@ -172,6 +173,27 @@ def test_an_interruption_leaves_whole_files_and_no_threads(photos, here, monkeyp
     assert os.listdir("out") == ["photo-scorecam.png"]
     assert read("out/photo-scorecam.png").height > 32
     assert threading.active_count() == before
+
+
+@pytest.mark.usefixtures("traces")
+def test_an_output_that_is_full_ends_the_command(photos, here, monkeypatch, capsys):
+    explain, calls = Programs.explain, []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return explain(*arguments)
+
+    def full(text):
+        raise OutputError("cannot print: no space left")
+
+    monkeypatch.setattr(Programs, "explain", counted)
+    monkeypatch.setattr(photographs, "say", full)
+    many = [f"{number}.png" for number in range(6)]
+    for name in many:
+        shutil.copy(photos[0], name)
+    assert scorecam("explain", *many) == 1
+    assert capsys.readouterr().err == "scorecam: cannot print: no space left\n"
+    assert len(calls) <= 3
 
 
 @pytest.mark.usefixtures("traces")
