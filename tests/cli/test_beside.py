@@ -1,4 +1,3 @@
-import os
 import random
 import signal
 import threading
@@ -107,8 +106,9 @@ def test_an_interruption_waits_for_what_has_begun_and_begins_nothing_more():
     def work(item):
         begun.append(item)
         if both.wait() == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.3)
+            time.sleep(0.5)  # until all that there is to do is wait
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(1)
         done.append(item)
 
     def tell(item, drawn):

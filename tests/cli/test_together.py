@@ -163,8 +163,9 @@ def test_an_interruption_leaves_whole_files_and_no_threads(photos, here, monkeyp
     sheet = photographs.sheet
 
     def interrupted(*arguments, **options):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.3)
+        time.sleep(0.5)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(1)
         return sheet(*arguments, **options)
 
     monkeypatch.setattr(photographs, "sheet", interrupted)
