@@ -43,6 +43,19 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
+@contextlib.contextmanager
+def memory_told() -> Iterator[None]:
+    """Turn an error that memory does not suffice into a `UserError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory: {error}\na smaller --batch-size needs less memory"
+        ) from error
+
+
 def say(text: str, end: str = "\n") -> None:
     """Print a result on standard output.
 

@@ -104,11 +104,21 @@ def _told(shown: tuple[float, float], asked: Any) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def large_photos() -> Iterator[None]:
+    """Open large photographs without a warning.
+
+    Python's filters of warnings are one for all threads: this goes around threads that open
+    photographs, so that none brings the warning back for another.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            yield image
+        yield
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with large_photos(), Image.open(path) as image:
+        yield image
 
 
 def _check_kind(path: Path) -> None:

@@ -7,31 +7,31 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
 from PIL import Image
 
 from scorecam_jax import models
-from scorecam_jax._internal.axes import channel_axis_of
-from scorecam_jax._internal.signatures import accepts
-from scorecam_jax.cli.choice import check_options, chosen, given, named
-from scorecam_jax.cli.classes import file_names, find_class
+from scorecam_jax.cli.answers import Answer, Job, answers, check_outputs
+from scorecam_jax.cli.beside import work_beside
+from scorecam_jax.cli.choice import check_options, chosen, given
+from scorecam_jax.cli.classes import find_class
 from scorecam_jax.cli.errors import (
     UserError,
     complain,
-    out_of_memory,
+    memory_told,
     percent,
     reported,
     say,
     short,
 )
 from scorecam_jax.cli.files import (
-    Source,
-    check_output,
     is_folder,
+    large_photos,
     open_photo,
     output_paths,
     pages_of,
@@ -42,9 +42,8 @@ from scorecam_jax.cli.page import Found, Page
 from scorecam_jax.cli.patience import is_exact, shortcut
 from scorecam_jax.cli.programs import Programs, compile_programs
 from scorecam_jax.cli.progress import Progress
-from scorecam_jax.diagnosis import diagnose
-from scorecam_jax.methods.base import Explanation
-from scorecam_jax.visualize import layer_sums, mark_crop, overlay, pixelate, sheet, transparent
+from scorecam_jax.engine.tuning import inputs_together
+from scorecam_jax.visualize import mark_crop, overlay, sheet, transparent
 
 # What can be written with an opacity for each pixel.
 _TRANSPARENT = (".png", ".webp", ".tif", ".tiff")
@@ -53,24 +52,11 @@ _TRANSPARENT = (".png", ".webp", ".tif", ".tiff")
 _MOST_PIXELS = 50_000_000
 
 
+# While a sheet of so many pixels is drawn.
+_MOST_THREADS = 4
+
 # A best class below this is no more than a guess.
 _UNSURE = 0.2
-
-
-class Job(NamedTuple):
-    """One photograph and the files to be made of it.
-
-    Attributes:
-        photo: to be read.
-        output: the picture to write.
-        map: where to write the heatmaps, if anywhere.
-        each: whether `output` only begins the names of a picture for each class.
-    """
-
-    photo: Source
-    output: Path
-    map: Path | None
-    each: bool
 
 
 def explain_photos(
@@ -121,39 +107,67 @@ def explain_photos(
             _check_contrast(options, classifier, targets)
             progress.start("compiling")
             by_name = {name: chosen(options, name, classifier) for name in methods}
-            try:
-                programs = compile_programs(
-                    classifier, by_name, targets, options.top or int(not targets)
-                )
-            except (MemoryError, jax.errors.JaxRuntimeError) as error:
-                raise _memory_error(error) from error
+
+            def compiled(size: int) -> Programs:
+                top = options.top or int(not targets)
+                with memory_told():
+                    return compile_programs(classifier, by_name, targets, top, size)
+
+            programs = compiled(inputs_together(len(todo)))
             if options.pixels:
                 _check_pixels(programs)
             if any(map(is_exact, by_name.values())) and not options.quiet:
                 _tell_if_slow(todo[0][0], programs, classifier, options, progress)
-            answers: dict[Source, Answer] = {}
-            if options.scale == "shared":
-                for job, record in todo:
-                    progress.start(job.photo.name)
-                    with reported(record, progress):
-                        answers[job.photo] = _ask(job, programs, classifier, options)
-                todo = [pair for pair in todo if "error" not in pair[1]]
-            strongest = [answer.peaks.max(1) for answer in answers.values()]
-            for job, record in todo:
-                progress.start(job.photo.name)
-                with reported(record, progress):
-                    answer = answers.get(job.photo)
-                    answer = answer or _ask(job, programs, classifier, options)
-                    scale = np.max(strongest, axis=0) if strongest else None
-                    record.update(_draw_page(job, answer, scale, classifier, present, options))
-                    if not options.json:
-                        progress.hide()
-                        _print(record, remarks)
-                progress.advance()
+            asked = answers(
+                [job for job, _ in todo],
+                programs,
+                lambda: compiled(1),
+                classifier,
+                options,
+                progress,
+            )
+            with large_photos(), contextlib.closing(asked):
+                threads = min(_MOST_THREADS, programs.size)
+                _draw_all(todo, asked, threads, classifier, present, remarks, options, progress)
     if options.json:
         about = {"model": options.model, "layer": layer, **head, **given(options)}
         say(json.dumps({**about, "photos": records}, indent=2))
     return 1 if any("error" in record for record in records) else 0
+
+
+def _draw_all(
+    todo: Sequence[tuple[Job, dict[str, Any]]],
+    asked: Iterable[Answer | UserError],
+    threads: int,
+    classifier: models.Classifier,
+    present: Callable[[Found], Page],
+    remarks: Callable[[list[dict[str, Any]]], list[str]],
+    options: argparse.Namespace,
+    progress: Progress,
+) -> None:
+    """Draw the pages in threads while the network answers, and tell of them in order."""
+    scale = None
+    if options.scale == "shared":
+        asked = list(asked)
+        strongest = [one.peaks.max(1) for one in asked if isinstance(one, Answer)]
+        scale = np.max(strongest, axis=0) if strongest else None
+
+    def draw(item: tuple[Any, Answer | UserError]) -> dict[str, Any]:
+        (job, _), answer = item
+        if isinstance(answer, UserError):
+            raise answer
+        with memory_told():
+            return _draw_page(job, answer, scale, classifier, present, options)
+
+    def tell(item: tuple[Any, Answer | UserError], drawn: Future[dict[str, Any]]) -> None:
+        (_, record), _ = item
+        with reported(record, progress):
+            record.update(drawn.result())
+            if not options.json:
+                progress.hide()
+                _print(record, remarks)
+
+    work_beside(zip(todo, asked, strict=True), draw, tell, threads=threads)
 
 
 def _tell_if_slow(
@@ -214,43 +228,8 @@ def _check(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     with reported(record):
         open_photo(job.photo.path, header_only=True, page=job.photo.page)
         pictures = [] if job.each else [job.output]
-        _check_outputs(job, [*pictures, *filter(None, [job.map])], options)
+        check_outputs(job, [*pictures, *filter(None, [job.map])], options)
     return record
-
-
-def _check_outputs(job: Job, paths: Sequence[Path], options: argparse.Namespace) -> None:
-    inputs = [*options.photos, *filter(None, [options.weights])]
-    for path in paths:
-        check_output(path, job.photo.path, inputs, force=options.force)
-
-
-class Answer(NamedTuple):
-    """What a network says of one photograph.
-
-    Attributes:
-        indices: of the classes explained.
-        probabilities: of all classes.
-        pictures: the files to write.
-        heatmaps: of the network's input, (methods, targets, height, width).
-        cells: the same in the layer's cells; None if they are not asked for.
-        peaks: (methods, targets), what 1 stands for in each heatmap.
-        findings: by target: what `diagnose` says.
-        notes: what there is to tell of the file.
-        signed: by method, whether its heatmaps tell what speaks against a class.
-        interpolated: by method that interpolates: how many channels it scored, of how many, and the
-            heatmap's largest standard deviation.
-    """
-
-    indices: list[int]
-    probabilities: np.ndarray
-    pictures: list[Path]
-    heatmaps: np.ndarray
-    cells: np.ndarray | None
-    peaks: np.ndarray
-    findings: list[list[dict[str, Any]]]
-    notes: list[str]
-    signed: list[bool]
-    interpolated: dict[str, dict[str, Any]]
 
 
 def _check_contrast(
@@ -263,101 +242,6 @@ def _check_contrast(
                 f"--rather-than {options.rather_than} is also a --target: nothing tells a class "
                 "from itself"
             )
-
-
-def _ask(
-    job: Job,
-    programs: Programs,
-    classifier: models.Classifier,
-    options: argparse.Namespace,
-) -> Answer:
-    """Put a photograph to the network."""
-    try:
-        notes: list[str] = []
-        photo = open_photo(job.photo.path, window=options.window, page=job.photo.page, notes=notes)
-        inputs = classifier.preprocess(photo)[None]
-        probabilities, targets, _ = map(np.asarray, programs.predict(classifier.model, inputs))
-        # A class may be both asked for and among the likeliest.
-        classes = targets[0].tolist()
-        indices = list(dict.fromkeys(classes))
-        pictures = [job.output]
-        if job.each:
-            names = file_names(classifier.labels)
-            stem = job.output.stem
-            pictures = [job.output.with_stem(f"{stem}-{names[index]}") for index in indices]
-            _check_outputs(job, pictures, options)
-        found = {
-            name: jax.tree.map(np.asarray, run(classifier.model, inputs, targets))
-            for name, run in programs.methods.items()
-        }
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        raise _memory_error(error) from error
-    if not np.isfinite(probabilities).all():
-        raise UserError("the network's outputs are NaN or infinite on this photograph")
-    columns = [classes.index(index) for index in indices]
-    heatmaps = np.stack([one.heatmap[0] for one in found.values()])[:, columns]
-    return Answer(
-        indices,
-        probabilities,
-        pictures,
-        heatmaps,
-        _cells(found, heatmaps, columns, classifier) if options.pixels else None,
-        np.stack([one.peak[0] for one in found.values()])[:, columns],
-        _findings(found, indices),
-        notes,
-        [bool(options.signed) and accepts(named(name), "variant") for name in found],
-        {
-            name: {
-                "scored": int(one.scored.sum()),
-                "channels": one.scored.size,
-                "deviation": float(one.deviation.max()),
-            }
-            for name, one in found.items()
-            if one.scored is not None
-        },
-    )
-
-
-def _cells(
-    explanations: Mapping[str, Explanation],
-    heatmaps: np.ndarray,
-    columns: Sequence[int],
-    classifier: models.Classifier,
-) -> np.ndarray:
-    """The heatmaps in the layer's cells, at the size of the network's input."""
-    channel_axis = channel_axis_of(classifier.model)
-    cells = np.empty_like(heatmaps)
-    for row, (name, explanation) in enumerate(explanations.items()):
-        sums = layer_sums(explanation, channel_axis)
-        assert sums is not None  # as _check_pixels has seen
-        for place, column in enumerate(columns):
-            try:
-                cells[row, place] = pixelate(heatmaps[row, place], sums[0, column])
-            except ValueError as error:
-                raise UserError(f"--pixels: {name}: {error}; leave out --pixels") from error
-    return cells
-
-
-def _findings(
-    explanations: Mapping[str, Explanation], indices: Sequence[int]
-) -> list[list[dict[str, Any]]]:
-    """What `diagnose` says of each target, once for all methods of which it says the same."""
-    by_target: list[dict[tuple[str, str], dict[str, Any]]] = [{} for _ in indices]
-    for name, explanation in explanations.items():
-        for finding in diagnose(explanation):
-            told = by_target[indices.index(finding.target)]
-            one = told.setdefault(
-                (finding.kind, finding.text),
-                {
-                    "kind": finding.kind,
-                    "figure": finding.figure,
-                    "text": finding.text,
-                    "methods": [],
-                },
-            )
-            if name not in one["methods"]:
-                one["methods"].append(name)
-    return [list(told.values()) for told in by_target]
 
 
 def _draw_page(
@@ -387,38 +271,33 @@ def _draw_page(
         name = classifier.labels[index]
         return {"index": int(index), "name": name, "probability": probability}
 
-    try:
-        photo = open_photo(job.photo.path, window=options.window, page=job.photo.page)
-        whole_size = photo.size
-        size = _drawn_size(whole_size, panels=1 if only else 1 + maps[..., 0, 0].size)
-        if size != whole_size:
-            photo = photo.resize(size, Image.Resampling.LANCZOS)
-        pictures = _draw(photo, shown, answer.signed, classifier.preprocess, options)
-        # A sheet needs all at once; single pictures are drawn when they are written.
-        drawn = [[] if only else list(row) for row in pictures]
-        targets = [
-            {
-                **describe(index),
-                "peaks": relative[:, place].tolist(),
-                "findings": answer.findings[place],
-            }
-            for place, index in enumerate(answer.indices)
-        ]
-        page = present(Found(photo, targets, maps, drawn))
-        ready: Iterable[Image.Image] = pictures[0]
-        if not only:
-            ready = [
-                sheet(page.panels, page.titles, columns=page.columns, row_labels=page.row_labels)
-            ]
-        for path, picture in zip(answer.pictures, ready, strict=True):
-            save(path, functools.partial(_write_picture, picture, path))
-        if job.map:
-            save(
-                job.map,
-                lambda file: _write_maps(page.heatmaps, classifier.preprocess, whole_size, file),
-            )
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        raise _memory_error(error) from error
+    photo = open_photo(job.photo.path, window=options.window, page=job.photo.page)
+    whole_size = photo.size
+    size = _drawn_size(whole_size, panels=1 if only else 1 + maps[..., 0, 0].size)
+    if size != whole_size:
+        photo = photo.resize(size, Image.Resampling.LANCZOS)
+    pictures = _draw(photo, shown, answer.signed, classifier.preprocess, options)
+    # A sheet needs all at once; single pictures are drawn when they are written.
+    drawn = [[] if only else list(row) for row in pictures]
+    targets = [
+        {
+            **describe(index),
+            "peaks": relative[:, place].tolist(),
+            "findings": answer.findings[place],
+        }
+        for place, index in enumerate(answer.indices)
+    ]
+    page = present(Found(photo, targets, maps, drawn))
+    ready: Iterable[Image.Image] = pictures[0]
+    if not only:
+        ready = [sheet(page.panels, page.titles, columns=page.columns, row_labels=page.row_labels)]
+    for path, picture in zip(answer.pictures, ready, strict=True):
+        save(path, functools.partial(_write_picture, picture, path))
+    if job.map:
+        save(
+            job.map,
+            lambda file: _write_maps(page.heatmaps, classifier.preprocess, whole_size, file),
+        )
     return {
         "size": list(whole_size),
         "drawn": list(size),
@@ -431,17 +310,6 @@ def _draw_page(
         "outputs": list(map(str, answer.pictures)),
         "map": str(job.map) if job.map else None,
     }
-
-
-def _memory_error(error: Exception) -> UserError:
-    """How to say that memory does not suffice.
-
-    Raises:
-        Exception: the error itself, if it says something else.
-    """
-    if not out_of_memory(error):
-        raise error
-    return UserError(f"out of memory: {error}\na smaller --batch-size needs less memory")
 
 
 def _drawn_size(size: tuple[int, int], panels: int) -> tuple[int, int]:

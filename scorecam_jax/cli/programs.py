@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax.cli.errors import UserError, translated
@@ -17,15 +18,46 @@ class Programs(NamedTuple):
     Attributes:
         predict: (model, inputs) -> the probabilities of all classes, (classes,), the classes to
             explain, (1, T), and how many of the layer's channels are live: not constant.
-        methods: by name: (model, inputs, classes) -> Explanation.
+        methods: by name: (model, inputs, classes) -> Explanation, for `size` inputs.
+        size: how many photographs the methods explain in one call.
     """
 
     predict: Callable[..., Any]
     methods: dict[str, jax.stages.Compiled]
+    size: int = 1
+
+    def explain(
+        self, model: Any, inputs: Sequence[np.ndarray], classes: Sequence[np.ndarray]
+    ) -> list[dict[str, Any]]:
+        """Explain up to `size` photographs in one call of each method.
+
+        Fewer are filled up with the last.
+
+        Args:
+            model: the network.
+            inputs: of each photograph, a batch of one.
+            classes: of each, what `predict` tells.
+
+        Returns:
+            Of each photograph its `Explanation` by each method, with NumPy's arrays.
+        """
+        rows = [min(place, len(inputs) - 1) for place in range(self.size)]
+        batch = np.concatenate([inputs[row] for row in rows])
+        wanted = np.concatenate([classes[row] for row in rows])
+        found: list[dict[str, Any]] = [{} for _ in inputs]
+        for name, run in self.methods.items():
+            explanation = jax.tree.map(np.asarray, run(model, batch, wanted))
+            for row, one in enumerate(found):
+                one[name] = jax.tree.map(lambda values, row=row: values[row : row + 1], explanation)
+        return found
 
 
 def compile_programs(
-    classifier: Any, methods: Mapping[str, Callable[..., Any]], targets: Sequence[int], top: int
+    classifier: Any,
+    methods: Mapping[str, Callable[..., Any]],
+    targets: Sequence[int],
+    top: int,
+    size: int = 1,
 ) -> Programs:
     """Compile the methods for photographs of a classifier's input size.
 
@@ -36,6 +68,7 @@ def compile_programs(
         methods: by name, called as `score_cam` is.
         targets: classes to explain.
         top: how many of the likeliest classes to explain besides.
+        size: how many photographs the methods explain in one call.
 
     Raises:
         UserError: the network has fewer classes, or a method's options do not fit it.
@@ -54,15 +87,17 @@ def compile_programs(
         named = jnp.array([targets], "int32").reshape(1, len(targets))
         return jax.nn.softmax(outputs)[0], jnp.concatenate([named, likeliest], axis=1), live
 
-    inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
-    classes = jax.ShapeDtypeStruct((1, len(targets) + top), "int32")
+    one = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
+    inputs = jax.ShapeDtypeStruct((size, *one.shape[1:]), one.dtype)
+    classes = jax.ShapeDtypeStruct((size, len(targets) + top), "int32")
     try:
         return Programs(
-            jax.jit(predict).lower(classifier.model, inputs).compile(),
+            jax.jit(predict).lower(classifier.model, one).compile(),
             {
                 name: jax.jit(method).lower(classifier.model, inputs, classes).compile()
                 for name, method in methods.items()
             },
+            size,
         )
     except (TypeError, ValueError) as error:
         raise translated(error) from error

@@ -9,7 +9,7 @@ import time
 class Progress:
     """A bar on standard error, on a terminal only, after the first two seconds.
 
-    The time that a step takes is estimated from the step before it. Until then the bar swings.
+    The time that a task takes is estimated from the task before it. Until then the bar swings.
     """
 
     def __init__(self, total: int, *, enabled: bool, delay: int | float = 2) -> None:
@@ -17,7 +17,7 @@ class Progress:
         self._enabled = enabled and self._stream is not None and self._stream.isatty()
         self._delay = delay
         self._total = total
-        self._done = 0
+        self._done, self._steps = 0, 1
         self._task = ""
         self._began = self._task_began = time.monotonic()
         self._pace: float | None = None
@@ -44,10 +44,10 @@ class Progress:
         with self._lock:
             self._task, self._task_began = task, time.monotonic()
 
-    def advance(self) -> None:
-        """Count a finished step."""
+    def advance(self, steps: int = 1) -> None:
+        """Count finished steps, which were one task."""
         with self._lock:
-            self._done += 1
+            self._done, self._steps = self._done + steps, steps
             self._pace = time.monotonic() - self._task_began
 
     def follow(self, done: int, total: int, task: str) -> None:
@@ -74,8 +74,9 @@ class Progress:
             place = int(abs((now - self._began) / 2 % 2 - 1) * (cells - 4))
             bar = f"{'':{place}}<==>".ljust(cells)
         else:
-            current = min((now - self._task_began) / max(self._pace, 1e-9), 0.95)
-            bar = ("=" * round(cells * (self._done + current) / self._total)).ljust(cells)
+            current = self._steps * min((now - self._task_began) / max(self._pace, 1e-9), 0.95)
+            share = min((self._done + current) / self._total, 1)
+            bar = ("=" * round(cells * share)).ljust(cells)
         count = f" {min(self._done + 1, self._total)} of {self._total}" if self._total > 1 else ""
         line = f"[{bar}]{count} {now - self._began:.0f} s  {self._task}"
         return line[: shutil.get_terminal_size().columns - 1]

@@ -1,4 +1,4 @@
-"""What depends on the platform: how many masked inputs make a pass, and in how many parts."""
+"""What depends on the platform: how many inputs make a call, how many masked inputs a pass."""
 
 import contextlib
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from scorecam_jax._internal.trees import join_arrays, split_arrays
 
 _CPU_BATCH = 4
 _ACCELERATOR_BATCH = 128
+_ACCELERATOR_TOGETHER = 8
 
 
 def default_batch_size(
@@ -45,6 +46,17 @@ def streams(mesh: Any = None) -> int:
     to go on with. More than two make a program that takes long to compile, and is no faster.
     """
     return 2 if _device_of(mesh).platform == "cpu" else 1
+
+
+def inputs_together(count: int) -> int:
+    """Choose how many of `count` inputs share a call, so that their masks fill its passes.
+
+    A CPU's small passes are full with one, which is then done first. Elsewhere up to 8, and a power
+    of two, so that any number of inputs takes one of four programs.
+    """
+    if _device_of(None).platform == "cpu":
+        return 1
+    return min(_ACCELERATOR_TOGETHER, 1 << max(count - 1, 0).bit_length())
 
 
 def _device_of(mesh: Any) -> Any:

@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -41,3 +43,11 @@ def photo(here):
     path = here / "photo.png"
     Image.fromarray(pixels).save(path)
     return path
+
+
+@pytest.fixture
+def interruptible():
+    """A job in the background of a shell ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -36,6 +36,17 @@ def test_progress_is_drawn_on_a_terminal_and_taken_away(monkeypatch):
     assert len(lines[-2]) >= len(lines[-3].rstrip())
 
 
+def test_steps_of_one_task_are_counted_together(monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    with Progress(8, enabled=True, delay=0) as progress:
+        progress.start("first.jpg")
+        progress.advance(4)
+        progress.start("fifth.jpg")
+        # As long a task as the first is over: of its four steps, nearly four.
+        assert wait_for(lambda: re.search(r"\[={23,24} *\] 5 of 8 .* fifth.jpg", stream.getvalue()))
+
+
 def test_progress_follows_someone_elses_count(monkeypatch):
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)

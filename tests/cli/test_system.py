@@ -8,17 +8,7 @@ import pytest
 
 from scorecam_jax import models
 from scorecam_jax.cli import errors, system
-from tests.cli.toy import COMMANDS, scorecam
-
-UNIX = pytest.mark.skipif(sys.platform == "win32", reason="there are no such files or signals")
-
-
-@pytest.fixture
-def interruptible():
-    """A job in the background of a shell ignores Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+from tests.cli.toy import COMMANDS, UNIX, scorecam
 
 
 def in_a_process(*arguments, code=None, **options):

@@ -1,8 +1,11 @@
 """A network whose answers are known, photographs for it, and the command line called in-process."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from PIL import Image
 
 from scorecam_jax.cli import main as cli
@@ -19,6 +22,7 @@ LABELS = (
     "catamaran",
 )
 RED, GREEN, BLUE = 0, 1, 2
+UNIX = pytest.mark.skipif(sys.platform == "win32", reason="there are no such files or signals")
 COMMANDS = ("explain", "compare", "evaluate", "bench", "layers", "methods")
 
 
