@@ -26,7 +26,7 @@ def default_batch_size(
     compiled for eight inputs states; devices that do not report their memory are taken to have
     enough. So are those that a program is only compiled for.
     """
-    device = _device_of(mesh)
+    device = device_of(mesh)
     if device.platform == "cpu":
         return _CPU_BATCH
     memory = None
@@ -44,13 +44,18 @@ def streams(mesh: Any = None) -> int:
     A CPU's cores wait for one another at the end of each operation, unless there is another part
     to go on with. More than two make a program that takes long to compile, and is no faster.
     """
-    return 2 if _device_of(mesh).platform == "cpu" else 1
+    return 2 if device_of(mesh).platform == "cpu" else 1
 
 
-def _device_of(mesh: Any) -> Any:
-    """One of a mesh's devices, of this process if there is one; without a mesh, JAX's own."""
+def device_of(mesh: Any = None) -> Any:
+    """One of a mesh's devices, of this process if there is one; without a mesh, the default."""
     devices = mesh.local_devices or list(mesh.devices.flat) if isinstance(mesh, Mesh) else []
-    return devices[0] if devices else jax.local_devices()[0]
+    if devices:
+        return devices[0]
+    default = jax.config.jax_default_device  # a device, a platform's name or None
+    if default is None or isinstance(default, str):
+        return jax.local_devices(backend=default)[0]
+    return default
 
 
 def _bytes_per_input(model: Callable[..., Any], inputs: Array, trial: int = 8) -> int:

@@ -13,12 +13,12 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scorecam_jax import score_cam
 from tests.networks import images, network
 
-KINDS = pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 BATCH = 8
 
 
-def eight_devices(kind):
-    return jax.make_mesh((8,), ("devices",), axis_types=(AxisType[kind],))
+@pytest.fixture(params=["Auto", "Explicit"])
+def mesh(request, cpus):
+    return jax.make_mesh((8,), ("devices",), axis_types=(AxisType[request.param],), devices=cpus)
 
 
 def put(values, mesh, *spec):
@@ -32,18 +32,14 @@ def is_one_devices(heatmap):
     np.testing.assert_allclose(heatmap, expected, atol=1e-6)
 
 
-@KINDS
 @pytest.mark.parametrize("given", [True, False])
-def test_a_sharded_batch_is_explained_with_or_without_naming_its_mesh(kind, given):
-    mesh = eight_devices(kind)
+def test_a_sharded_batch_is_explained_with_or_without_naming_its_mesh(mesh, given):
     model, inputs = put(network(), mesh), put(images(batch=BATCH), mesh, "devices")
     found = score_cam(model, inputs, 1, mesh=mesh if given else None, batch_size=2)
     is_one_devices(found.heatmap)
 
 
-@KINDS
-def test_sharded_weights_are_gathered(kind):
-    mesh = eight_devices(kind)
+def test_sharded_weights_are_gathered(mesh):
     kernel, bias, head = (np.repeat(weights, 8, -1) for weights in network().args)
     head = np.repeat(head[:, ::8], 8, 0) / 8
     wide = jax.tree_util.Partial(network().func, kernel, bias, head)
@@ -58,9 +54,7 @@ def test_sharded_weights_are_gathered(kind):
     np.testing.assert_allclose(found.heatmap, score_cam(wide, inputs, 1).heatmap, atol=1e-6)
 
 
-@KINDS
-def test_each_device_explains_its_own_images_in_a_shard_map(kind):
-    mesh = eight_devices(kind)
+def test_each_device_explains_its_own_images_in_a_shard_map(mesh):
 
     def explain(model, inputs):
         return score_cam(model, inputs, 1, batch_size=2).heatmap
