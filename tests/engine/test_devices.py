@@ -55,7 +55,6 @@ def test_sharded_weights_are_gathered(mesh):
 
 
 def test_each_device_explains_its_own_images_in_a_shard_map(mesh):
-
     def explain(model, inputs):
         return score_cam(model, inputs, 1, batch_size=2).heatmap
 

@@ -29,9 +29,8 @@ def _each_alone(name, case):
 
 
 def _over_devices(name, case):
-    return explanation(
-        name, case, mesh=jax.make_mesh((8,), ("devices",), devices=jax.devices("cpu"))
-    )
+    mesh = jax.make_mesh((8,), ("devices",), devices=jax.devices("cpu"))
+    return explanation(name, case, mesh=mesh)
 
 
 ROUTES = {
