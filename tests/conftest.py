@@ -33,7 +33,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 @pytest.fixture
 def cpus():
-    """Eight CPU devices, wherever else JAX would put the test's arrays."""
+    """Eight CPU devices; the test's arrays and programs are on the first of them by default."""
     devices = jax.devices("cpu")
     with jax.default_device(devices[0]):
         yield devices

@@ -58,7 +58,7 @@ def bench(
         that XLA counts for a single image (None if XLA counts none). It can exceed 1 when the
         network uses an algorithm with fewer operations, such as Winograd.
     """
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = device_of().platform == "cpu"
     sizes = list(batch_sizes or [2**n for n in range(6 if on_cpu else 10)])
     model, inputs = classifier.model, jnp.asarray(classifier.preprocess(photo))[None]
     forward = jax.jit(lambda model, inputs: model(inputs)[0])

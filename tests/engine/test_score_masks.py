@@ -136,6 +136,7 @@ def temporaries(channels, batch_size, size=64):
     return jax.jit(run).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.usefixtures("cpus")
 def test_memory_grows_with_the_batch_and_not_with_the_channels():
     few, many, wide = temporaries(64, 4), temporaries(512, 4), temporaries(512, 32)
     # What remains of each of 448 more channels: its map, its place in the order, its score.
@@ -144,6 +145,7 @@ def test_memory_grows_with_the_batch_and_not_with_the_channels():
     assert wide > 4 * many
 
 
+@pytest.mark.usefixtures("cpus")
 @pytest.mark.parametrize("name", ["official", "pytorch-grad-cam", "torchcam", "tf-keras-vis"])
 def test_the_maps_of_a_large_layer_are_stored_twice(name):
     channels, grid = 256, 32
@@ -161,6 +163,7 @@ def test_the_maps_of_a_large_layer_are_stored_twice(name):
     assert copies < (3.5 if jax.__version_info__ < (0, 11) else 2.5)
 
 
+@pytest.mark.usefixtures("cpus")
 def test_remat_stores_less_for_the_backward_pass():
     maps, model = random_masks(512), network()
 

@@ -207,6 +207,7 @@ def test_a_mesh_shares_the_steps_of_a_curve(cpus):
     )
 
 
+@pytest.mark.usefixtures("cpus")
 def test_the_masks_of_a_curve_never_exist_all_at_once():
     model = lambda x: (x.mean((1, 2)), x)  # noqa: E731
 
