@@ -1,8 +1,8 @@
 """Emulates a machine with one accelerator: `python -m pytest -p tests.accelerator`.
 
-JAX's default device is one whose arrays do not mix with those of the CPU's eight devices, whose
-platform is not "cpu", and which rounds the factors of products to bfloat16 unless told otherwise,
-as a TPU does. It computes what a CPU does.
+JAX's default device is then one whose arrays do not mix with those of the CPU's devices, and whose
+platform is not "cpu". The factors of products are rounded to bfloat16 unless something else is
+asked for, as a TPU does. All else is a CPU's: its compiler, its kernels and its rounding.
 """
 
 from typing import Any
@@ -39,9 +39,11 @@ def _round_factors(primitive: Any) -> None:
     mlir.register_lowering(primitive, lower, platform="cpu")
 
 
-xla_bridge.register_backend_factory(
-    NAME, lambda: xla_client.make_cpu_client(num_devices=1), priority=1000
-)
-xla_client.Device.platform = property(_platform)
-for primitive in (dot_general_p, conv_general_dilated_p):
-    _round_factors(primitive)
+def pytest_configure() -> None:
+    """Set this up, but only as a plugin: pytest imports all modules, to look for doctests."""
+    xla_bridge.register_backend_factory(
+        NAME, lambda: xla_client.make_cpu_client(num_devices=1), priority=1000
+    )
+    xla_client.Device.platform = property(_platform)
+    for primitive in (dot_general_p, conv_general_dilated_p):
+        _round_factors(primitive)
