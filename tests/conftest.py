@@ -27,8 +27,12 @@ jax.config.update("jax_default_matmul_precision", "highest")
 # A TPU serves one process, the first of those that share the tests.
 if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0" and "tpu" in str(jax.config.jax_platforms):
     jax.config.update("jax_platforms", "cpu")
-# Processes that tests start compute on the CPU: they read this, which JAX here has done already.
-os.environ["JAX_PLATFORMS"] = "cpu"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def children_on_the_cpu():
+    """Let the processes that tests start compute on the CPU. JAX has its platform here already."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 @pytest.fixture
