@@ -15,11 +15,32 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 os.environ["KERAS_BACKEND"] = "jax"
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
 
 install_import_hook("scorecam_jax", "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
+
+# Accelerators round the factors of products unless they are told not to.
+jax.config.update("jax_default_matmul_precision", "highest")
+# A TPU serves one process, the first of those that share the tests.
+if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0" and "tpu" in str(jax.config.jax_platforms):
+    jax.config.update("jax_platforms", "cpu")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def children_on_the_cpu():
+    """Let the processes that tests start compute on the CPU. JAX has its platform here already."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
+
+@pytest.fixture
+def cpus():
+    """Eight CPU devices; the test's arrays and programs are on the first of them by default."""
+    devices = jax.devices("cpu")
+    with jax.default_device(devices[0]):
+        yield devices
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image
 
-from scorecam_jax.engine.tuning import default_batch_size
+from scorecam_jax.engine.tuning import default_batch_size, device_of
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.methods.variants import OFFICIAL
@@ -58,7 +58,7 @@ def bench(
         that XLA counts for a single image (None if XLA counts none). It can exceed 1 when the
         network uses an algorithm with fewer operations, such as Winograd.
     """
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = device_of().platform == "cpu"
     sizes = list(batch_sizes or [2**n for n in range(6 if on_cpu else 10)])
     model, inputs = classifier.model, jnp.asarray(classifier.preprocess(photo))[None]
     forward = jax.jit(lambda model, inputs: model(inputs)[0])
@@ -96,7 +96,7 @@ def bench(
     rate = passes / seconds["Score-CAM"]
     peak = 2 * len(matrix) ** 3 / seconds["matrices"]
     return {
-        "device": jax.devices()[0].device_kind,
+        "device": device_of().device_kind,
         "cores": os.cpu_count(),
         "jax": jax.__version__,
         "python": platform.python_version(),
@@ -137,7 +137,7 @@ def _compile_if_it_fits(
 
 def _free_memory() -> int | None:
     """The bytes that the device can still give; None if it does not say."""
-    stated = jax.local_devices()[0].memory_stats()
+    stated = device_of().memory_stats()
     if stated and "bytes_limit" in stated:
         return stated["bytes_limit"] - stated.get("bytes_in_use", 0)
     free = []

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from scorecam_jax._internal.per_input import take_rows
-from scorecam_jax._internal.trees import join_arrays, split_arrays
+from scorecam_jax.engine.memory import estimate_temporaries
 
 _CPU_BATCH = 4
 _ACCELERATOR_BATCH = 128
@@ -23,11 +23,11 @@ def default_batch_size(
     """Choose how many masked inputs make a pass on each device of a mesh.
 
     On a CPU few, which stay in its caches. On an accelerator 128, above which throughput no longer
-    grows, or as many as half of the device's free memory holds, by the memory that the model
-    compiled for eight inputs states; devices that do not report their memory are taken to have
-    enough. So are those that a program is only compiled for.
+    grows, or as many as half of the device's free memory holds, by an estimate of what the model
+    needs; devices that do not report their memory are taken to have enough. So are those that a
+    program is only compiled for.
     """
-    device = _device_of(mesh)
+    device = device_of(mesh)
     if device.platform == "cpu":
         return _CPU_BATCH
     memory = None
@@ -35,8 +35,9 @@ def default_batch_size(
         memory = device.memory_stats()
     if not memory or "bytes_limit" not in memory:
         return _ACCELERATOR_BATCH
+    platform = {"gpu": "cuda"}.get(device.platform, device.platform)
     free = memory["bytes_limit"] - memory.get("bytes_in_use", 0)
-    return max(1, min(_ACCELERATOR_BATCH, free // 2 // _bytes_per_input(model, inputs)))
+    return max(1, min(_ACCELERATOR_BATCH, free // 2 // _bytes_per_input(model, inputs, platform)))
 
 
 def streams(mesh: Any = None) -> int:
@@ -45,7 +46,7 @@ def streams(mesh: Any = None) -> int:
     A CPU's cores wait for one another at the end of each operation, unless there is another part
     to go on with. More than two make a program that takes long to compile, and is no faster.
     """
-    return 2 if _device_of(mesh).platform == "cpu" else 1
+    return 2 if device_of(mesh).platform == "cpu" else 1
 
 
 def inputs_together(count: int) -> int:
@@ -54,28 +55,29 @@ def inputs_together(count: int) -> int:
     A CPU's small passes are full with one, which is then done first. Elsewhere up to 8, and a power
     of two, so that any number of inputs takes one of four programs.
     """
-    if _device_of(None).platform == "cpu":
+    if device_of().platform == "cpu":
         return 1
     return min(_ACCELERATOR_TOGETHER, 1 << max(count - 1, 0).bit_length())
 
 
-def _device_of(mesh: Any) -> Any:
-    """One of a mesh's devices, of this process if there is one; without a mesh, JAX's own."""
+def device_of(mesh: Any = None) -> Any:
+    """One of a mesh's devices, of this process if there is one; without a mesh, the default."""
     devices = mesh.local_devices or list(mesh.devices.flat) if isinstance(mesh, Mesh) else []
-    return devices[0] if devices else jax.local_devices()[0]
+    if devices:
+        return devices[0]
+    default = jax.config.jax_default_device  # a device, a platform's name or None
+    if default is None or isinstance(default, str):
+        return jax.local_devices(backend=default)[0]
+    return default
 
 
-def _bytes_per_input(model: Callable[..., Any], inputs: Array, trial: int = 8) -> int:
-    arrays, static = split_arrays(model)
-    shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arrays)
-    batch = jax.ShapeDtypeStruct((trial, *inputs.shape[1:]), inputs.dtype)
+def _bytes_per_input(model: Callable[..., Any], inputs: Array, platform: str) -> int:
+    several = 8
+    batch = jax.ShapeDtypeStruct((several, *inputs.shape[1:]), inputs.dtype)
 
-    @jax.jit
-    def forward(arrays: Any, inputs: Any) -> Any:
-        model = take_rows(join_arrays(arrays, static), jnp.zeros(trial, int))
-        return model(inputs)
+    def forward(inputs: Any) -> Any:
+        return take_rows(model, jnp.zeros(several, int))(inputs)
 
-    compiled = forward.lower(shapes, batch).compile().memory_analysis()
-    temporary = 0 if compiled is None else compiled.temp_size_in_bytes
+    temporaries = estimate_temporaries(jax.make_jaxpr(forward)(batch), platform)
     # The masked inputs and their masks come on top of what the model needs.
-    return max(1, temporary // trial + 3 * inputs[:1].size * inputs.dtype.itemsize)
+    return max(1, temporaries // several + 3 * inputs[:1].size * inputs.dtype.itemsize)

@@ -41,7 +41,7 @@ def _eigen_cam(context: Context) -> Found:
     matrices = jax.lax.collapse(context.activations, 1, -1)
     matrices, _ = into_range(matrices, axes=[1, 2], limit=0)
     direction = jax.vmap(_leading_direction)(matrices)[:, None]
-    total = jnp.einsum("bpk,bok->bo", matrices, direction)
+    total = jnp.einsum("bpk,bok->bo", matrices, direction, precision="highest")
     weights = jnp.where(total < 0, -1, 1)[..., None] * direction
     return context.finish_weighted(weights)
 
@@ -52,6 +52,7 @@ def _leading_direction(matrix: Float[Array, "places channels"]) -> Float[Array, 
 
 
 @_leading_direction.defjvp
+@jax.default_matmul_precision("highest")
 def _leading_direction_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     # The derivative of a whole decomposition is undefined where singular values coincide, as those
     # of dead channels do. That of the first direction v needs only its own gaps: with M = A'A,

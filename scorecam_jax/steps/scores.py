@@ -334,7 +334,8 @@ class _Segmentation:
             )
         cells = logits if self.activation is None else self.activation(logits)
         axes = tuple(range(region.ndim))
-        weighted = jnp.tensordot(cells, region, (tuple(axis + 1 for axis in axes), axes))
+        pairs = tuple(axis + 1 for axis in axes), axes
+        weighted = jnp.tensordot(cells, region, pairs, precision="highest")
         return weighted / jnp.maximum(region.sum(), jnp.finfo(jnp.float32).tiny)
 
 
@@ -422,7 +423,7 @@ class _Similarity:
         return self.temperature is not None
 
     def __call__(self, references: jax.Array, embeddings: jax.Array) -> jax.Array:
-        cosines = _unit(embeddings) @ _unit(references).T
+        cosines = jnp.matmul(_unit(embeddings), _unit(references).T, precision="highest")
         if self.temperature is None:
             return cosines
         return jax.nn.softmax(cosines / self.temperature)

@@ -321,8 +321,9 @@ def test_declared_inputs_under_vmap(linen, alone):
     np.testing.assert_allclose(weights, alone.weights, rtol=1e-4, atol=1e-6)
 
 
-def test_declared_inputs_over_devices(linen, alone):
-    mesh = jax.make_mesh((8,), ("masks",), axis_types=(jax.sharding.AxisType.Auto,))
+def test_declared_inputs_over_devices(linen, alone, cpus):
+    kinds = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((8,), ("masks",), axis_types=kinds, devices=cpus)
     explanation = score_cam(linen(per_input(META)), IMAGES, 1, batch_size=1, mesh=mesh)
     np.testing.assert_allclose(explanation.weights, alone.weights, rtol=1e-4, atol=1e-6)
 

@@ -117,6 +117,7 @@ def test_a_replacement_alone_decides_the_outputs(network):
         np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures("cpus")
 def test_resuming_drops_what_is_before_the_layer(network):
     x, model = network.native(IMAGES), network.adapt("last")
     activations = model(x)[1]

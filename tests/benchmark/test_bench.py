@@ -49,6 +49,7 @@ def test_figures_agree_with_one_another(classifier):
     assert 0 < found["five_targets"] < 100
 
 
+@pytest.mark.usefixtures("cpus")
 def test_operations_are_those_of_the_network(classifier):
     found = bench(classifier, blobs(), batch_sizes=[2], repeats=1)
     products = 2 * 16 * (3 * WIDTH + WIDTH * WIDTH)

@@ -13,3 +13,4 @@ def environment():
     # The flags of tests/conftest.py are for the CPU's compiler.
     os.environ["XLA_FLAGS"] = ""
     jax.config.update("jax_platforms", ENVIRONMENT["JAX_PLATFORMS"])
+    jax.config.update("jax_default_matmul_precision", None)

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import pytest
 
 from scorecam_jax import METHODS, models, variants
-from scorecam_jax.benchmark.compilers import forecast, kernels_of, kernels_of_loop
+from scorecam_jax.benchmark.compilers import (
+    chips,
+    compile_for,
+    forecast,
+    kernels_of,
+    kernels_of_loop,
+)
+from scorecam_jax.engine.memory import estimate_temporaries
 from tests.compilers.networks import SIDE, cnn, vit
 from tests.compilers.programs import compiled, temporaries
 
@@ -90,6 +97,15 @@ def test_a_forecast_counts_operations_bytes_and_kernels():
     # At least, each of 64 masked inputs is written and read, and so are both layers.
     places = SIDE * SIDE * 3 + 32 * 32 * 8 + 16 * 16 * 63
     assert found["bytes_accessed"] > 64 * 2 * 4 * places
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50", "vgg16"])
+def test_memory_is_estimated_within_a_factor_of_two(name):
+    model = models.random(name, dtype=jnp.bfloat16).model
+    images = jax.ShapeDtypeStruct((32, 224, 224, 3), jnp.float32)
+    program = compile_for(chips("h100"), lambda model, images: model(images), model, images)
+    estimated = estimate_temporaries(jax.make_jaxpr(lambda images: model(images))(images), "cuda")
+    assert 1 / 2 < estimated / temporaries(program) < 2
 
 
 def test_kernels_are_read_with_what_they_move():

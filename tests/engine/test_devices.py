@@ -14,12 +14,12 @@ from scorecam_jax import METHODS, score_cam
 from scorecam_jax._internal.signatures import accepts
 from tests.networks import images, network
 
-KINDS = pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 BATCH = 8
 
 
-def eight_devices(kind):
-    return jax.make_mesh((8,), ("devices",), axis_types=(AxisType[kind],))
+@pytest.fixture(params=["Auto", "Explicit"])
+def mesh(request, cpus):
+    return jax.make_mesh((8,), ("devices",), axis_types=(AxisType[request.param],), devices=cpus)
 
 
 def put(values, mesh, *spec):
@@ -33,22 +33,21 @@ def is_one_devices(heatmap):
     np.testing.assert_allclose(heatmap, expected, atol=1e-6)
 
 
-@KINDS
 @pytest.mark.parametrize("given", [True, False])
-def test_a_sharded_batch_is_explained_with_or_without_naming_its_mesh(kind, given):
-    mesh = eight_devices(kind)
+def test_a_sharded_batch_is_explained_with_or_without_naming_its_mesh(mesh, given):
     model, inputs = put(network(), mesh), put(images(batch=BATCH), mesh, "devices")
     found = score_cam(model, inputs, 1, mesh=mesh if given else None, batch_size=2)
     is_one_devices(found.heatmap)
 
 
-@KINDS
 @pytest.mark.parametrize(
     ("name", "named"),
     [(name, named) for name in METHODS for named in {False, accepts(METHODS[name], "mesh")}],
 )
-def test_every_method_takes_sharded_inputs_and_a_mesh(name, named, kind):
-    method, mesh = METHODS[name], jax.make_mesh((2,), ("d",), axis_types=(AxisType[kind],))
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_every_method_takes_sharded_inputs_and_a_mesh(name, named, kind, cpus):
+    kinds = (AxisType[kind],)
+    method, mesh = METHODS[name], jax.make_mesh((2,), ("d",), axis_types=kinds, devices=cpus[:2])
     options = {"steps": 3} if name in ("opti-cam", "is-cam", "occlusion") else {}
     options |= {"key": jax.random.key(0)} if accepts(method, "key") else {}
     expected = method(network(), images(), 1, **options).heatmap
@@ -59,9 +58,7 @@ def test_every_method_takes_sharded_inputs_and_a_mesh(name, named, kind):
     np.testing.assert_allclose(heatmap, expected, atol=2e-6)
 
 
-@KINDS
-def test_sharded_weights_are_gathered(kind):
-    mesh = eight_devices(kind)
+def test_sharded_weights_are_gathered(mesh):
     kernel, bias, head = (np.repeat(weights, 8, -1) for weights in network().args)
     head = np.repeat(head[:, ::8], 8, 0) / 8
     wide = jax.tree_util.Partial(network().func, kernel, bias, head)
@@ -76,10 +73,7 @@ def test_sharded_weights_are_gathered(kind):
     np.testing.assert_allclose(found.heatmap, score_cam(wide, inputs, 1).heatmap, atol=1e-6)
 
 
-@KINDS
-def test_each_device_explains_its_own_images_in_a_shard_map(kind):
-    mesh = eight_devices(kind)
-
+def test_each_device_explains_its_own_images_in_a_shard_map(mesh):
     def explain(model, inputs):
         return score_cam(model, inputs, 1, batch_size=2).heatmap
 

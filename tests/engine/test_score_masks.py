@@ -76,8 +76,8 @@ def test_only_live_masks_are_scored_and_one_empty_for_each_input(live, batch_siz
     scores = scored(model, maps, batch_size=batch_size)
     jax.effects_barrier()
     needed = channels + live + bool(empty)
-    halves = [size for size in (batch_size - batch_size // 2, batch_size // 2) if size]
-    assert sorted(passes) == sorted(halves * math.ceil(needed / batch_size))
+    parts = [len(part) for part in np.array_split(range(batch_size), min(batch_size, streams()))]
+    assert sorted(passes) == sorted(parts * math.ceil(needed / batch_size))
     np.testing.assert_allclose(scores, one_by_one(network(), maps), atol=1e-6)
 
 
@@ -112,7 +112,7 @@ def test_the_model_is_compiled_once_though_the_chunks_do_not_fit():
         return network()(x)
 
     jax.make_jaxpr(lambda maps: scored(model, maps, batch_size=4))(random_masks(3))
-    assert set(traced) == {2}  # the halves of a chunk
+    assert set(traced) == {4 // streams()}  # the halves of a chunk on a CPU
 
 
 def temporaries(channels, batch_size, size=64):
@@ -136,6 +136,7 @@ def temporaries(channels, batch_size, size=64):
     return jax.jit(run).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.usefixtures("cpus")
 def test_memory_grows_with_the_batch_and_not_with_the_channels():
     few, many, wide = temporaries(64, 4), temporaries(512, 4), temporaries(512, 32)
     # What remains of each of 448 more channels: its map, its place in the order, its score.
@@ -144,6 +145,7 @@ def test_memory_grows_with_the_batch_and_not_with_the_channels():
     assert wide > 4 * many
 
 
+@pytest.mark.usefixtures("cpus")
 @pytest.mark.parametrize("name", ["official", "pytorch-grad-cam", "torchcam", "tf-keras-vis"])
 def test_the_maps_of_a_large_layer_are_stored_twice(name):
     channels, grid = 256, 32
@@ -161,6 +163,7 @@ def test_the_maps_of_a_large_layer_are_stored_twice(name):
     assert copies < (3.5 if jax.__version_info__ < (0, 11) else 2.5)
 
 
+@pytest.mark.usefixtures("cpus")
 def test_remat_stores_less_for_the_backward_pass():
     maps, model = random_masks(512), network()
 
@@ -178,10 +181,10 @@ def test_remat_stores_less_for_the_backward_pass():
 
 
 @pytest.mark.parametrize("devices", [3, 8])
-def test_devices_share_the_live_masks(devices):
+def test_devices_share_the_live_masks(devices, cpus):
     channels, live = 24, 12
     maps = random_masks(channels, [(i, k) for i in (0, 1) for k in range(live, channels)])
-    mesh = jax.make_mesh((devices,), ("masks",), devices=jax.devices()[:devices])
+    mesh = jax.make_mesh((devices,), ("masks",), devices=cpus[:devices])
     model, passes = counted(network())
     scores = scored(model, maps, batch_size=1, mesh=mesh)
     jax.effects_barrier()
@@ -204,7 +207,7 @@ def test_the_default_batch_size_fits_the_memory_that_is_free(monkeypatch):
             return self.free and {"bytes_limit": self.free + 1000, "bytes_in_use": 1000}
 
     def chosen(free, platform="gpu"):
-        monkeypatch.setattr(jax, "local_devices", lambda: [Device(platform, free)])
+        monkeypatch.setattr(jax, "local_devices", lambda backend: [Device(platform, free)])
         return default_batch_size(network(), jnp.asarray(images()))
 
     assert chosen(None, "cpu") <= 8  # as many as its caches hold
@@ -215,14 +218,23 @@ def test_the_default_batch_size_fits_the_memory_that_is_free(monkeypatch):
     assert chosen(10) == 1
 
 
-def test_the_devices_of_a_mesh_decide_and_not_those_that_jax_would_take(monkeypatch):
-    mesh = jax.make_mesh((2,), ("masks",), devices=jax.devices()[:2])
-    few = default_batch_size(network(), jnp.asarray(images()))
+def test_the_devices_of_a_mesh_decide_or_else_the_default_one(monkeypatch):
+    cpus = jax.devices("cpu")
+    mesh = jax.make_mesh((2,), ("masks",), devices=cpus[:2])
     accelerator = types.SimpleNamespace(platform="gpu", memory_stats=lambda: None)
-    monkeypatch.setattr(jax, "local_devices", lambda: [accelerator])
-    assert default_batch_size(network(), jnp.asarray(images())) > few
-    assert default_batch_size(network(), jnp.asarray(images()), mesh) == few
-    assert (streams(), streams(mesh)) == (1, 2)
+    devices = {None: [accelerator], "cpu": cpus}
+    monkeypatch.setattr(jax, "local_devices", lambda backend: devices[backend])
+
+    def choices(mesh=None):
+        return default_batch_size(network(), jnp.asarray(images()), mesh), streams(mesh)
+
+    few, halves = choices(mesh)
+    many, whole = choices()
+    assert many > few
+    assert (whole, halves) == (1, 2)
+    for default in ("cpu", cpus[0]):
+        with jax.default_device(default):
+            assert choices() == (few, halves)
 
 
 def test_scores_are_single_precision_for_half_precision_models():

@@ -29,7 +29,8 @@ def _each_alone(name, case):
 
 
 def _over_devices(name, case):
-    return explanation(name, case, mesh=jax.make_mesh((8,), ("devices",)))
+    mesh = jax.make_mesh((8,), ("devices",), devices=jax.devices("cpu"))
+    return explanation(name, case, mesh=mesh)
 
 
 ROUTES = {
@@ -60,7 +61,9 @@ def cases():
 
 
 @pytest.mark.parametrize(("name", "route", "count"), [*cases()])
-def test_routes(name, route, count):
+def test_routes(name, route, count, request):
+    if route == "over devices":
+        request.getfixturevalue("cpus")
     plainly, otherwise = ROUTES[route]
     program = compiled(plainly, name)
     other = (lambda case: otherwise(name, case)) if route == "eager" else compiled(otherwise, name)

@@ -110,9 +110,9 @@ def test_it_runs_under_jit_and_vmap():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
-def test_it_runs_on_a_mesh(kind):
+def test_it_runs_on_a_mesh(kind, cpus):
     inputs = smooth_images(8)
-    mesh = jax.make_mesh((8,), ("devices",), axis_types=(AxisType[kind],))
+    mesh = jax.make_mesh((8,), ("devices",), axis_types=(AxisType[kind],), devices=cpus)
     for channels in (Interpolated(12), Interpolated(tolerance=0.01)):
         expected = score_cam(many, inputs, 1, channels=channels)
         spread = jax.device_put(

@@ -197,9 +197,9 @@ def test_options_do_not_change_the_result(image):
     np.testing.assert_allclose(jitted, expected, rtol=1e-5)
 
 
-def test_a_mesh_shares_the_steps_of_a_curve():
+def test_a_mesh_shares_the_steps_of_a_curve(cpus):
     model, inputs, heatmaps = network(1), normal(2, 12, 3), uniform(2, 12)
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:3]), ("devices",))
+    mesh = jax.sharding.Mesh(np.array(cpus[:3]), ("devices",))
     np.testing.assert_allclose(
         metrics.insertion(model, inputs, heatmaps, mesh=mesh),
         metrics.insertion(model, inputs, heatmaps),
@@ -207,6 +207,7 @@ def test_a_mesh_shares_the_steps_of_a_curve():
     )
 
 
+@pytest.mark.usefixtures("cpus")
 def test_the_masks_of_a_curve_never_exist_all_at_once():
     model = lambda x: (x.mean((1, 2)), x)  # noqa: E731
 

@@ -9,6 +9,7 @@ from scorecam_jax.engine.jaxprs import hoist
 from scorecam_jax.models.convolutions import winograd
 from scorecam_jax.models.layers import Conv
 
+pytestmark = pytest.mark.usefixtures("cpus")  # no other platform takes these products
 RNG = np.random.default_rng(0)
 
 
