@@ -54,7 +54,7 @@ def most_alive(jaxpr: Any, platform: str) -> int:
         for value, variable in zip(node.results, node.eqn.outvars, strict=True):
             made_of[value] = read if fused else frozenset([value])
             if not fused:
-                bytes_of[value] = math.prod(variable.aval.shape) * _itemsize(variable)
+                bytes_of[value] = _bytes(variable)
                 last_use[value] = place
     for value in program.outputs:
         kept = made_of.get(value, ()) if value is not None else ()
@@ -80,5 +80,6 @@ def _within(eqn: Any, platform: str) -> int:
     return max((most_alive(body, platform) for body in inner), default=0)
 
 
-def _itemsize(variable: Any) -> int:
-    return getattr(variable.aval.dtype, "itemsize", 0)  # none: a key of random numbers
+def _bytes(variable: Any) -> int:
+    # Keys of random numbers have no size.
+    return math.prod(variable.aval.shape) * getattr(variable.aval.dtype, "itemsize", 0)
