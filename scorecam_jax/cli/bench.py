@@ -262,6 +262,10 @@ def _table(figures: dict[str, Any]) -> str:
         _row("masked passes per second", f"{figures['passes_per_second']:.1f}"),
         _row("  of the network alone", _percent(figures["share_of_forward"]), "at its best"),
         _row("  of the peak", _percent(share), f"of {peak}"),
+        *(
+            _row(f"  {size} at a time", f"{rate:.1f}", _advice(size, figures))
+            for size, rate in figures["passes_per_second_at"].items()
+        ),
         _row("compilation", f"{figures['compile_seconds']:.1f} s", "once"),
         _row("temporary memory", _megabytes(temporaries), "as the compiler states it"),
     ]
@@ -289,6 +293,12 @@ def _table(figures: dict[str, Any]) -> str:
             grown = _megabytes(row["bytes"])
             lines.append(f"  {name:<22}{row['seconds']:>10.2f}{times:>10}{grown:>16}")
     return "\n".join(lines)
+
+
+def _advice(size: int, figures: dict[str, Any]) -> str:
+    if size == figures["faster_batch_size"]:
+        return f"much faster than the default: pass batch_size={size}"
+    return "the default" * (size == figures["batch_size"])
 
 
 def _row(name: str, value: str, remark: str = "") -> str:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from scorecam_jax import models
-from scorecam_jax.benchmark.bench import bench, blobs, compare_with_exact, take_turns
+from scorecam_jax.benchmark.bench import _much_faster, bench, blobs, compare_with_exact, take_turns
 from scorecam_jax.methods.base import Explanation
 
 WIDTH = 64
@@ -47,6 +47,16 @@ def test_figures_agree_with_one_another(classifier):
     assert 0 < found["seconds"] < 5
     assert found["compile_seconds"] > 0
     assert 0 < found["five_targets"] < 100
+    default = found["batch_size"]
+    assert list(found["passes_per_second_at"]) == [default // 2, default, 2 * default]
+    assert min(found["passes_per_second_at"].values()) > 0
+
+
+def test_a_batch_size_is_named_if_it_is_much_faster_than_the_default():
+    assert _much_faster({2: 9.0, 4: 10.0, 8: 12.0}, 4) is None
+    assert _much_faster({2: 14.0, 4: 10.0, 8: 13.5}, 4) == 2
+    assert _much_faster({64: 10.0}, 128) == 64  # there is too little memory for the default
+    assert _much_faster({}, 4) is None
 
 
 @pytest.mark.usefixtures("cpus")
