@@ -40,9 +40,11 @@ def size(case, random):
     layer, rate = case.parameters.layer, case.parameters.rate
     values = np.abs(case.inputs.astype(float))
     tiny = float(jnp.finfo(case.inputs.dtype).tiny)
-    least = -20 if (values[values > 0] >= tiny).all() else 0  # denormal values would be lost
+    half = case.inputs.dtype == np.float16
+    span, most = (4, 10) if half else (20, 100)  # a network's derivatives shrink as much
+    least = -span if (values[values > 0] >= tiny).all() else 0  # denormal values would be lost
     values = values[values >= tiny]
-    power, most = random.integers(least, 21), 10 if case.inputs.dtype == np.float16 else 100
+    power = random.integers(least, span + 1)
     if values.size:
         low, high = np.log2(values.min()), np.log2(values.max())
         back = np.log2(float(rate))
