@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from scorecam_jax._internal.trees import split_arrays
 from scorecam_jax.engine.jaxprs import bodies
 from scorecam_jax.engine.score_masks import score_masks
 from scorecam_jax.engine.tuning import default_batch_size
@@ -164,10 +165,11 @@ def forecast(
     Returns:
         A dictionary of figures, ready for JSON. All but `collectives` are per chip, in bytes,
         operations and seconds. `kernels` is how many kernels a GPU runs for a chunk; None for a
-        TPU. `arithmetic_seconds` and `memory_seconds` divide operations and
-        bytes by the chip's published peaks; the larger one is the `floor_seconds`. Bytes include
-        those that the compiler keeps in the chip's fast memory, so a chip that keeps many there
-        may need less than `memory_seconds`. The three are None for a chip whose peaks are unknown.
+        TPU. `arithmetic_seconds` and `memory_seconds` divide operations and bytes by the chip's
+        published peaks, a GPU's in TF32 for a network in float32; the larger one is the
+        `floor_seconds`. Bytes include those that the compiler keeps in the chip's fast memory, so a
+        chip that keeps many there may need less than `memory_seconds`. The three are None for a
+        chip whose peaks are unknown.
 
     Raises:
         ImportError: the compiler is not installed.
@@ -208,6 +210,8 @@ def forecast(
         kernels = len(kernels_of_loop(whole.as_text()))
         flops = 2 * (1 + passes) * _products(jax.make_jaxpr(lambda inputs: model(inputs))(inputs))
     peak = _PEAKS.get(devices[0].device_kind)
+    if peak and devices[0].platform == "gpu" and not _is_narrow(model):
+        peak = peak._replace(flops=peak.flops / 2)  # TF32
     seconds = (flops / peak.flops, moved / peak.bandwidth) if peak else ()
     return {
         "topology": topology,
@@ -228,6 +232,14 @@ def forecast(
         "memory_seconds": seconds[1] if seconds else None,
         "floor_seconds": max(seconds, default=None),
     }
+
+
+def _is_narrow(model: Any) -> bool:
+    """Whether a network computes in 16 bits."""
+    weights = jax.tree.leaves(split_arrays(model)[0])
+    return all(
+        leaf.dtype.itemsize <= 2 for leaf in weights if jnp.issubdtype(leaf.dtype, jnp.floating)
+    )
 
 
 def _counts(compiled: Any) -> tuple[int, int]:
