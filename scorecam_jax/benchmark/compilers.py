@@ -86,7 +86,7 @@ def chips(name: str) -> list[Any]:
     from jax.experimental import topologies
 
     if name == "h100":
-        if find_spec("jax_cuda12_plugin") is None:
+        if not any(find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
             raise ImportError(
                 "programs for GPUs are compiled by JAX's CUDA plugin, which is not installed: "
                 "pip install 'scorecam_jax[cuda]' (Linux)"

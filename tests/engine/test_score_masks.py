@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scorecam_jax import score_cam, score_masks, variants
+from scorecam_jax.engine import tuning
 from scorecam_jax.engine.tuning import default_batch_size, streams
 from scorecam_jax.steps import masks
 from tests.networks import CHANNELS, images, network
@@ -216,6 +217,28 @@ def test_the_default_batch_size_fits_the_memory_that_is_free(monkeypatch):
     some = chosen(4 * images()[:1].nbytes * most)
     assert 1 <= some < most
     assert chosen(10) == 1
+
+
+def test_the_default_batch_size_is_found_without_compiling(monkeypatch):
+    class Device:
+        platform = "gpu"
+
+        def memory_stats(self):
+            return {"bytes_limit": 4 * 40 * images()[:1].nbytes}
+
+    def refuse(*asked, **options):
+        raise AssertionError("compiled")
+
+    sizes = []
+
+    def explain(model, inputs):
+        sizes.append(default_batch_size(model, inputs))
+        return inputs
+
+    monkeypatch.setattr(tuning, "device_of", lambda mesh=None: Device())
+    monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
+    jax.make_jaxpr(explain)(network(), jnp.asarray(images()))  # with traced weights
+    assert 1 < sizes[0] < 40
 
 
 def test_the_devices_of_a_mesh_decide_or_else_the_default_one(monkeypatch):

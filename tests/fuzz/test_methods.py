@@ -19,7 +19,7 @@ from tests.fuzz.explainers import (
 )
 from tests.fuzz.fuzzing import check_same, fuzz
 
-SOME, MANY = 40, 600
+SOME, MANY = 46, 600
 COMPILES_LONG = {"is-cam", "ss-cam", "interpolated channels"}
 HALVES = {("score-cam", "float16"), ("score-cam", "bfloat16"), ("xgrad-cam", "float16")}
 
