@@ -65,7 +65,8 @@ def device_of(mesh: Any = None) -> Any:
     devices = mesh.local_devices or list(mesh.devices.flat) if isinstance(mesh, Mesh) else []
     if devices:
         return devices[0]
-    default = jax.config.jax_default_device  # a device, a platform's name or None
+    config: Any = jax.config  # not all of its attributes are declared
+    default = config.jax_default_device  # a device, a platform's name or None
     if default is None or isinstance(default, str):
         return jax.local_devices(backend=default)[0]
     return default
