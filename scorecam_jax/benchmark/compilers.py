@@ -192,6 +192,7 @@ def forecast(
 
     progress(f"compiling for {topology}")
     whole = compile_for(devices, explain, model, inputs)
+    text = whole.as_text()
     activations = jax.eval_shape(lambda inputs: model(inputs)[1], inputs)
     passes = (channels or activations.shape[-1]) + 1
     size = min(batch_size or default_batch_size(model, inputs, mesh), -(-passes // len(devices)))
@@ -207,7 +208,7 @@ def forecast(
         moved += (chunks - 1) * chunk_moved
     kernels = None
     if devices[0].platform == "gpu":
-        kernels = len(kernels_of_loop(whole.as_text()))
+        kernels = len(kernels_of_loop(text))
         flops = 2 * (1 + passes) * _products(jax.make_jaxpr(lambda inputs: model(inputs))(inputs))
     peak = _PEAKS.get(devices[0].device_kind)
     if peak and devices[0].platform == "gpu" and not _is_narrow(model):
@@ -225,7 +226,7 @@ def forecast(
         "kernels": kernels,
         "flops": flops,
         "bytes_accessed": moved,
-        "collectives": dict(collectives(whole.as_text())),
+        "collectives": dict(collectives(text)),
         "peak_flops": peak.flops if peak else None,
         "peak_bandwidth": peak.bandwidth if peak else None,
         "arithmetic_seconds": seconds[0] if seconds else None,

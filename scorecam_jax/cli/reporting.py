@@ -25,6 +25,7 @@ from scorecam_jax.cli.files import Source, check_output, open_photo, pages_of, s
 from scorecam_jax.cli.loading import load
 from scorecam_jax.cli.programs import compile_programs
 from scorecam_jax.cli.progress import Progress
+from scorecam_jax.engine.tuning import device_of
 from scorecam_jax.evaluate import tables
 from scorecam_jax.evaluate.annotations import Annotation, Note, read_annotations
 from scorecam_jax.evaluate.folder import find_photos
@@ -444,7 +445,7 @@ def _manifest(
         "input": f"{width} x {height} pixels",
         **versions,
         "Python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
+        "device": device_of().device_kind,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
 

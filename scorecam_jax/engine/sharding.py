@@ -24,12 +24,8 @@ def lay_out(values: Any, mesh: Any, spec: PartitionSpec) -> Any:
 
 def lay_out_like(values: Array, inputs: Array) -> Array:
     """Shard the first axis of an array as that of `inputs`, if that is over explicit axes."""
-    mesh = explicit_mesh(inputs)
-    return (
-        values
-        if mesh is None
-        else lay_out(values, mesh, PartitionSpec(jax.typeof(inputs).sharding.spec[0]))
-    )
+    mesh, spec = explicit_mesh(inputs), jax.typeof(inputs).sharding.spec
+    return values if mesh is None else lay_out(values, mesh, PartitionSpec(spec[0]))
 
 
 def replicate(tree: Any, mesh: Any) -> Any:

@@ -58,8 +58,9 @@ def group_cam(
         raise ValueError(f"groups={groups}, wanted at least 1")
     if masking.get("baseline") is None:
         axis = channel_axis_of(model, masking.get("channel_axis"))
-        whole = replicate(jnp.asarray(inputs), explicit_mesh(jnp.asarray(inputs)))
-        masking["baseline"] = blur(whole, size=51, sigma=50.0, channel_axis=axis)
+        images = jnp.asarray(inputs)
+        images = replicate(images, explicit_mesh(images))
+        masking["baseline"] = blur(images, size=51, sigma=50.0, channel_axis=axis)
     return run(
         group_cam, _group_cam, model, inputs, targets, masking,
         score=logits, gradients=True, groups=groups,
