@@ -72,7 +72,7 @@ def _adcc(case: Case) -> Any:
     return metrics.adcc(*arguments, explain=case.explain, **case.scoring)
 
 
-METHODS: dict[str, Method] = {
+OFFERED: dict[str, Method] = {
     **methods.METHODS,
     "score-cam-64": functools.partial(score_cam, channels=Interpolated(64)),
 }
@@ -125,7 +125,7 @@ def named_methods(wanted: Sequence[str] | Mapping[str, Method]) -> dict[str, Met
     Raises:
         ValueError: a name is unknown.
     """
-    return _named(wanted, METHODS, "method")
+    return _named(wanted, OFFERED, "method")
 
 
 def named_metrics(wanted: Sequence[str] | Mapping[str, Any]) -> dict[str, Metric]:

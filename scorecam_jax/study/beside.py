@@ -1,7 +1,7 @@
 """Work that goes on in threads beside the computing."""
 
 import collections
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -40,3 +40,16 @@ def work_beside(
         except KeyboardInterrupt:
             working.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def one_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """The items. While one is worked on, a thread prepares the next.
+
+    To be closed by who stops early: else the garbage collector may end it in that very thread.
+    """
+    items, end = iter(items), object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]
