@@ -10,9 +10,9 @@ from scorecam_jax._internal.keys import Static
 from scorecam_jax._internal.per_input import Arguments, count_images
 from scorecam_jax._internal.trees import join_arrays, split_arrays
 from scorecam_jax.adapters.adapted import call, unbound
-from scorecam_jax.adapters.marks import Path, marked_class
 from scorecam_jax.adapters.model import require, show
 from scorecam_jax.adapters.tokens import Grid
+from scorecam_jax.program.marks import Path, marked_class
 
 
 def from_equinox(

@@ -9,9 +9,9 @@ import jax
 
 from scorecam_jax._internal.keys import Closure
 from scorecam_jax._internal.per_input import Arguments, count_images
-from scorecam_jax.adapters.marks import Path, mark
 from scorecam_jax.adapters.model import Layers, parse_path, require, show
 from scorecam_jax.adapters.tokens import Grid
+from scorecam_jax.program.marks import Path, mark
 
 
 def from_haiku(

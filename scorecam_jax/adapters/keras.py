@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from scorecam_jax._internal.per_input import Arguments, count_images
-from scorecam_jax.adapters.marks import Path, mark
 from scorecam_jax.adapters.model import Layers, parse_path, require, show
 from scorecam_jax.adapters.tokens import Grid
+from scorecam_jax.program.marks import Path, mark
 
 # Held while a model is traced, so that two threads do not mark its layers at once.
 _TRACING = threading.RLock()

@@ -7,9 +7,9 @@ import jax
 
 from scorecam_jax._internal.per_input import Arguments, count_images
 from scorecam_jax.adapters.adapted import unbound
-from scorecam_jax.adapters.marks import Path, mark
 from scorecam_jax.adapters.model import Layers, show
 from scorecam_jax.adapters.tokens import Grid
+from scorecam_jax.program.marks import Path, mark
 
 
 def from_linen(

@@ -16,10 +16,11 @@ from scorecam_jax._internal.keys import Static
 from scorecam_jax._internal.per_input import split_inputs
 from scorecam_jax._internal.trees import cast
 from scorecam_jax.adapters.adapted import Adapted, Network
-from scorecam_jax.adapters.default import Analysis, analyse
-from scorecam_jax.adapters.marks import Chosen, Edit, Path, expose, is_exposed, replay
-from scorecam_jax.adapters.sites import Site, parse_runs
+from scorecam_jax.adapters.default import default_layer
 from scorecam_jax.adapters.tokens import Grid, TokenView
+from scorecam_jax.program.analysis import Analysis, analyse
+from scorecam_jax.program.marks import Chosen, Edit, Path, expose, is_exposed, replay
+from scorecam_jax.program.sites import Site, parse_runs
 
 Layer: TypeAlias = str | tuple[str | int, ...]
 Layers: TypeAlias = Layer | list[Layer] | None
@@ -167,7 +168,7 @@ class _Shown:
         traced = self._trace(weights, inputs)
         known = self._analyse(traced, weights)
         sites = [
-            known.default(self.tokens) if path is None else _named(path, known)
+            default_layer(known, self.tokens) if path is None else _named(path, known)
             for path in self.paths
         ]
         views = [self._view(site, known) for site in sites]
@@ -193,7 +194,7 @@ class _Shown:
     def layers(self, weights: Any, inputs: Any) -> list[LayerInfo]:
         known = self._analyse(self._trace(weights, inputs), weights)
         try:
-            default = known.default(self.tokens).name
+            default = default_layer(known, self.tokens).name
         except ValueError:  # which explaining it says
             default = None
         return [
@@ -206,7 +207,7 @@ class _Shown:
                 each.grid,
                 each.site.name == default,
             )
-            for each in known.found
+            for each in known.candidates
             if each.site.layer or (each.cut and not known.is_layer(each.site))
         ]
 

@@ -8,9 +8,9 @@ import jax
 
 from scorecam_jax._internal.per_input import Arguments, count_images
 from scorecam_jax.adapters.adapted import call, unbound
-from scorecam_jax.adapters.marks import marked_class
 from scorecam_jax.adapters.model import Layers, show
 from scorecam_jax.adapters.tokens import Grid
+from scorecam_jax.program.marks import marked_class
 
 
 def from_nnx(
