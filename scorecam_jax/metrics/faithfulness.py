@@ -31,10 +31,10 @@ from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax._internal.per_input import split_inputs
 from scorecam_jax.engine.options import Masking, check_options
 from scorecam_jax.engine.score_masks import score_masks
-from scorecam_jax.metrics.filters import blur
 from scorecam_jax.metrics.imputation import impute
 from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.steps import masks
+from scorecam_jax.steps.filters import blur
 from scorecam_jax.steps.masks import Render, spatial_shape
 from scorecam_jax.steps.outputs import class_scores
 from scorecam_jax.steps.scores import complement_of
