@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scorecam_jax import models
-from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.signatures import accepts
 from scorecam_jax.cli.choice import named
 from scorecam_jax.cli.classes import file_names
@@ -17,6 +16,7 @@ from scorecam_jax.cli.errors import UserError, memory_told, out_of_memory
 from scorecam_jax.cli.files import Source, check_output, open_photo
 from scorecam_jax.cli.programs import Programs
 from scorecam_jax.cli.progress import Progress
+from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.diagnosis import diagnose
 from scorecam_jax.evaluate.measure import one_ahead
 from scorecam_jax.methods.base import Explanation

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax.cli.errors import UserError, translated
 from scorecam_jax.cli.loading import input_shape
+from scorecam_jax.contract.model import channel_axis_of
 
 
 class Programs(NamedTuple):

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from scorecam_jax import diagnose, metrics, models
-from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax.cli.choice import chosen, given
 from scorecam_jax.cli.classes import find_class
 from scorecam_jax.cli.errors import UserError, out_of_memory, say, translated
@@ -25,6 +24,7 @@ from scorecam_jax.cli.files import Source, check_output, open_photo, pages_of, s
 from scorecam_jax.cli.loading import load
 from scorecam_jax.cli.programs import compile_programs
 from scorecam_jax.cli.progress import Progress
+from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.engine.tuning import device_of
 from scorecam_jax.evaluate import tables
 from scorecam_jax.evaluate.annotations import Annotation, Note, read_annotations

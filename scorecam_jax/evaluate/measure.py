@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.checks import check_classes, check_inputs, check_targets
 from scorecam_jax._internal.filter_jit import filter_jit
-from scorecam_jax._internal.per_input import count_images, split_inputs
 from scorecam_jax._internal.signatures import accepts, requires
 from scorecam_jax._internal.trees import Static, join_arrays, split_arrays
+from scorecam_jax.contract.model import channel_axis_of
+from scorecam_jax.contract.per_input import count_images
+from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.diagnosis import diagnose
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.evaluate.registry import (

@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from scorecam_jax._internal.axes import channel_axis_of
+from scorecam_jax.contract.model import AnyModel, channel_axis_of
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.methods.base import Context, Explanation, Found, run
@@ -22,7 +22,7 @@ from scorecam_jax.steps.scores import logits
 
 
 def group_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: ArrayLike,
     targets: Any = None,
     *,
