@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from scorecam_jax import models as models
     from scorecam_jax import samples as samples
     from scorecam_jax import visualize as visualize
-    from scorecam_jax._internal.per_input import per_input as per_input
     from scorecam_jax.adapters import LayerInfo as LayerInfo
-    from scorecam_jax.adapters import Model as Model
     from scorecam_jax.adapters import from_equinox as from_equinox
     from scorecam_jax.adapters import from_function as from_function
     from scorecam_jax.adapters import from_haiku as from_haiku
@@ -26,6 +24,9 @@ if TYPE_CHECKING:
     from scorecam_jax.adapters import from_linen as from_linen
     from scorecam_jax.adapters import from_nnx as from_nnx
     from scorecam_jax.adapters import list_layers as list_layers
+    from scorecam_jax.contract import AnyModel as AnyModel
+    from scorecam_jax.contract import Model as Model
+    from scorecam_jax.contract import per_input as per_input
     from scorecam_jax.diagnosis import Finding as Finding
     from scorecam_jax.diagnosis import diagnose as diagnose
     from scorecam_jax.engine.score_masks import score_masks as score_masks
@@ -72,12 +73,12 @@ _MODULES = {
     "weights": "steps.weights",
 }
 _MEMBERS = {
-    "_internal.per_input": ("per_input",),
     "adapters": (
-        "LayerInfo", "Model", "from_equinox", "from_function", "from_haiku", "from_keras",
+        "LayerInfo", "from_equinox", "from_function", "from_haiku", "from_keras",
         "from_linen", "from_nnx",
         "list_layers",
     ),
+    "contract": ("AnyModel", "Model", "per_input"),
     "diagnosis": ("Finding", "diagnose"),
     "engine.score_masks": ("score_masks",),
     "methods.base": ("Explanation",),

@@ -6,48 +6,25 @@ import functools
 import importlib
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from scorecam_jax._internal.keys import Static
-from scorecam_jax._internal.per_input import split_inputs
 from scorecam_jax._internal.trees import cast
 from scorecam_jax.adapters.adapted import Adapted, Network
-from scorecam_jax.adapters.default import Analysis, analyse
-from scorecam_jax.adapters.marks import Chosen, Edit, Path, expose, is_exposed, replay
-from scorecam_jax.adapters.sites import Site, parse_runs
+from scorecam_jax.adapters.default import default_layer
 from scorecam_jax.adapters.tokens import Grid, TokenView
+from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.contract.several import split_inputs
+from scorecam_jax.program.analysis import Analysis, analyse
+from scorecam_jax.program.marks import Chosen, Edit, Path, expose, is_exposed, replay
+from scorecam_jax.program.sites import Site, parse_runs
 
 Layer: TypeAlias = str | tuple[str | int, ...]
 Layers: TypeAlias = Layer | list[Layer] | None
-
-
-class Model(Protocol):
-    """A network that shows one of its layers.
-
-    Called with `inputs` (N, *spatial, C) it returns `(outputs, activations)`: `outputs` is any
-    pytree of arrays with leading axis N, `activations` is (N, *grid, K).
-
-    `edit`, a function from activations to activations of the same shape, is applied where they
-    arise, and the rest of the network runs on what it returns; the returned activations are the
-    edited ones. Laws:
-
-    - without `edit` the outputs are the network's own;
-    - `edit=lambda a: a` changes nothing;
-    - `edit=lambda a: b` makes the outputs a function of `b` alone, along this layer's path.
-
-    A model of several layers (`layer=[...]`) returns a tuple of activations, and `edit` is a tuple
-    of one function, or None, for each.
-
-    Methods that only mask the input never pass `edit`, so a plain function
-    `inputs -> (outputs, activations)` serves them as well.
-    """
-
-    def __call__(self, inputs: Any, edit: Any = None) -> tuple[Any, Any]:
-        """Run the network."""
 
 
 class LayerInfo(NamedTuple):
@@ -75,7 +52,7 @@ class LayerInfo(NamedTuple):
     default: bool = False
 
 
-def list_layers(model: Any, inputs: Any) -> list[LayerInfo]:
+def list_layers(model: AnyModel, inputs: Any) -> list[LayerInfo]:
     """The layers of `model` that can be explained, in the order in which they finish.
 
     Functions that directly follow a layer are listed if all that the outputs know of the image
@@ -94,8 +71,9 @@ def list_layers(model: Any, inputs: Any) -> list[LayerInfo]:
             "(from_linen, from_nnx, from_equinox, from_haiku, from_keras, from_function) know "
             "their layers"
         )
-    model, image = split_inputs(model, inputs)
-    return model.func.layers(*model.args, image)
+    adapted: Any
+    adapted, image = split_inputs(model, inputs)
+    return adapted.func.layers(*adapted.args, image)
 
 
 def show(
@@ -106,7 +84,7 @@ def show(
     dtype: Any = None,
     grid: Grid | None = None,
     channel_axis: int = -1,
-) -> jax.tree_util.Partial:
+) -> Adapted:
     """The Model of a network that marks its layers.
 
     Args:
@@ -167,7 +145,7 @@ class _Shown:
         traced = self._trace(weights, inputs)
         known = self._analyse(traced, weights)
         sites = [
-            known.default(self.tokens) if path is None else _named(path, known)
+            default_layer(known, self.tokens) if path is None else _named(path, known)
             for path in self.paths
         ]
         views = [self._view(site, known) for site in sites]
@@ -193,7 +171,7 @@ class _Shown:
     def layers(self, weights: Any, inputs: Any) -> list[LayerInfo]:
         known = self._analyse(self._trace(weights, inputs), weights)
         try:
-            default = known.default(self.tokens).name
+            default = default_layer(known, self.tokens).name
         except ValueError:  # which explaining it says
             default = None
         return [
@@ -206,7 +184,7 @@ class _Shown:
                 each.grid,
                 each.site.name == default,
             )
-            for each in known.found
+            for each in known.candidates
             if each.site.layer or (each.cut and not known.is_layer(each.site))
         ]
 

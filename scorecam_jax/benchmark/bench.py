@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.tuning import default_batch_size, device_of
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.methods.score_cam import score_cam
@@ -178,7 +179,7 @@ def _free_memory() -> int | None:
 
 
 def compare_with_exact(
-    model: Callable[..., Any],
+    model: AnyModel,
     explainers: Mapping[str, Callable[[Inputs, Any], Explanation]],
     images: Sequence[Inputs],
     progress: Callable[[str], None] = lambda task: None,

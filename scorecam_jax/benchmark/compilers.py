@@ -14,12 +14,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scorecam_jax._internal.trees import split_arrays
-from scorecam_jax.engine.jaxprs import bodies
 from scorecam_jax.engine.score_masks import score_masks
 from scorecam_jax.engine.tuning import default_batch_size
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.methods.variants import OFFICIAL
 from scorecam_jax.models import Classifier
+from scorecam_jax.program.jaxprs import bodies
 
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",

@@ -9,13 +9,14 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal.trees import join_arrays, split_arrays
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.sharding import explicit_mesh, lay_out
 from scorecam_jax.engine.tuning import default_batch_size
 from scorecam_jax.steps.outputs import class_scores, select
 
 
 def score_edits(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Float[Array, "batch ..."],
     edit: Callable[[Array, Array], Array],
     count: int,

@@ -9,19 +9,20 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal import checks
-from scorecam_jax._internal.per_input import check_declared, take_rows
 from scorecam_jax._internal.trees import join_arrays, split_arrays
-from scorecam_jax.engine.jaxprs import hoist
+from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.contract.per_input import check_declared, take_rows
 from scorecam_jax.engine.schedule import schedule
 from scorecam_jax.engine.sharding import explicit_mesh, lay_out
 from scorecam_jax.engine.tuning import default_batch_size, streams
+from scorecam_jax.program.hoist import hoist
 from scorecam_jax.steps import masks as _masks
 from scorecam_jax.steps.masks import Render, spatial_shape
 from scorecam_jax.steps.outputs import class_scores, select
 
 
 def score_masks(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Float[Array, "batch ..."],
     masks: Float[Array, "batch *grid channels"],
     render: Render,

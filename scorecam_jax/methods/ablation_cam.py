@@ -1,12 +1,12 @@
 """Ablation-CAM (Desai and Ramaswamy, WACV 2020)."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Passes
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.channels import Channels
@@ -16,7 +16,7 @@ from scorecam_jax.steps.scores import logits
 
 
 def ablation_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     *,

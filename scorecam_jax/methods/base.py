@@ -15,11 +15,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from scorecam_jax._internal import checks
-from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax._internal.notes import noting
-from scorecam_jax._internal.per_input import check_declared, split_inputs
 from scorecam_jax._internal.signatures import options_of
+from scorecam_jax.contract.model import AnyModel, channel_axis_of
+from scorecam_jax.contract.per_input import check_declared
+from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.engine.options import check_options
 from scorecam_jax.engine.score_edits import score_edits
 from scorecam_jax.engine.score_masks import score_masks
@@ -130,7 +131,7 @@ class Context:
         slopes: what `gradients` returns.
     """
 
-    model: Callable[..., Any]
+    model: AnyModel
     inputs: Float[Array, "batch ..."]
     outputs: Any
     activations: Float[Array, "batch *grid channels"]
@@ -207,7 +208,7 @@ class Context:
 def run(
     method: Callable[..., Explanation],
     formula: Callable[..., Found],
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any,
     shared: Mapping[str, Any],
@@ -273,7 +274,7 @@ def run(
 
 
 @filter_jit
-def _sums_to_one(model: Callable[..., Any], inputs: Array, baseline: Any) -> Array:
+def _sums_to_one(model: AnyModel, inputs: Array, baseline: Any) -> Array:
     """Whether the outputs on the baseline are probabilities too, and not so by chance."""
     blank = jnp.broadcast_to(checks.check_baseline(baseline, inputs), inputs.shape)
     outputs, _ = model(blank)
@@ -284,7 +285,7 @@ def _sums_to_one(model: Callable[..., Any], inputs: Array, baseline: Any) -> Arr
 @filter_jit
 def _compiled(
     formula: Callable[..., Found],
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Float[Array, "batch ..."],
     targets: Int[Array, "batch targets"] | None,
     score: Callable[..., Any],
@@ -302,8 +303,8 @@ def _compiled(
         model, score = replicate((model, score), mesh or explicit_mesh(inputs))
 
     # An adapter's model may choose its layer by the outputs that the score reads.
-    follow = getattr(getattr(model, "func", None), "follow_score", None)
-    model = model if follow is None else follow(model, score, inputs)
+    follow = getattr(model, "follow_score", None)
+    model = model if follow is None else follow(score, inputs)
 
     def forward(tap: Any) -> tuple[Array, tuple[Any, Array]]:
         edit = {"edit": lambda a: a + tap.astype(a.dtype)} if gradients else {}

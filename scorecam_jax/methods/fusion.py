@@ -7,15 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scorecam_jax._internal.axes import channel_axis_of
-from scorecam_jax._internal.per_input import split_inputs
+from scorecam_jax.contract.model import AnyModel, channel_axis_of
+from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.steps.masks import normalize
 
 
 def fuse_layers(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: jax.typing.ArrayLike,
     targets: Any = None,
     *,

@@ -1,6 +1,5 @@
 """Opti-CAM (Zhang et al. 2023, arXiv 2301.07002)."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
@@ -8,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from scorecam_jax._internal import checks
-from scorecam_jax._internal.per_input import take_rows
+from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.contract.per_input import take_rows
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.methods.base import Context, Explanation, Found, run
@@ -21,7 +21,7 @@ from scorecam_jax.steps.scores import logits
 
 
 def opti_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     *,

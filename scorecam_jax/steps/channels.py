@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal.checks import check_edit
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.steps.interpolation import Interpolated
 from scorecam_jax.steps.masks import divide
 from scorecam_jax.steps.outputs import class_scores, select
@@ -29,7 +30,7 @@ class Channels(Protocol):
 
     def __call__(
         self,
-        model: Callable[..., Any],
+        model: AnyModel,
         inputs: Float[Array, "batch ..."],
         activations: Float[Array, "batch *grid channels"],
         targets: Int[Array, "batch targets"],
@@ -50,7 +51,7 @@ class Deviation:
 
     def __call__(
         self,
-        model: Callable[..., Any],
+        model: AnyModel,
         inputs: Float[Array, "batch ..."],
         activations: Float[Array, "batch *grid channels"],
         targets: Int[Array, "batch targets"],
@@ -75,7 +76,7 @@ class Gradient:
 
     def __call__(
         self,
-        model: Callable[..., Any],
+        model: AnyModel,
         inputs: Float[Array, "batch ..."],
         activations: Float[Array, "batch *grid channels"],
         targets: Int[Array, "batch targets"],

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scorecam_jax.engine.jaxprs import hoist
+from scorecam_jax.program.hoist import hoist
 
 WEIGHTS = {"kernel": jnp.arange(12.0).reshape(3, 4) / 7, "bias": jnp.arange(4.0)}
 X = jnp.linspace(-1, 1, 15).reshape(5, 3)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import Literal
 
-from scorecam_jax.adapters.marks import Chosen, Mark, Path, Run, equations, mark_of
-from scorecam_jax.adapters.places import is_elementwise
-from scorecam_jax.engine.jaxprs import CHECKPOINTS, bodies, entered
+from scorecam_jax.program.jaxprs import CHECKPOINTS, bodies, entered
+from scorecam_jax.program.marks import Chosen, Mark, Path, Run, equations, mark_of
+from scorecam_jax.program.places import is_elementwise
 
 # What passes a value on as it is, or in another type.
 _TRANSPARENT = ("layer", "name", "convert_element_type", "copy")

@@ -7,7 +7,7 @@ combine what lies along it, so that every place has a part in the result: those 
 import math
 from typing import Any
 
-from scorecam_jax.engine.jaxprs import entered
+from scorecam_jax.program.jaxprs import entered
 
 # The axes of the results, as (result, axis), that an axis becomes; None if it is mixed.
 Fate = frozenset[tuple[int, int]] | None

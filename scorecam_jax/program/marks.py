@@ -19,8 +19,8 @@ from jax import lax
 from jax.extend.core import JaxprEqn, Primitive
 from jax.interpreters import ad, batching, mlir
 
-from scorecam_jax.adapters.layout import convolve, is_channels_first
-from scorecam_jax.engine.jaxprs import CALLS, CHECKPOINTS, bind, bodies, evaluate
+from scorecam_jax.program.jaxprs import CALLS, CHECKPOINTS, bind, bodies, evaluate
+from scorecam_jax.program.layout import convolve, is_channels_first
 
 Path: TypeAlias = tuple[str, ...]
 Edit: TypeAlias = Callable[[jax.Array], jax.Array]
