@@ -27,9 +27,10 @@ from scorecam_jax.cli.programs import compile_programs
 from scorecam_jax.cli.progress import Progress
 from scorecam_jax.engine.tuning import device_of
 from scorecam_jax.evaluate import tables
-from scorecam_jax.evaluate.annotations import Annotation, Note, read_annotations
 from scorecam_jax.evaluate.folder import find_photos
 from scorecam_jax.evaluate.journal import Journal
+from scorecam_jax.reading.annotations import Annotation, read_annotations, usable
+from scorecam_jax.reading.notes import Note
 from scorecam_jax.visualize.grids import Grid, coarse, layer_sums, pack, unpack
 from scorecam_jax.visualize.report import Photograph, cells_for, photograph, report
 
@@ -317,10 +318,8 @@ def _boxes(
     found = next((annotations[key] for key in keys if key in annotations), None)
     if found is None or not found.boxes:
         return [], [Note(name, "has no boxes")] if annotations else []
-    if found.size and found.size != size:
-        drawn, own = (f"{width} x {height}" for width, height in (found.size, size))
-        return [], [Note(name, f"its boxes were drawn on {drawn} pixels, and it has {own}")]
-    return found.boxes, []
+    boxes, _, notes = usable(found, size, name)
+    return boxes, notes
 
 
 def _compile(

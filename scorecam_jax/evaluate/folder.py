@@ -14,8 +14,6 @@ import jax
 import numpy as np
 from PIL import Image
 
-from scorecam_jax.evaluate.annotations import Annotation, Note, read_annotations
-from scorecam_jax.evaluate.classes import class_index
 from scorecam_jax.evaluate.journal import Journal
 from scorecam_jax.evaluate.lock import alone_in
 from scorecam_jax.evaluate.measure import Batch, Evaluator, NotFiniteError, one_ahead
@@ -31,6 +29,14 @@ from scorecam_jax.evaluate.registry import (
 )
 from scorecam_jax.evaluate.results import ROW, Evaluation, summarize
 from scorecam_jax.models.preprocess import as_rgb
+from scorecam_jax.reading.annotations import (
+    Annotation,
+    annotated_class,
+    match,
+    read_annotations,
+    usable,
+)
+from scorecam_jax.reading.notes import Note
 
 
 def evaluate_folder(
@@ -105,10 +111,11 @@ def evaluate_folder(
     if boxes:
         annotations, broken = read_annotations(boxes)
         notes += broken
-    known = {photo: _annotation(photo, annotations) for photo in photos}
-    if boxes:
-        notes += _unmatched(known, annotations, folder, boxes)
-    width = max([len(found.boxes) for found in known.values() if found] or [0])
+        known, unmatched = match(photos, annotations, boxes=boxes, folder=folder)
+        notes += unmatched
+    else:
+        known = {}
+    width = max([len(found.boxes) for found in known.values()] or [0])
     load = functools.partial(_load, classifier, folder, target=target, width=width)
 
     with contextlib.ExitStack() as stack:
@@ -239,7 +246,7 @@ class _Loaded(NamedTuple):
 def _measure_missing(
     evaluator: Evaluator,
     photos: Sequence[str],
-    known: Mapping[str, Annotation | None],
+    known: Mapping[str, Annotation],
     load: Callable[[str, Annotation | None], _Loaded],
     done: _Done,
     notes: list[Note],
@@ -256,7 +263,9 @@ def _measure_missing(
     total = len(photos) * len(methods)
     count = total - len(waiting) * len(methods)
     unusable = set()
-    with contextlib.closing(one_ahead(load(photo, known[photo]) for photo in waiting)) as loaded:
+    with contextlib.closing(
+        one_ahead(load(photo, known.get(photo)) for photo in waiting)
+    ) as loaded:
         for photo, found in zip(waiting, loaded, strict=True):
             notes += found.notes
             if found.batch is None:
@@ -293,33 +302,6 @@ def _excuse(error: Exception, method: str) -> str:
     raise error
 
 
-def _annotation(photo: str, annotations: Mapping[str, Annotation]) -> Annotation | None:
-    return annotations.get(photo) or annotations.get(Path(photo).with_suffix("").as_posix())
-
-
-def _unmatched(
-    known: Mapping[str, Annotation | None],
-    annotations: Mapping[str, Annotation],
-    folder: Path,
-    boxes: Path,
-) -> list[Note]:
-    """Notes on annotations without a photograph, and photographs without annotations."""
-    matched = sum(found is not None for found in known.values())
-    if not matched:
-        raise ValueError(
-            f"{boxes} names none of the photographs in {folder}: it names {list(annotations)[:3]}, "
-            f"and there are {list(known)[:3]}; the names are paths in the folder"
-        )
-    notes = [Note(photo, "has no boxes") for photo, found in known.items() if not found]
-    notes += [
-        Note(photo, "has no boxes") for photo, found in known.items() if found and not found.boxes
-    ]
-    if len(annotations) > matched:
-        absent = f"{len(annotations) - matched} of its {len(annotations)} photographs are not in"
-        notes.append(Note(str(boxes), f"{absent} {folder}"))
-    return notes
-
-
 def _annotations_digest(annotations: Mapping[str, Annotation]) -> str:
     return hashlib.sha256(json.dumps(annotations, sort_keys=True).encode()).hexdigest()
 
@@ -352,20 +334,13 @@ def _load(
     except MemoryError:
         return _Loaded(None, [Note(photo, "is too large for this machine's memory")])
     digest = hashlib.sha256(content).hexdigest()
-    boxes, classes, notes = _usable(annotation, upright.size, photo)
+    boxes, classes, notes = usable(annotation, upright.size, photo)
     targets = None
     if target == "annotated":
-        areas: dict[int, float] = {}
-        indices = [class_index(kind, classifier.labels) for kind in classes]
-        for box, index, kind in zip(boxes, indices, classes, strict=True):
-            if index is None:
-                notes.append(Note(photo, f"{kind!r} is not a class of the model"))
-            else:
-                areas[index] = areas.get(index, 0) + box[2] * box[3]
-        if not areas:
-            return _Loaded(None, [*notes, Note(photo, "has no annotated class to explain")])
-        targets = max(areas, key=lambda index: areas[index])
-        boxes = [box for box, index in zip(boxes, indices, strict=True) if index == targets]
+        targets, boxes, unknown = annotated_class(boxes, classes, classifier.labels, photo)
+        notes += unknown
+        if targets is None:
+            return _Loaded(None, notes)
     if not width:
         return _Loaded(Batch(inputs, targets), notes, digest)
     carried = np.zeros((1, width, 4), np.float32)
@@ -375,16 +350,3 @@ def _load(
             if not (across > 0 and down > 0):
                 notes.append(Note(photo, f"the network does not see the box {box}"))
     return _Loaded(Batch(inputs, targets, carried), notes, digest)
-
-
-def _usable(
-    annotation: Annotation | None, size: tuple[int, int], photo: str
-) -> tuple[list[Any], list[Any], list[Note]]:
-    """The boxes and classes of a photograph, if they were drawn on one of its size."""
-    if annotation is None:
-        return [], [], []
-    if annotation.size and annotation.size != size:
-        drawn, found = (f"{width} x {height}" for width, height in (annotation.size, size))
-        why = f"its boxes were drawn on {drawn} pixels, and it has {found}"
-        return [], [], [Note(photo, why)]
-    return annotation.boxes, annotation.classes, []

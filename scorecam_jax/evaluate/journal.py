@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scorecam_jax._internal.files import replacing
-from scorecam_jax.evaluate.annotations import Note
+from scorecam_jax.reading.notes import Note
 
 
 class Journal:

@@ -10,8 +10,8 @@ import numpy as np
 
 from scorecam_jax._internal.files import write_text
 from scorecam_jax.evaluate import tables
-from scorecam_jax.evaluate.annotations import Note
 from scorecam_jax.evaluate.registry import Metric
+from scorecam_jax.reading.notes import Note
 
 ROW = ("image", "method", "target", "score", "seconds", "findings")
 """What every row begins with. The metrics' values follow."""
