@@ -1,13 +1,13 @@
 """Which classes of a photograph are explained, and which boxes go with them: one rule for all."""
 
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from scorecam_jax.reading import Note
-from scorecam_jax.reading.labels import class_index
+from scorecam_jax.reading.annotations import annotated_class
+from scorecam_jax.reading.labels import Kind, class_of_folder
 
 RULES = ("predicted", "annotated", "folder")
 
@@ -52,7 +52,7 @@ def choose(
     ranking: Sequence[int] | np.ndarray,
     name: str,
     boxes: Sequence[Any],
-    kinds: Sequence[int | str],
+    kinds: Sequence[Kind],
     labels: Sequence[str],
 ) -> Choice | Note:
     """Choose the classes of one photograph.
@@ -62,7 +62,7 @@ def choose(
         ranking: the classes from the likeliest on.
         name: of the photograph.
         boxes: of its objects, (x, y, width, height).
-        kinds: the classes of these objects, as annotated.
+        kinds: the classes of these objects, and of the photograph as a whole, as annotated.
         labels: the name of each class.
 
     Returns:
@@ -72,27 +72,14 @@ def choose(
     first: list[int] = []
     used = list(boxes)
     if targets.rule == "folder":
-        folder = PurePath(name).parent.name
-        index = class_index(int(folder) if folder.isdecimal() else folder, labels)
+        index = class_of_folder(name, labels)
         if index is None:
-            return Note(name, f"its folder {folder!r} is not called after a class of the model")
+            return Note(name, "its folder is not called after a class of the model")
         first = [index]
     elif targets.rule == "annotated":
-        indices = [class_index(kind, labels) for kind in kinds]
-        notes += [
-            Note(name, f"{kind!r} is not a class of the model")
-            for kind, index in zip(kinds, indices, strict=True)
-            if index is None
-        ]
-        covered: dict[int, float] = {}
-        for place, index in enumerate(indices):
-            if index is not None:
-                area = boxes[place][2] * boxes[place][3] if place < len(boxes) else 0.0
-                covered[index] = covered.get(index, 0.0) + area
-        if not covered:
-            why = "; ".join(dict.fromkeys(note.why for note in notes))
-            return Note(name, f"has no annotated class to explain{': ' * bool(why)}{why}")
-        first = [max(covered, key=lambda index: covered[index])]
-        used = [box for box, index in zip(boxes, indices, strict=False) if index == first[0]]
+        index, used, notes = annotated_class(boxes, kinds, labels, name)
+        if index is None:
+            return Note(name, "; ".join(note.why for note in notes))
+        first = [index]
     likeliest = [int(index) for index in ranking[: targets.top]]
     return Choice([*first, *targets.named, *likeliest], used, notes)

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scorecam_jax._internal.axes import channel_axis_of
+from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax._internal.checks import check_classes, check_inputs, check_targets
-from scorecam_jax._internal.per_input import count_images, split_inputs
+from scorecam_jax.contract.per_input import count_images
+from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.steps.outputs import select
 from scorecam_jax.study.beside import one_ahead
 from scorecam_jax.study.metering import findings, measure

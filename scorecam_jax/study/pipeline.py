@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from scorecam_jax._internal.axes import channel_axis_of
+from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.engine.tuning import inputs_together
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.models import Classifier

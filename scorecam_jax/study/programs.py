@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from scorecam_jax._internal.axes import channel_axis_of
+from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax._internal.signatures import accepts, requires
 from scorecam_jax._internal.trees import Static, join_arrays, split_arrays
 from scorecam_jax.methods.base import Explanation

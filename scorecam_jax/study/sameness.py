@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from scorecam_jax._internal.axes import channel_axis_of
+from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.methods.variants import default_for
 from scorecam_jax.steps.channels import choice_of

@@ -282,7 +282,10 @@ class Listed:
         self.left_out = [*listing.left_out, *notes]
         self.remarks = list(listing.remarks)
         if known:
-            self.annotations, unmatched = match([one.name for one in self.sources], known)
+            folder = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
+            names = [one.name for one in self.sources]
+            origin = self.boxes or "the annotations"
+            self.annotations, unmatched = match(names, known, boxes=origin, folder=folder)
             self.left_out += unmatched
 
     def require(self, rule: str | None) -> None:

@@ -1,4 +1,4 @@
-from scorecam_jax.evaluate.classes import class_index, matching_classes
+from scorecam_jax.reading.labels import class_index, matching_classes
 from tests.evaluate.toy import LABELS
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from scorecam_jax.evaluate.annotations import read_annotations
+from scorecam_jax.reading.annotations import read_annotations
 
 
 def coco(path, annotations, images=({"id": 7, "file_name": "a.jpg", "width": 100, "height": 50},)):

@@ -1,0 +1,1 @@
+"""Reading what people have: pictures, annotations and labels."""
