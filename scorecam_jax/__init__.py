@@ -11,7 +11,6 @@ from scorecam_jax.methods import METHODS
 
 if TYPE_CHECKING:
     from scorecam_jax import evaluate as evaluate
-    from scorecam_jax import gradient as gradient
     from scorecam_jax import metrics as metrics
     from scorecam_jax import models as models
     from scorecam_jax import samples as samples
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from scorecam_jax.adapters import from_linen as from_linen
     from scorecam_jax.adapters import from_nnx as from_nnx
     from scorecam_jax.adapters import list_layers as list_layers
-    from scorecam_jax.contract import AnyModel as AnyModel
     from scorecam_jax.contract import Model as Model
     from scorecam_jax.contract import per_input as per_input
     from scorecam_jax.diagnosis import Finding as Finding
@@ -62,7 +60,6 @@ if TYPE_CHECKING:
 # Public modules, and the members of other modules that are public here.
 _MODULES = {
     "evaluate": "evaluate",
-    "gradient": "gradient",
     "masks": "steps.masks",
     "metrics": "metrics",
     "models": "models",
@@ -78,7 +75,7 @@ _MEMBERS = {
         "from_linen", "from_nnx",
         "list_layers",
     ),
-    "contract": ("AnyModel", "Model", "per_input"),
+    "contract": ("Model", "per_input"),
     "diagnosis": ("Finding", "diagnose"),
     "engine.score_masks": ("score_masks",),
     "methods.base": ("Explanation",),
