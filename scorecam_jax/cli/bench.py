@@ -96,7 +96,7 @@ def run(asked: argparse.Namespace) -> int:
     from scorecam_jax import models
     from scorecam_jax.benchmark.bench import bench, blobs, compare_with_exact
     from scorecam_jax.benchmark.peers import race
-    from scorecam_jax.cli.loading import load
+    from scorecam_jax.cli.common import load
 
     photo = _photo(asked.photo) if asked.photo else blobs()
     several = [_photo(path) for path in asked.shortcuts]
@@ -154,7 +154,7 @@ def _compile(asked: argparse.Namespace) -> int:
     import jax
 
     jax.config.update("jax_platforms", compilers.ENVIRONMENT["JAX_PLATFORMS"])
-    from scorecam_jax.cli.loading import load
+    from scorecam_jax.cli.common import load
 
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")

@@ -19,6 +19,7 @@ from scorecam_jax.cli.choice import check_options, chosen, given, named
 from scorecam_jax.cli.errors import UserError, complain, reported, say, translated
 from scorecam_jax.cli.progress import Progress
 from scorecam_jax.cli.system import raise_if_stopped
+from scorecam_jax.engine.tuning import inputs_together
 from scorecam_jax.reading import Note, ReadingError, check_picture
 from scorecam_jax.study.beside import work_beside
 from scorecam_jax.study.cost import advice
@@ -27,13 +28,8 @@ from scorecam_jax.study.outputs import Guard, OutputError, is_folder, output_pat
 from scorecam_jax.study.pipeline import Plan, Wait, out_of_memory, records
 from scorecam_jax.study.programs import Programs
 from scorecam_jax.study.record import Record
-from scorecam_jax.study.registry import LOCALIZATION
-from scorecam_jax.study.study import (
-    Listed,
-    asked_targets,
-    checked_metrics,
-    without_repeats,
-)
+from scorecam_jax.study.registry import LOCALIZATION, named_metrics
+from scorecam_jax.study.study import Listed, asked_targets, with_boxes, without_repeats
 
 # What can be written with an opacity for each pixel.
 _TRANSPARENT = (".png", ".webp", ".tif", ".tiff")
@@ -132,7 +128,7 @@ def plan_of(
         return Plan(
             classifier=classifier,
             methods={name: chosen(asked, name, classifier) for name in methods},
-            metrics=checked_metrics(metrics, bool(found.annotations)),
+            metrics=with_boxes(named_metrics(metrics), bool(found.annotations)),
             targets=targets,
             annotations=found.annotations,
             window=asked.window,
@@ -292,8 +288,6 @@ def _check(job: Job, guard: Guard) -> dict[str, Any]:
 
 def _compiled(plan: Plan, photographs: int, *, pixels: bool) -> Programs:
     """The programs, compiled before any photograph is read."""
-    from scorecam_jax.engine.tuning import inputs_together
-
     programs = plan.programs()
     with translating():
         size = inputs_together(photographs)
@@ -345,8 +339,6 @@ def _draw_all(
                 _print(document, remarks)
         if isinstance(found, Record):
             _tell(found.left_out, progress)
-
-    from scorecam_jax.engine.tuning import inputs_together
 
     threads = min(_MOST_THREADS, inputs_together(len(todo)))
     work_beside(zip(todo, made, strict=True), draw_one, tell, threads=threads)

@@ -72,8 +72,9 @@ def run(asked: argparse.Namespace) -> int:
 
 def _measure(asked: argparse.Namespace, output: Path) -> Any:
     from scorecam_jax.cli import common
-    from scorecam_jax.study import evaluate_folder
+    from scorecam_jax.study import study
     from scorecam_jax.study.outputs import save
+    from scorecam_jax.study.study import default_metrics
 
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
@@ -84,19 +85,21 @@ def _measure(asked: argparse.Namespace, output: Path) -> Any:
         settings = common.settings_of(asked, classifier, found)
         with common.translating():
             try:
-                study = evaluate_folder(
+                measured = study(
                     classifier,
                     asked.photos,
-                    boxes=found.boxes,
                     methods=plan.methods,
-                    metrics=asked.metrics,
-                    target=asked.target or "predicted",
+                    targets=asked.target,
                     top=asked.top,
-                    output=output,
-                    settings=settings,
-                    batch_size=asked.batch_size,
+                    boxes=found.boxes or {},
+                    metrics=asked.metrics or default_metrics(bool(found.boxes)),
                     window=asked.window,
                     page=asked.page,
+                    batch_size=asked.batch_size,
+                    signed=plan.signed,
+                    heatmaps=False,
+                    output=output,
+                    settings=settings,
                     progress=common.following(progress),
                     announce=common.announcing(asked, plan, len(found.sources), progress),
                 )
@@ -106,10 +109,10 @@ def _measure(asked: argparse.Namespace, output: Path) -> Any:
                     "there"
                 )
                 raise
-            text = study.report(settings=settings, command=asked.command)
+            text = measured.report(settings=settings, command=asked.command)
             content = text.encode("utf-8", "backslashreplace")
             save(output / "report.html", lambda file: file.write(content))
-            return study
+            return measured
 
 
 def _called(photos: Sequence[Path]) -> str:

@@ -313,7 +313,7 @@ class _Run:
 
     def _results(self, method: str, asked: Sequence[Any]) -> list[Result | Note]:
         """What a method finds, in one call for all if memory suffices."""
-        model = self.plan.classifier.model
+        model, during = self.plan.classifier.model, f" during {method}"
         if not asked:
             return []
 
@@ -330,12 +330,12 @@ class _Run:
                     raise
                 self.size = 1
         if not found:
-            found = [self._guard(lambda one: explain([one], 1)[0], one) for one in asked]
+            found = [self._guard(lambda one: explain([one], 1)[0], one, during) for one in asked]
 
         def result(one: _Asked, made: Any) -> Result | Note:
             if isinstance(made, Note):
                 return made
-            return self._guard(lambda one: self._result(method, one, *made), one)
+            return self._guard(lambda one: self._result(method, one, *made), one, during)
 
         return [result(one, made) for one, made in zip(asked, found, strict=True)]
 
@@ -434,7 +434,7 @@ class _Run:
         ordered = {name: found.results[name] for name in self.plan.run}
         return _complete(self.plan, found._replace(results=ordered))
 
-    def _guard(self, function: Callable[[Any], Any], one: Any) -> Any:
+    def _guard(self, function: Callable[[Any], Any], one: Any, during: str = "") -> Any:
         """Apply a function; a lack of memory costs this photograph only."""
         if isinstance(one, Note):
             return one
@@ -443,7 +443,7 @@ class _Run:
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            why = f"out of memory: {error}\na smaller --batch-size needs less memory"
+            why = f"out of memory{during}: {error}\na smaller batch_size needs less memory"
             return Note(one.item.name, why)
 
 

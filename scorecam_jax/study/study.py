@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,12 +97,22 @@ def study(
     window: tuple[float, float] | None = None,
     page: Any = None,
     batch_size: int | None = None,
+    signed: Collection[str] = (),
+    heatmaps: bool = True,
+    output: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    announce: Callable[[Wait], None] | None = None,
 ) -> Study:
     """Explain photographs, measure the heatmaps and diagnose them.
 
-    It is what the commands `explain`, `report` and `evaluate` are made of: all choose classes,
-    match boxes and read files by the same rules.
+    The commands `explain`, `report` and `evaluate` do the same: all choose classes, match boxes and
+    read files by the same rules.
+
+    With `output`, what is found of each photograph is in `rows.jsonl` there as soon as it is
+    known. A later run with the same settings measures only what is missing: what an interruption
+    left, photographs that are new or were changed, further methods and metrics. At the end
+    `table.txt`, `table.csv`, `rows.csv` and `results.json` are written.
 
     Args:
         classifier: as from `models.load`, or your own.
@@ -120,15 +130,23 @@ def study(
             the first target. None: where the boxes lie, if there are boxes.
         window: the values that become black and white in greyscale of more than 8 bits.
         page: of files of several pages, from 1; "all" for each. None: the usual one.
-        batch_size: masked inputs per pass.
+        batch_size: masked inputs per pass, for methods and metrics alike.
+        signed: the methods whose heatmaps show evidence against a class too.
+        heatmaps: whether the records keep heatmaps whole. False saves memory with many
+            photographs: a report needs only what it packs.
+        output: a folder for the results.
+        settings: what else the results in `output` depend on, such as the name of the model.
         progress: called with the number of heatmaps that are done, that of all, and what is next.
+        announce: called once, before the first heatmap is made, with how long a pass takes.
 
     Returns:
         The records, with `evaluation()`, `report()` and `show()`. What cannot be read or used is
-        in `left_out`.
+        in `left_out`. A photograph for which memory does not suffice is left out.
 
     Raises:
-        ValueError: an option is unknown or does not fit, or no photograph can be explained.
+        ValueError: an option is unknown or does not fit, no photograph can be explained, or
+            `output` holds results for other settings, or is in use by another run.
+        OSError: the output cannot be written.
 
     >>> from scorecam_jax import models, samples
     >>> classifier = models.load("efficientnet_lite0")
@@ -136,23 +154,106 @@ def study(
     >>> found.records[0].targets[0].index
     24
     """
-    asked = asked_targets(targets, top, classifier.labels)
     files, given = _sort_out(pictures)
+    for path in files:
+        if not path.exists():
+            raise ValueError(f"{path} is not a folder, and no file either")
+    wanted = named_methods(methods)
+    known = named_metrics(metrics or ())
+    asked = asked_targets(targets, top, classifier.labels)
+    if boxes is not None and not isinstance(boxes, Mapping):
+        boxes = Path(boxes)
     listing = Listed(files, boxes, page=page, volumes=len(classifier.input_size) == 3)
     listing.require(asked.rule)
+    if not listing.sources and not given:
+        raise ValueError(f"there are no photographs in {', '.join(map(str, files))}")
     if metrics is None:
-        metrics = LOCALIZATION if listing.annotations else ()
+        known = named_metrics(LOCALIZATION if listing.annotations else ())
     plan = Plan(
         classifier=classifier,
-        methods=named_methods(methods),
-        metrics=checked_metrics(metrics, bool(listing.annotations)),
+        methods=wanted,
+        metrics=with_boxes(known, bool(listing.annotations)),
         targets=asked,
         annotations=listing.annotations,
         window=window,
         batch_size=batch_size,
+        signed=frozenset(signed),
+        maps=heatmaps,
     )
-    items = [*listing.sources, *given]
-    return conduct(plan, items, listing.left_out, listing.remarks, progress=progress)
+    with contextlib.ExitStack() as stack:
+        journal = None
+        if output:
+            output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone_in(output))
+            depends = {
+                "folder": ", ".join(str(path.resolve()) for path in files),
+                "boxes": listing.digest(),
+                "target": targets,
+                "top": top,
+                "preprocess": str(classifier.preprocess),
+                "window": window,
+                "page": page,
+                **(settings or {}),
+            }
+            journal = Journal(output / "rows.jsonl", depends, valid=is_row)
+        found = conduct(
+            plan, [*listing.sources, *given], listing.left_out, listing.remarks, journal=journal,
+            progress=progress, announce=announce,
+        )  # fmt: skip
+        if output:
+            found.evaluation().write(output)
+    return found
+
+
+def evaluate_folder(
+    classifier: Classifier,
+    folder: Path | Sequence[Path],
+    *,
+    boxes: Path | None = None,
+    methods: Sequence[str] | Mapping[str, Method] = DEFAULT_METHODS,
+    metrics: Sequence[str] | Mapping[str, Metric | Callable[[Case], Any]] | None = None,
+    target: Sequence[int | str] | int | str = "predicted",
+    output: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    batch_size: int | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Evaluation:
+    """Measure methods on photographs: the table of a `study` with the usual methods and metrics.
+
+    Args:
+        classifier: as in `study`.
+        folder: the photographs: a folder, a file, or a sequence of them.
+        boxes: a file or folder of annotations. None: there are none.
+        methods: as in `evaluate`.
+        metrics: as in `evaluate`. None: `DEFAULT_METRICS`; without boxes, those that need none.
+        target: the `targets` of `study`; the first is measured.
+        output: as in `study`.
+        settings: as in `study`.
+        batch_size: as in `study`.
+        progress: as in `study`.
+
+    Raises:
+        ValueError: as in `study`.
+        OSError: as in `study`.
+    """
+    return study(
+        classifier,
+        folder,
+        methods=methods,
+        targets=target,
+        boxes=boxes or {},
+        metrics=default_metrics(bool(boxes)) if metrics is None else metrics,
+        batch_size=batch_size,
+        heatmaps=False,
+        output=output,
+        settings=settings,
+        progress=progress,
+    ).evaluation()
+
+
+def default_metrics(boxes: bool) -> list[str]:
+    """The metrics measured by default, with boxes or without."""
+    return [name for name in DEFAULT_METRICS if boxes or not METRICS[name].boxes]
 
 
 def conduct(
@@ -226,17 +327,12 @@ def asked_targets(
     return Targets(named, top, rule)
 
 
-def checked_metrics(wanted: Any, boxes: bool) -> dict[str, Metric]:
-    """Metrics by name.
-
-    Raises:
-        ValueError: a name is unknown, or a metric needs boxes and there are none.
-    """
-    chosen = named_metrics(wanted)
-    boxed = [name for name, metric in chosen.items() if metric.boxes]
+def with_boxes(metrics: dict[str, Metric], boxes: bool) -> dict[str, Metric]:
+    """The metrics; ValueError if one needs boxes and there are none."""
+    boxed = [name for name, metric in metrics.items() if metric.boxes]
     if boxed and not boxes:
         raise ValueError(f"{', '.join(boxed)} cannot be measured without boxes")
-    return chosen
+    return metrics
 
 
 class Listed:
@@ -291,7 +387,7 @@ class Listed:
     def require(self, rule: str | None) -> None:
         """Raise ValueError if a rule for targets needs annotations and there are none."""
         if rule == "annotated" and not self.annotations:
-            raise ValueError("targets='annotated' needs annotations: name their file with boxes")
+            raise ValueError("target 'annotated' needs annotations: name their file with boxes")
 
     def digest(self) -> str | None:
         """A digest of the annotations; None if there are none."""
@@ -299,105 +395,6 @@ class Listed:
             return None
         text = json.dumps(self.annotations, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def evaluate_folder(
-    classifier: Classifier,
-    folder: Path | Sequence[Path],
-    *,
-    boxes: Path | None = None,
-    methods: Sequence[str] | Mapping[str, Method] = DEFAULT_METHODS,
-    metrics: Sequence[str] | Mapping[str, Metric | Callable[[Case], Any]] | None = None,
-    target: Sequence[int | str] | int | str = "predicted",
-    top: int | None = None,
-    output: Path | None = None,
-    settings: Mapping[str, Any] | None = None,
-    batch_size: int | None = None,
-    window: tuple[float, float] | None = None,
-    page: Any = None,
-    progress: Callable[[int, int, str], None] | None = None,
-    announce: Callable[[Wait], None] | None = None,
-) -> Study:
-    """Measure methods on photographs, and keep what is known.
-
-    With `output`, what is found of each photograph is in `rows.jsonl` there as soon as it is
-    known. A later run with the same settings measures only what is missing: what an interruption
-    left, photographs that are new or were changed, further methods and metrics. At the end
-    `table.txt`, `table.csv`, `rows.csv` and `results.json` are written.
-
-    Args:
-        classifier: as from `models.load`.
-        folder: the photographs: a folder, a file, or a sequence of them.
-        boxes: as in `study`, but None means none.
-        methods: as in `evaluate`.
-        metrics: as in `evaluate`. None: `DEFAULT_METRICS`; without boxes, those that need none.
-        target: the `targets` of `study`; metrics are measured of the first.
-        top: as in `study`.
-        output: a folder for the results.
-        settings: what else the figures depend on, such as the name of the model.
-        batch_size: masked inputs per pass, for methods and metrics alike.
-        window: as in `study`.
-        page: as in `study`.
-        progress: as in `study`.
-        announce: as in `records`.
-
-    Returns:
-        A `Study`; its `evaluation()` has the table. Its `left_out` alone tells what could not be
-        read or used. A photograph for which memory does not suffice is left out, and the others
-        are measured.
-
-    Raises:
-        ValueError: an option is unknown; there is nothing to measure; or `output` holds results
-            for other settings, or is in use by another run.
-        OSError: a folder cannot be read, or the output not written.
-    """
-    paths = [folder] if isinstance(folder, Path) else list(folder)
-    for path in paths:
-        if not path.exists():
-            raise ValueError(f"{path} is not a folder, and no file either")
-    if target == "annotated" and boxes is None:
-        raise ValueError("target is 'annotated' and boxes None; wanted boxes too")
-    if metrics is None:
-        metrics = [name for name in DEFAULT_METRICS if boxes or not METRICS[name].boxes]
-    chosen = checked_metrics(metrics, boxes is not None)
-    asked = asked_targets(target, top, classifier.labels)
-    wanted = named_methods(methods)
-    volumes = len(classifier.input_size) == 3
-    listing = Listed(paths, boxes or {}, page=page, volumes=volumes)
-    if not listing.sources:
-        raise ValueError(f"there are no photographs in {', '.join(map(str, paths))}")
-    plan = Plan(
-        classifier=classifier,
-        methods=wanted,
-        metrics=chosen,
-        targets=asked,
-        annotations=listing.annotations,
-        window=window,
-        batch_size=batch_size,
-        maps=False,
-    )
-    with contextlib.ExitStack() as stack:
-        journal = None
-        if output:
-            output.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(alone_in(output))
-            depends = {
-                "folder": ", ".join(str(path.resolve()) for path in paths),
-                "boxes": listing.digest(),
-                "target": target,
-                "preprocess": str(classifier.preprocess),
-                "window": window,
-                "page": page,
-                **(settings or {}),
-            }
-            journal = Journal(output / "rows.jsonl", depends, valid=is_row)
-        found = conduct(
-            plan, listing.sources, listing.left_out, listing.remarks, journal=journal,
-            progress=progress, announce=announce,
-        )  # fmt: skip
-        if output:
-            found.evaluation().write(output)
-    return found
 
 
 def _sort_out(pictures: Any) -> tuple[list[Path], list[Given]]:

@@ -1,5 +1,5 @@
 from scorecam_jax.reading.labels import class_index, matching_classes
-from tests.evaluate.toy import LABELS
+from tests.study.toy import LABELS
 
 
 def test_class_names():

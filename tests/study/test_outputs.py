@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from scorecam_jax.cli import files
+from scorecam_jax.reading import Source
+from scorecam_jax.study import outputs
 
 
 @pytest.mark.parametrize(
@@ -19,5 +20,5 @@ from scorecam_jax.cli import files
 )
 def test_output_goes_where_it_is_wanted(here, out, written):
     (here / "there.is").mkdir()
-    photos = files.pages_of(Path("some/photo.jpg"), 1)
-    assert files.output_paths(photos, out, "-scorecam.png") == [Path(written)]
+    photos = [Source(Path("some/photo.jpg"), 1, "some/photo.jpg", "photo")]
+    assert outputs.output_paths(photos, out, "-scorecam.png") == [Path(written)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scorecam_jax.evaluate.lock import alone_in
+from scorecam_jax.study.lock import alone_in
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 
@@ -23,7 +23,7 @@ with lock.alone_in(Path(sys.argv[2])):
 
 def other_run(folder):
     """Another process that is in the folder until its standard input ends."""
-    from scorecam_jax.evaluate import lock
+    from scorecam_jax.study import lock
 
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, lock.__file__, str(folder)],

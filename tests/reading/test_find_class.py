@@ -2,8 +2,7 @@ import re
 
 import pytest
 
-from scorecam_jax.cli.classes import find_class
-from scorecam_jax.cli.errors import UserError
+from scorecam_jax.reading.labels import find_class
 from tests.cli.toy import LABELS
 
 
@@ -42,23 +41,23 @@ def test_classes_are_found_by_index_name_or_part(name, index):
     ],
 )
 def test_ambiguous_and_unknown_classes_list_candidates(name, candidates):
-    with pytest.raises(UserError, match=re.escape(repr(name))) as error:
+    with pytest.raises(ValueError, match=re.escape(repr(name))) as error:
         find_class(name, LABELS)
     assert re.findall(r"^ +(\d+)  ", str(error.value), re.M) == candidates
 
 
 @pytest.mark.parametrize("name", ["9", "-1", "1000"])
 def test_indices_out_of_range_name_the_range(name):
-    with pytest.raises(UserError, match=f"class {name} .* 0 to 8"):
+    with pytest.raises(ValueError, match=f"class {name} .* 0 to 8"):
         find_class(name, LABELS)
 
 
 @pytest.mark.parametrize("name", ["", " ", "zzz"])
 def test_hopeless_names_get_advice(name):
-    with pytest.raises(UserError, match="index from 0 to 8"):
+    with pytest.raises(ValueError, match="index from 0 to 8"):
         find_class(name, LABELS)
 
 
 def test_many_candidates_are_cut_short():
-    with pytest.raises(UserError, match="and 28 more"):
+    with pytest.raises(ValueError, match="and 28 more"):
         find_class("dog", [f"dog {index}" for index in range(40)])

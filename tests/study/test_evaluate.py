@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from scorecam_jax import diagnose, metrics, score_cam, uniform
-from scorecam_jax.evaluate import METHODS, METRICS, Batch, Metric, evaluate
-from tests.evaluate.toy import CHEAP, batch, model
+from scorecam_jax.study import METRICS, OFFERED, Batch, Metric, evaluate
+from tests.study.toy import CHEAP, batch, model
 
 
 def test_rows_hold_what_the_metrics_say_of_each_image():
@@ -117,7 +117,7 @@ def test_a_metric_that_gives_no_value_for_each_image_is_refused():
 
 
 def test_every_named_method_and_metric_is_there_once():
-    assert {"score-cam", "score-cam-64", "grad-cam", "grad-cam++", "uniform"} <= set(METHODS)
+    assert {"score-cam", "score-cam-64", "grad-cam", "grad-cam++", "uniform"} <= set(OFFERED)
     assert len(METRICS) == 10
 
 

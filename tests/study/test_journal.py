@@ -1,6 +1,6 @@
 import pytest
 
-from scorecam_jax.evaluate.journal import Journal
+from scorecam_jax.study.journal import Journal
 
 SETTINGS = {"model": "m", "layer": None, "size": (224, 224)}
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scorecam_jax.evaluate import Batch
+from scorecam_jax.study import Batch
 from scorecam_jax.models import Preprocess
 
 SIZE = (16, 20)

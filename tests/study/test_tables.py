@@ -4,7 +4,7 @@ import io
 import numpy as np
 import scipy.stats
 
-from scorecam_jax.evaluate.tables import Column, Figure, as_csv, as_text, figure
+from scorecam_jax.study.tables import Column, Figure, as_csv, as_text, figure
 
 
 def test_the_interval_is_scipys_percentile_bootstrap():

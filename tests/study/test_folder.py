@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax.evaluate import evaluate_folder
-from scorecam_jax.evaluate.folder import find_photos
-from scorecam_jax.evaluate.measure import Evaluator
-from scorecam_jax.evaluate.results import ROW
-from tests.evaluate.toy import CHEAP, model, toy
+from scorecam_jax.reading import find
+from scorecam_jax.study import evaluate_folder
+from scorecam_jax.study.pipeline import _Run
+from scorecam_jax.study.results import ROW
+from tests.study.toy import CHEAP, model, toy
 
 
 @pytest.fixture
@@ -276,26 +276,26 @@ def test_a_damaged_line_is_measured_again(photos, tmp_path):
     "error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")]
 )
 def test_a_photograph_for_which_memory_does_not_suffice_is_left_out(photos, monkeypatch, error):
-    measure = Evaluator.measure
+    measure = _Run._result
 
-    def scarce(evaluator, method, batch, names, keep=None):
-        if names == ["b.jpg"] and method == "uniform":
+    def scarce(run, method, one, *found):
+        if one.item.name == "b.jpg" and method == "uniform":
             raise error
-        return measure(evaluator, method, batch, names, keep)
+        return measure(run, method, one, *found)
 
-    monkeypatch.setattr(Evaluator, "measure", scarce)
+    monkeypatch.setattr(_Run, "_result", scarce)
     found = run(photos)
     assert [row["image"] for row in found.rows[::2]] == ["a.png", "c.png", "more/d.png"]
     (note,) = found.left_out
     assert note.what == "b.jpg"
-    assert "uniform ran out of memory" in note.why
+    assert "out of memory during uniform" in note.why
 
 
 def test_other_errors_of_the_device_come_through(photos, monkeypatch):
-    def broken(evaluator, method, batch, names, keep=None):
+    def broken(run, method, one, *found):
         raise jax.errors.JaxRuntimeError("INTERNAL: the device is gone")
 
-    monkeypatch.setattr(Evaluator, "measure", broken)
+    monkeypatch.setattr(_Run, "_result", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="the device is gone"):
         run(photos)
 
@@ -333,7 +333,7 @@ def test_folders_that_cannot_be_read_are_named(photos, monkeypatch):
 def test_pipes_are_no_photographs(photos):
     folder, _ = photos
     os.mkfifo(folder / "pipe.png")
-    assert "pipe.png" not in find_photos(folder)
+    assert "pipe.png" not in [source.name for source in find([folder]).sources]
 
 
 def test_a_failure_ends_the_thread_that_loads(photos):

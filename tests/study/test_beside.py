@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from scorecam_jax.cli.beside import work_beside
+from scorecam_jax.study.beside import work_beside
 from tests.cli.toy import UNIX
 
 
