@@ -2,49 +2,29 @@
 
 import contextlib
 import os
-import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from scorecam_jax import models
+from scorecam_jax import reading
 from scorecam_jax._internal.files import replacing
 from scorecam_jax.cli.errors import UserError
-
-
-class Source(NamedTuple):
-    """A photograph to read: a file, or a page of one.
-
-    Attributes:
-        path: of the file.
-        page: from 1.
-        name: what it is called in what is printed.
-        stem: what the names of files made of it begin with.
-    """
-
-    path: Path
-    page: int
-    name: str
-    stem: str
+from scorecam_jax.reading import Source
 
 
 def pages_of(path: Path, page: int | None, name: str | None = None) -> list[Source]:
     """A page of a file, or, if `page` is None, every page. `name` is what to call the file."""
     name = name or str(path)
-    pages = 1
-    if page is None:
-        # What is wrong with a file is told when it is opened.
-        with contextlib.suppress(Exception):
-            pages = _count_pages(path)
-    if page is not None or pages == 1:
-        return [Source(path, page or 1, name, path.stem)]
+    if page is not None:
+        return [Source(path, page, name, path.stem)]
+    called = str(path)
     return [
-        Source(path, one, f"{name}, page {one}", f"{path.stem}-page{one}")
-        for one in range(1, pages + 1)
-    ]
+        one._replace(name=name + one.name.removeprefix(called))
+        for one in reading.find([path], page="all").sources
+    ] or [Source(path, 1, name, path.stem)]
 
 
 def open_photo(
@@ -60,47 +40,23 @@ def open_photo(
     Args:
         path: of the photograph.
         header_only: read no pixels.
-        window: see `models.as_rgb`; for images of 8 bits it does not matter.
+        window: see `reading.read_picture`.
         page: of a file of several, from 1.
         notes: where to add what there is to tell of scaled values and pages left out.
 
     Raises:
         UserError: it cannot be read, or has no such page.
     """
-    told = [] if notes is None else notes
-    with _translated(path):
-        _check_kind(path)
-        if models.dicom.is_dicom(path):
-            _check_page(page, models.dicom.frames_of(path), told)
-            if header_only:
-                return None
-            found = models.read_dicom(path, frame=page, window=window)
-            if found.window is not None:
-                told.append(_told(found.window, window))
-            return found.image
-        with _opened(path) as image:
-            _check_page(page, getattr(image, "n_frames", 1), told)
-            if header_only:
-                return None
-            image.seek(page - 1)
-            deep = models.window_of(image)
-            if deep is None:
-                return models.as_rgb(image)
-            told.append(_told(window or deep, window))
-            return models.as_rgb(image, window=window or deep)
-
-
-def _check_page(page: int, pages: int, told: list[str]) -> None:
-    if page > pages:
-        raise UserError(f"has {pages} page{'s' * (pages > 1)}, and no page {page}")
-    if pages > 1:
-        told.append(f"page {page} of {pages} (--page N, --page all)")
-
-
-def _told(shown: tuple[float, float], asked: Any) -> str:
-    low, high = shown
-    more = "" if asked else "; --window LOW,HIGH names others"
-    return f"values of {low:g} to {high:g} are drawn as black to white{more}"
+    source = Source(path, page, str(path), path.stem)
+    try:
+        if header_only:
+            return reading.check_picture(source)
+        found = reading.read_picture(source, window=window)
+    except reading.ReadingError as error:
+        raise UserError(str(error)) from error
+    if notes is not None:
+        notes += found.remarks
+    return found.image
 
 
 @contextlib.contextmanager
@@ -113,50 +69,6 @@ def large_photos() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    with large_photos(), Image.open(path) as image:
-        yield image
-
-
-def _check_kind(path: Path) -> None:
-    if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-        raise UserError("not a file, but a pipe or a device; save the photograph first")
-
-
-def _count_pages(path: Path) -> int:
-    _check_kind(path)
-    if models.dicom.is_dicom(path):
-        return models.dicom.frames_of(path)
-    with _opened(path) as image:
-        return getattr(image, "n_frames", 1)
-
-
-@contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Say in words what is wrong with a file that cannot be read."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise UserError("no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"a folder, not a photograph; name the files in it, {path}/*.jpg") from None
-    except UnidentifiedImageError:
-        raise UserError(
-            "not an image in a format that can be read; convert it to JPEG or PNG"
-        ) from None
-    except Image.DecompressionBombError:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise UserError(
-            f"more than {most} megapixels are not read; reduce it first: the network sees only a "
-            "few hundred pixels per side"
-        ) from None
-    except MemoryError:
-        raise UserError("too large for this machine's memory; reduce it first") from None
-    except (EOFError, ImportError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"cannot be read: {error}") from error
 
 
 def output_paths(photos: Sequence[Source], out: str, ending: str) -> list[Path]:

@@ -7,19 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scorecam_jax.reading.notes import Note
+
 Box = tuple[float, float, float, float]
-
-
-class Note(NamedTuple):
-    """Something that could not be used.
-
-    Attributes:
-        what: a photograph, an annotation, a file or a line of one.
-        why: what is wrong with it.
-    """
-
-    what: str
-    why: str
 
 
 class Annotation(NamedTuple):

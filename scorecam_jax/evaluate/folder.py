@@ -30,7 +30,7 @@ from scorecam_jax.evaluate.registry import (
     named_metrics,
 )
 from scorecam_jax.evaluate.results import ROW, Evaluation, summarize
-from scorecam_jax.models.preprocess import as_rgb
+from scorecam_jax.reading import as_rgb
 
 
 def evaluate_folder(
