@@ -1,4 +1,4 @@
-"""What is told about something that was read, or that could not be."""
+"""What could not be used, and why."""
 
 from typing import NamedTuple
 

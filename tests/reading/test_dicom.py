@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from scorecam_jax import models
-from scorecam_jax.models import dicom
+from scorecam_jax.reading import dicom
 
 pydicom = pytest.importorskip("pydicom")
 
