@@ -36,8 +36,8 @@ class Listing(NamedTuple):
 
     Attributes:
         sources: in the order in which they were named, those of a folder sorted.
-        left_out: what a folder holds and is not taken, and folders that cannot be read.
-        remarks: what was named more than once.
+        left_out: folders that cannot be read or hold nothing to read.
+        remarks: what a folder holds and is not taken, and what was named more than once.
     """
 
     sources: list[Source]
@@ -89,7 +89,7 @@ def find(
         if others:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
             why = "no picture" if len(others) == 1 else "no pictures"
-            left_out.append(Note(f"{prefix}{others[0]}{more}", why))
+            remarks.append(Note(f"{prefix}{others[0]}{more}", why))
     sources = [
         source for path, name in found.items() for source in _sources(path, name, page, volumes)
     ]

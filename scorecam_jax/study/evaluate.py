@@ -10,7 +10,6 @@ from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax._internal.checks import check_classes, check_inputs, check_targets
 from scorecam_jax.contract.per_input import count_images
 from scorecam_jax.contract.several import split_inputs
-from scorecam_jax.steps.outputs import select
 from scorecam_jax.study.beside import one_ahead
 from scorecam_jax.study.metering import findings, measure
 from scorecam_jax.study.programs import Programs
@@ -127,7 +126,7 @@ def _rows(
             f"{targets.shape}, wanted one of each per image"
         )
     check_classes(targets, predicted.scores.shape[1])
-    scores = np.asarray(select(predicted.scores, targets))[:, 0]
+    scores = np.take_along_axis(predicted.scores, np.asarray(targets), 1)[:, 0]
     for name, score in zip(names, scores, strict=True):
         if not np.isfinite(score):
             raise ValueError(

@@ -111,7 +111,7 @@ def _photograph(
         {
             method: packed(result, found.plan.cells) for method, result in record.results.items()
         },
-        input_size=classifier.input_size,
+        input_size=classifier.input_size[-2:],
         boxes=record.boxes,
         findings={
             method: [[(kind, text) for kind, _, text in each] for each in result.findings]

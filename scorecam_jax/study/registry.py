@@ -72,6 +72,12 @@ def _adcc(case: Case) -> Any:
     return metrics.adcc(*arguments, explain=case.explain, **case.scoring)
 
 
+def _box_iou(case: Case) -> Any:
+    """The best IoU of the box that the heatmap implies with any of the boxes."""
+    implied = metrics.boxes_from_heatmap(case.heatmaps, 0.2)
+    return metrics.box_iou(implied[:, None], case.boxes).max(1)
+
+
 OFFERED: dict[str, Method] = {
     **methods.METHODS,
     "score-cam-64": functools.partial(score_cam, channels=Interpolated(64)),
@@ -97,6 +103,7 @@ METRICS: dict[str, Metric] = {
     "pointing": Metric(
         lambda case: metrics.pointing_game(case.heatmaps, case.boxes, 15.0), "more", boxes=True
     ),
+    "box-iou": Metric(_box_iou, "more", boxes=True),
     "box-acc": Metric(
         lambda case: metrics.box_ious(case.heatmaps, case.boxes),
         "more", boxes=True, settle=metrics.max_box_acc,
@@ -117,6 +124,10 @@ DEFAULT_METRICS = (
     "energy", "pointing", "box-acc",
 )  # fmt: skip
 """The metrics measured by default. Those that need boxes are left out if there are none."""
+
+
+LOCALIZATION = ("energy", "pointing", "box-iou")
+"""What a study measures by default if there are boxes: it takes no further passes."""
 
 
 def named_methods(wanted: Sequence[str] | Mapping[str, Method]) -> dict[str, Method]:

@@ -79,6 +79,7 @@ def photograph(
     heatmaps: Mapping[str, Any],
     *,
     sums: Mapping[str, Any] | None = None,
+    input_size: Sequence[int] | None = None,
     seen: Lengths | None = None,
     place: Lengths | None = None,
     boxes: Sequence[Lengths] = (),
@@ -96,8 +97,10 @@ def photograph(
         picture: upright; or the slices of a volume.
         classes: name and probability of each class explained.
         heatmaps: by method, (classes, height, width) at the size of the network's input, or
-            (classes, depth, height, width) for a volume; in [0, 1] or [-1, 1].
+            (classes, depth, height, width) for a volume; in [0, 1] or [-1, 1]. Or packed already:
+            a `Grid` for each class, and then `input_size` too.
         sums: by method, the sums (classes, *grid) at the layer's resolution; see `grids.coarse`.
+        input_size: height and width of the network's input; None: the heatmaps'.
         seen: left, top, right and bottom of what the network saw; None: all of the picture.
         place: left, top, width and height of that in the network's input; None: all of the input.
         boxes: (x, y, width, height) of each annotated object.
@@ -108,18 +111,17 @@ def photograph(
         ValueError: there are no heatmaps, or not one for each class.
     """
     frames = [picture] if isinstance(picture, Image.Image) else list(picture)
-    arrays = {method: np.asarray(maps) for method, maps in heatmaps.items()}
-    if not arrays or not frames or not classes:
+    if not heatmaps or not frames or not classes:
         raise ValueError("a report needs a picture, a class and a heatmap for each photograph")
-    for method, maps in arrays.items():
+    for method, maps in heatmaps.items():
         if len(maps) != len(classes):
             raise ValueError(
-                f"{name}: {method} has heatmaps of shape {maps.shape} for {len(classes)} classes; "
-                "wanted one a class, (classes, height, width)"
+                f"{name}: {method} has {len(maps)} heatmaps for {len(classes)} classes; wanted one "
+                "a class, (classes, height, width)"
             )
-    cells = cells_for(len(arrays), len(arrays) * len(classes) * len(frames))
+    cells = cells_for(len(heatmaps), len(heatmaps) * len(classes) * len(frames))
     width, height = frames[0].size
-    rows, columns = next(iter(arrays.values())).shape[-2:]
+    rows, columns = input_size or np.shape(next(iter(heatmaps.values())))[-2:]
     return Photograph(
         name=name,
         size=[width, height],
@@ -134,7 +136,7 @@ def photograph(
                 _packed(heatmap, (sums or {}).get(method), index, len(frames), cells)
                 for index, heatmap in enumerate(maps)
             ]
-            for method, maps in arrays.items()
+            for method, maps in heatmaps.items()
         },
         findings=findings or {},
         metrics=metrics or {},
@@ -151,6 +153,12 @@ def cells_for(methods: int, maps: int) -> int:
 
 
 def _packed(heatmap: Any, sums: Any, index: int, frames: int, cells: int) -> Grid:
+    if isinstance(heatmap, Grid):
+        if len(heatmap.shape) == 2:
+            return heatmap
+        grid = unpack(heatmap)
+        return pack(enlarge(grid, (frames, *grid.shape[1:])), signed=heatmap.signed)
+    heatmap = np.asarray(heatmap)
     known = None if sums is None or max(np.shape(sums)[-2:]) > cells else sums[index]
     grid = coarse(heatmap, known, cells=cells)
     if heatmap.ndim == 3:

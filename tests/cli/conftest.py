@@ -1,5 +1,3 @@
-import signal
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,12 +27,6 @@ def traces(monkeypatch):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def photo(here):
     """Black, 48 x 32, but for a red square left of the middle and a small blue one to the right."""
     pixels = np.zeros((32, 48, 3), np.uint8)
@@ -43,11 +35,3 @@ def photo(here):
     path = here / "photo.png"
     Image.fromarray(pixels).save(path)
     return path
-
-
-@pytest.fixture
-def interruptible():
-    """A job in the background of a shell ignores Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)

@@ -1,14 +1,13 @@
 """A small network with boxes and labels to evaluate on."""
 
 import functools
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scorecam_jax.models import Classifier, Preprocess
 from scorecam_jax.study import Batch
-from scorecam_jax.models import Preprocess
 
 SIZE = (16, 20)
 LABELS = ("tench, Tinca tinca", "dog", "ox", "crane", "crane, machine")
@@ -28,14 +27,9 @@ def model():
     return jax.tree_util.Partial(lambda weights, x, edit=None: run(*weights, x, edit), (mix, head))
 
 
-class Toy(NamedTuple):
-    model: Any
-    preprocess: Any
-    labels: tuple[str, ...] = LABELS
-
-
 def toy(**options):
-    return Toy(model(), Preprocess(SIZE, (127.0,) * 3, (64.0,) * 3, **options))
+    preprocess = Preprocess(SIZE, (127.0,) * 3, (64.0,) * 3, **options)
+    return Classifier(model(), preprocess, LABELS, SIZE, "layer")
 
 
 def batch(count, seed=0):
