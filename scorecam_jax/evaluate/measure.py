@@ -32,7 +32,7 @@ from scorecam_jax.evaluate.registry import (
 )
 from scorecam_jax.evaluate.results import ROW, Evaluation, summarize
 from scorecam_jax.methods.base import Explanation
-from scorecam_jax.steps.outputs import class_scores, select
+from scorecam_jax.steps.outputs import class_scores, of_targets
 
 Item = TypeVar("Item")
 
@@ -197,7 +197,7 @@ class Evaluator:
                 f"{targets.shape}, wanted one of each per image"
             )
         check_classes(targets, scores.shape[1])
-        targets, scores = targets[:, 0], select(scores, targets)[:, 0]
+        targets, scores = targets[:, 0], of_targets(scores, targets)[:, 0]
         for name, score in zip(names, np.asarray(scores), strict=True):
             if not np.isfinite(score):
                 raise NotFiniteError(

@@ -37,7 +37,7 @@ from scorecam_jax.steps.outputs import (
     class_scores,
     in_full_precision,
     is_softmax_of_probabilities,
-    select,
+    of_targets,
 )
 from scorecam_jax.steps.scores import check_score
 
@@ -362,8 +362,8 @@ def _compiled(
         (jnp.where(finite, found.heatmap, 0), weights, scores, peak, found.empty),
     )
     explanation = Explanation(
-        heatmap, weights, scores, layer, outputs, targets, peak, select(confidence, targets), empty,
-        found.deviation, found.scored,
+        heatmap, weights, scores, layer, outputs, targets, peak, of_targets(confidence, targets),
+        empty, found.deviation, found.scored,
     )  # fmt: skip
-    twice = is_softmax_of_probabilities(outputs, select(confidence, targets), targets).any()
+    twice = is_softmax_of_probabilities(outputs, of_targets(confidence, targets), targets).any()
     return explanation, confidence, twice
