@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from scorecam_jax.methods import METHODS
 
 if TYPE_CHECKING:
-    from scorecam_jax import evaluate as evaluate
     from scorecam_jax import metrics as metrics
     from scorecam_jax import models as models
+    from scorecam_jax import reading as reading
     from scorecam_jax import samples as samples
+    from scorecam_jax import study as study
     from scorecam_jax import visualize as visualize
     from scorecam_jax.adapters import LayerInfo as LayerInfo
     from scorecam_jax.adapters import from_equinox as from_equinox
@@ -59,12 +60,13 @@ if TYPE_CHECKING:
 
 # Public modules, and the members of other modules that are public here.
 _MODULES = {
-    "evaluate": "evaluate",
     "masks": "steps.masks",
     "metrics": "metrics",
     "models": "models",
+    "reading": "reading",
     "samples": "samples",
     "scores": "steps.scores",
+    "study": "study",
     "variants": "methods.variants",
     "visualize": "visualize",
     "weights": "steps.weights",

@@ -97,7 +97,7 @@ def run(asked: argparse.Namespace) -> int:
     import numpy as np
 
     from scorecam_jax import models
-    from scorecam_jax.cli.loading import load
+    from scorecam_jax.cli.common import load
     from scorecam_jax.timing import bench, blobs, compare_with_exact
 
     race = _from_checkout("peers", "--peers").race if asked.peers else None
@@ -157,7 +157,7 @@ def _compile(asked: argparse.Namespace) -> int:
     import jax
 
     jax.config.update("jax_platforms", compilers.ENVIRONMENT["JAX_PLATFORMS"])
-    from scorecam_jax.cli.loading import load
+    from scorecam_jax.cli.common import load
 
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")

@@ -1,7 +1,7 @@
 """Is a heatmap any good? Faithfulness to the model, localization of the object, sanity checks.
 
 A metric returns one value per input, (B,), to average and bootstrap over images.
-`scorecam_jax.evaluate` does this for several methods at once.
+`scorecam_jax.study` does this for several methods at once.
 """
 
 from scorecam_jax.metrics.faithfulness import adcc as adcc
