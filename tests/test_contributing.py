@@ -92,9 +92,9 @@ def test_a_method_added_as_it_says_leaves_the_suite_green(tmp_path):
         (package / file).write_text(text.replace(after, f"{after}{line}\n"))
     files = (
         "fuzz/test_methods.py", "methods/test_cost.py", "engine/test_options.py", "test_docs.py",
-        "test_public.py", "test_precision.py", "cli/test_methods.py", "cli/test_choice.py",
+        "test_public.py", "test_precision.py", "cli/test_methods.py", "cli/test_names.py",
     )  # fmt: skip
-    wanted = f"{NAME} or {function} or reference_shows or method"
+    wanted = f"{NAME} or {function} or reference_shows or names_for_the_help or listed_with"
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-k", wanted, *(f"tests/{name}" for name in files)],
         cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)},

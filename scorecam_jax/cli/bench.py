@@ -225,11 +225,11 @@ def _forecast(figures: dict[str, Any]) -> str:
 
 
 def _photo(path: Path) -> Any:
-    from scorecam_jax.cli.files import open_photo
+    from scorecam_jax.reading import ReadingError, read_picture
 
     try:
-        return open_photo(path)
-    except UserError as problem:
+        return read_picture(path).image
+    except ReadingError as problem:
         raise UserError(f"{path}: {problem}") from problem
 
 
