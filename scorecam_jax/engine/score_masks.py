@@ -18,7 +18,7 @@ from scorecam_jax.engine.tuning import default_batch_size, streams
 from scorecam_jax.program.hoist import hoist
 from scorecam_jax.steps import masks as _masks
 from scorecam_jax.steps.masks import Render, spatial_shape
-from scorecam_jax.steps.outputs import class_scores, select
+from scorecam_jax.steps.outputs import class_scores, of_targets
 
 
 def score_masks(
@@ -83,7 +83,7 @@ def score_masks(
             _rows(inputs, image), render(maps[pairs], spatial), _rows(baseline, image), channel_axis
         )
         outputs, _ = model(shown)
-        return select(class_scores(score, outputs, len(pairs)), targets[image])
+        return of_targets(class_scores(score, outputs, len(pairs)), targets[image])
 
     mesh = mesh or explicit_mesh(inputs)
     operands = (inputs, baseline, maps, targets)

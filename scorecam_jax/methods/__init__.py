@@ -71,3 +71,9 @@ METHODS = Methods(
     }
 )
 """The methods by name. "uniform" and "center" look at nothing: any method must beat them."""
+
+VARIANTS = (
+    "official", "increase", "paper", "yiskw713", "tabayashi", "pytorch-grad-cam", "torchcam",
+    "tf-keras-vis",
+)  # fmt: skip
+"""The names of the variants of `score_cam`, which stand in `variants.py` in capitals."""

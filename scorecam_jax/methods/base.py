@@ -37,7 +37,7 @@ from scorecam_jax.steps.outputs import (
     class_scores,
     in_full_precision,
     is_softmax_of_probabilities,
-    select,
+    of_targets,
 )
 from scorecam_jax.steps.scores import check_score
 
@@ -205,6 +205,21 @@ class Context:
         return self.finish(sums)._replace(peak=peak_of(sums) * size.reshape(sums.shape[:2]))
 
 
+class _Asked(NamedTuple):
+    """What is asked of a model, checked; each as in `Context`, before anything ran."""
+
+    formula: Callable[..., Found]
+    model: AnyModel
+    inputs: Float[Array, "batch ..."]
+    targets: Int[Array, "batch targets"] | None
+    score: Callable[..., Any]
+    channel_axis: int
+    channels: Channels | None
+    gradients: bool
+    baseline: Any
+    passes: Mapping[str, Any]
+
+
 def run(
     method: Callable[..., Explanation],
     formula: Callable[..., Found],
@@ -249,20 +264,24 @@ def run(
     checks.check_batch_size(shared.get("batch_size"))
     if gradients or edits:
         checks.check_edit(model)
-    arguments = (
-        formula, model, inputs, targets, shared.get("score") or score, axis, choice_of(channels),
-        gradients, checks.as_array(shared.get("baseline", 0.0)), shared.get("batch_size"),
-        shared.get("mesh"), shared.get("remat", False),
+    asked = _Asked(
+        formula=formula, model=model, inputs=inputs, targets=targets,
+        score=shared.get("score") or score, channel_axis=axis, channels=choice_of(channels),
+        gradients=gradients, baseline=checks.as_array(shared.get("baseline", 0.0)),
+        passes={
+            "batch_size": shared.get("batch_size"), "mesh": shared.get("mesh"),
+            "remat": shared.get("remat", False),
+        },
     )  # fmt: skip
     with noting(inputs, axis):
         if targets is not None and not checks.is_traced(targets):
             # The trace that tells the number of classes is the one that the call below runs.
-            _, confidence, _ = _compiled.eval_shape(*arguments, **options)
+            _, confidence, _ = _compiled.eval_shape(asked, **options)
             checks.check_classes(targets, confidence.shape[1])
-            check_score(arguments[4], confidence.shape[1])
-        explanation, _, twice = _compiled(*arguments, **options)
-    baseline = arguments[8]
-    if not checks.is_traced(twice, baseline) and twice and _sums_to_one(model, inputs, baseline):
+            check_score(asked.score, confidence.shape[1])
+        explanation, _, twice = _compiled(asked, **options)
+    known = not checks.is_traced(twice, asked.baseline)
+    if known and twice and _sums_to_one(model, inputs, asked.baseline):
         warnings.warn(
             "the model's outputs already are probabilities, and the score is their softmax, which "
             "hardly varies: pass score=scores.values", stacklevel=3,
@@ -284,23 +303,13 @@ def _sums_to_one(model: AnyModel, inputs: Array, baseline: Any) -> Array:
 
 @filter_jit
 def _compiled(
-    formula: Callable[..., Found],
-    model: AnyModel,
-    inputs: Float[Array, "batch ..."],
-    targets: Int[Array, "batch targets"] | None,
-    score: Callable[..., Any],
-    channel_axis: int,
-    channels: Channels | None,
-    gradients: bool,
-    baseline: Any,
-    batch_size: int | None,
-    mesh: Any,
-    remat: bool,
-    **options: Any,
+    asked: _Asked, **options: Any
 ) -> tuple[Explanation, Float[Array, "batch classes"], Array]:
+    inputs, channel_axis, gradients = asked.inputs, asked.channel_axis, asked.gradients
+    model, score, targets, channels = asked.model, asked.score, asked.targets, asked.channels
     # With weights sharded over explicit axes, JAX would ask the model how to shard its results.
     if len(inputs):
-        model, score = replicate((model, score), mesh or explicit_mesh(inputs))
+        model, score = replicate((model, score), asked.passes["mesh"] or explicit_mesh(inputs))
 
     # An adapter's model may choose its layer by the outputs that the score reads.
     follow = getattr(model, "follow_score", None)
@@ -334,13 +343,12 @@ def _compiled(
         (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
         slopes = lay_out_like(jnp.moveaxis(slopes, channel_axis % layer.ndim + 1, -1), inputs)
 
-    passes = {"batch_size": batch_size, "mesh": mesh, "remat": remat}
     context = Context(
         model=model, inputs=inputs, outputs=outputs, activations=take(activations, chosen),
         chosen=chosen, targets=targets, confidence=confidence, score=score,
-        channel_axis=channel_axis, baseline=baseline, passes=passes, slopes=slopes,
+        channel_axis=channel_axis, baseline=asked.baseline, passes=asked.passes, slopes=slopes,
     )  # fmt: skip
-    found = formula(context, **options)
+    found = asked.formula(context, **options)
     peak = jnp.ones(targets.shape, found.heatmap.dtype) if found.peak is None else found.peak
     weights, scores = (
         None if values is None else put(values, chosen, activations.shape[-1])
@@ -354,8 +362,8 @@ def _compiled(
         (jnp.where(finite, found.heatmap, 0), weights, scores, peak, found.empty),
     )
     explanation = Explanation(
-        heatmap, weights, scores, layer, outputs, targets, peak, select(confidence, targets), empty,
-        found.deviation, found.scored,
+        heatmap, weights, scores, layer, outputs, targets, peak, of_targets(confidence, targets),
+        empty, found.deviation, found.scored,
     )  # fmt: skip
-    twice = is_softmax_of_probabilities(outputs, select(confidence, targets), targets).any()
+    twice = is_softmax_of_probabilities(outputs, of_targets(confidence, targets), targets).any()
     return explanation, confidence, twice

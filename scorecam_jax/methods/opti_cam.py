@@ -16,7 +16,7 @@ from scorecam_jax.methods.variants import OFFICIAL
 from scorecam_jax.steps.channels import Channels
 from scorecam_jax.steps.combine import into_range, sum_activations
 from scorecam_jax.steps.masks import apply_masks, normalize, resize
-from scorecam_jax.steps.outputs import class_scores, select
+from scorecam_jax.steps.outputs import class_scores, of_targets
 from scorecam_jax.steps.scores import logits
 
 
@@ -79,7 +79,7 @@ def _opti_cam(context: Context, *, steps: int, learning_rate: Any) -> Found:
         masks = mask(mixture).reshape(batch * wanted, *shape)
         outputs, _ = model(apply_masks(inputs, masks, baseline, context.channel_axis))
         scores = class_scores(context.score, outputs, batch * wanted)
-        return -select(scores, targets.reshape(batch * wanted, 1)).sum()
+        return -of_targets(scores, targets.reshape(batch * wanted, 1)).sum()
 
     if context.passes["remat"]:
         loss = jax.checkpoint(loss)

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from scorecam_jax.benchmark.peers import CONTENDERS, race
+from benchmarks.peers import CONTENDERS, race
 
 INPUTS = np.zeros((1, 4, 4, 3), np.float32)
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from scorecam_jax import models
-from scorecam_jax.benchmark.bench import _much_faster, bench, blobs, compare_with_exact, take_turns
 from scorecam_jax.methods.base import Explanation
+from scorecam_jax.timing import _much_faster, bench, blobs, compare_with_exact, take_turns
 
 WIDTH = 64
 
