@@ -63,7 +63,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--metrics",
         type=options.some_of(names.METRICS),
         metavar="NAME,...",
-        help=f"{', '.join(names.METRICS)}, or all (default: all but adcc and road)",
+        help=f"{', '.join(names.METRICS)}, or all (default: all but "
+        f"{', '.join(names.NOT_DEFAULT)})",
     )
     how = command.add_argument_group("how")
     add_how(how)

@@ -4,6 +4,7 @@ A test holds them equal to the library's own.
 """
 
 from scorecam_jax.methods import METHODS as _METHODS
+from scorecam_jax.metrics import ENTRIES as _ENTRIES
 
 METHODS = tuple(_METHODS)
 
@@ -11,10 +12,9 @@ PRESETS = ("score-cam-64",)
 
 DEFAULT_METHODS = ("score-cam", "score-cam-64", "grad-cam", "grad-cam++", "uniform", "center")
 
-METRICS = (
-    "average-drop", "average-increase", "average-gain", "insertion", "deletion", "adcc", "road",
-    "energy", "pointing", "box-acc",
-)  # fmt: skip
+METRICS = tuple(_ENTRIES)
+
+NOT_DEFAULT = tuple(name for name, entry in _ENTRIES.items() if not entry.default)
 
 VARIANTS = (
     "official", "increase", "paper", "yiskw713", "tabayashi", "pytorch-grad-cam", "torchcam",

@@ -36,7 +36,6 @@ from scorecam_jax.visualize.report import Photograph, cells_for, photograph, rep
 
 _BETTER = {"energy": " ↑", "pointing": " ↑", "box-iou": " ↑"}
 _NO_METRICS = ("image", "method", "target", "score", "findings", "sha256")
-_TOLERANCE, _THRESHOLD = 15.0, 0.2
 
 
 def report_photos(options: argparse.Namespace) -> list[Note]:
@@ -394,12 +393,10 @@ def _measured(
     carried = carried[(carried[:, 2:] > 0).all(1)].astype(np.float32)[None]
     if not carried.size:
         return {}
-    heatmaps = jnp.asarray(heatmap)[None]
-    implied = metrics.boxes_from_heatmap(heatmaps, _THRESHOLD)
+    heatmaps, boxes_seen = jnp.asarray(heatmap)[None], jnp.asarray(carried)
     figures = {
-        "energy": metrics.energy_pointing_game(heatmaps, carried)[0],
-        "pointing": metrics.pointing_game(heatmaps, carried, _TOLERANCE)[0],
-        "box-iou": metrics.box_iou(implied[:, None], jnp.asarray(carried)).max(),
+        name: getattr(metrics, metrics.ENTRIES[name].function)(heatmaps, boxes_seen)[0]
+        for name in ("energy", "pointing", "box-iou")
     }
     return {name: round(float(value), 5) for name, value in figures.items()}
 

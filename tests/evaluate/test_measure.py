@@ -32,8 +32,9 @@ def test_rows_hold_what_the_metrics_say_of_each_image():
         "road": metrics.road(*asked, key=key),
         "adcc": metrics.adcc(*asked, explain=lambda x, t: score_cam(model(), x, t).heatmap),
         "energy": metrics.energy_pointing_game(heatmaps, data.boxes),
-        "pointing": metrics.pointing_game(heatmaps, data.boxes, 15),
+        "pointing": metrics.pointing_game(heatmaps, data.boxes, 15 * 16 / 224),
         "box-acc": metrics.max_box_acc(metrics.box_ious(heatmaps, data.boxes)),
+        "box-iou": metrics.box_ious(heatmaps, data.boxes, (0.2,))[:, 0],
     }
     for column, values in expected.items():
         got = [row[column] for row in found.rows[2:]]
@@ -119,7 +120,7 @@ def test_a_metric_that_gives_no_value_for_each_image_is_refused():
 
 def test_every_named_method_and_metric_is_there_once():
     assert {"score-cam", "score-cam-64", "grad-cam", "grad-cam++", "uniform"} <= set(METHODS)
-    assert len(METRICS) == 10
+    assert len(METRICS) == 11
 
 
 def recorder():

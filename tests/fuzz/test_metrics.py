@@ -25,6 +25,7 @@ RANGES = {
     "energy": (0, 1),
     "pointing": (0, 1),
     "box-acc": (0, 1),
+    "box-iou": (0, 1),
     "spearman": (-1, 1),
     "ssim": (-1, 1),
 }
