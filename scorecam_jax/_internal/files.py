@@ -10,6 +10,21 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put a file's name into an `OSError` that has none, as when its disk is full.
+
+    Raises:
+        OSError: one was raised.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` once everything is written.
 
@@ -24,7 +39,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     # A short name of its own: the target's may be as long as the file system allows.
     beside = target.parent / f".{secrets.token_hex(8)}.tmp"
     try:
-        with beside.open("xb") as file:
+        with naming(path), beside.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -8,6 +8,7 @@ from typing import Any
 
 from scorecam_jax._internal.text import abridged as abridged
 from scorecam_jax.cli.progress import Progress
+from scorecam_jax.cli.system import printable
 from scorecam_jax.reading.labels import short as short
 
 
@@ -68,7 +69,7 @@ def say(text: str, end: str = "\n") -> None:
     if sys.stdout is None:
         raise OutputError("standard output is closed")
     try:
-        print(text, end=end, flush=True)
+        print(printable(text), end=end, flush=True)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
@@ -82,7 +83,7 @@ def complain(problem: object) -> None:
         text = f"{text[:_LONGEST]} ... ({len(text)} characters)"
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            print(f"scorecam: {text}", file=sys.stderr, flush=True)
+            print(f"scorecam: {printable(text)}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

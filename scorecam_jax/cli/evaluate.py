@@ -45,7 +45,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--metrics",
         type=options.some_of(names.METRICS),
         metavar="NAME,...",
-        help=f"{', '.join(names.METRICS)}, or all (default: all but adcc and road)",
+        help=f"{', '.join(names.METRICS)}, or all (default: all but "
+        f"{', '.join(names.NOT_DEFAULT)})",
     )
     how = command.add_argument_group("how")
     add_how(how)
@@ -139,7 +140,11 @@ def _report(found: Any, output: Path, *, as_json: bool) -> None:
     if as_json:
         say((output / "results.json").read_text("utf-8"), end="")
     else:
-        say(found.as_text(max(60, shutil.get_terminal_size((100, 24)).columns)))
+        width = max(60, shutil.get_terminal_size((100, 24)).columns)
+        say(found.as_text(width))
+        differences = found.differences_as_text(width)
+        if differences:
+            say(f"\n{differences}")
         say("\nmean [95 % bootstrap interval]; ↑: more is better, ↓: less is better")
         for line in _findings(found):
             say(line)

@@ -1,21 +1,40 @@
-"""A progress bar."""
+"""How far the command is: a bar on a terminal, a line now and then elsewhere."""
 
+import contextlib
 import shutil
 import sys
 import threading
 import time
 
+from scorecam_jax.cli.system import printable
+
 
 class Progress:
-    """A bar on standard error, on a terminal only, after the first two seconds.
+    """How far the command is, on standard error.
 
-    The time that a task takes is estimated from the task before it. Until then the bar swings.
+    On a terminal it is a bar, after the first two seconds. The time that a task takes is estimated
+    from the task before it. Until then the bar swings. In a pipe or a file it is a line, the first
+    after 15 s and then every 30 s.
+
+    Args:
+        total: the number of steps.
+        enabled: whether anything is shown.
+        delay: of the bar, in seconds.
+        lines: of the first line, and of each from the one before, in seconds.
     """
 
-    def __init__(self, total: int, *, enabled: bool, delay: int | float = 2) -> None:
+    def __init__(
+        self,
+        total: int,
+        *,
+        enabled: bool,
+        delay: int | float = 2,
+        lines: tuple[int | float, int | float] = (15, 30),
+    ) -> None:
         self._stream = sys.stderr
-        self._enabled = enabled and self._stream is not None and self._stream.isatty()
-        self._delay = delay
+        self._enabled = enabled and self._stream is not None
+        self._bar = self._enabled and self._stream.isatty()
+        self._delay, self._pause = (delay, 0) if self._bar else lines
         self._total = total
         self._done, self._steps = 0, 1
         self._task = ""
@@ -63,10 +82,25 @@ class Progress:
             self._draw("")
 
     def _run(self) -> None:
+        due = self._began + self._delay
         while not self._over.wait(0.1):
             with self._lock:
-                if time.monotonic() - self._began >= self._delay:
-                    self._draw(self._line())
+                now = time.monotonic()
+                if now >= due:
+                    due = now + self._pause
+                    if self._bar:
+                        self._draw(self._line())
+                    else:
+                        self._tell(now - self._began)
+
+    def _tell(self, seconds: float) -> None:
+        count = f"{self._count()} of {self._total}, " if self._total > 1 else ""
+        text = printable(f"{count}{seconds:.0f} s: {self._task}")
+        with contextlib.suppress(OSError, ValueError):
+            print(f"scorecam: {text}", file=self._stream, flush=True)
+
+    def _count(self) -> int:
+        return min(self._done + 1, self._total)
 
     def _line(self) -> str:
         now, cells = time.monotonic(), 24
@@ -77,8 +111,8 @@ class Progress:
             current = self._steps * min((now - self._task_began) / max(self._pace, 1e-9), 0.95)
             share = min((self._done + current) / self._total, 1)
             bar = ("=" * round(cells * share)).ljust(cells)
-        count = f" {min(self._done + 1, self._total)} of {self._total}" if self._total > 1 else ""
-        line = f"[{bar}]{count} {now - self._began:.0f} s  {self._task}"
+        count = f" {self._count()} of {self._total}" if self._total > 1 else ""
+        line = f"[{bar}]{count} {now - self._began:.0f} s  {printable(self._task)}"
         return line[: shutil.get_terminal_size().columns - 1]
 
     def _draw(self, line: str) -> None:

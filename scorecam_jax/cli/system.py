@@ -12,6 +12,15 @@ from typing import Any
 
 _PLAIN = {"↑": "^", "↓": "v"}
 
+# Escape codes change a terminal's colours and more, and the overrides of the direction of text make
+# one name look like another. The newlines and tabs of our own texts are no such codes.
+_CONTROLS = {*range(0x20), *range(0x7F, 0xA0)} - {*map(ord, "\n\t")}
+_DIRECTIONS = {0x061C, *range(0x200E, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
+_ESCAPED = {one: chr(one).encode("unicode_escape").decode() for one in _CONTROLS | _DIRECTIONS}
+
+# The signals that came since the command began.
+_received: list[int] = []
+
 
 class Stopped(KeyboardInterrupt):
     """The process was told to end, by Ctrl-C or from outside."""
@@ -26,15 +35,16 @@ class Stopped(KeyboardInterrupt):
 def stoppable() -> Iterator[None]:
     """Turn the signals that end a process into `Stopped`, so that files are cleared away.
 
-    An import that is interrupted may fail in some other way; that counts as stopped too.
+    An import that is interrupted may fail in some other way; that counts as stopped too, and so
+    does an end that was reached although a signal came.
 
     Raises:
         Stopped: a signal came.
     """
-    received: list[int] = []
+    _received.clear()
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        received.append(signum)
+        _received.append(signum)
         raise Stopped(signum)
 
     previous: dict[int, Any] = {}
@@ -46,13 +56,28 @@ def stoppable() -> Iterator[None]:
                 previous[number] = signal.signal(number, stop)
     try:
         yield
+        raise_if_stopped()
     except Exception as error:
-        if received:
-            raise Stopped(received[0]) from error
+        if _received:
+            raise Stopped(_received[0]) from error
         raise
     finally:
+        _received.clear()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def raise_if_stopped() -> None:
+    """Stop if a signal came, even if its exception was lost.
+
+    Python prints and drops what is raised in a callback, such as JAX's of the garbage collection.
+    Call this between photographs.
+
+    Raises:
+        Stopped: a signal came.
+    """
+    if _received:
+        raise Stopped(_received[0])
 
 
 def prepare_streams() -> None:
@@ -66,6 +91,15 @@ def prepare_streams() -> None:
     while spare <= 2:
         spare = os.open(os.devnull, os.O_RDWR)
     os.close(spare)
+
+
+def printable(text: str) -> str:
+    r"""A text with its control characters escaped, all but newlines and tabs.
+
+    >>> print(printable("\x1b[31mred\r"))
+    \x1b[31mred\r
+    """
+    return text.translate(_ESCAPED)
 
 
 def silence_output() -> None:

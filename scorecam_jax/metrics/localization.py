@@ -62,6 +62,8 @@ def pointing_game(
 
     Source: Zhang et al. 2016 (arXiv 1608.00507), section 4.
 
+    `tolerance_of` gives TorchRay's tolerance for heatmaps of another size.
+
     >>> heatmap = jnp.array([[[0.0, 3.0], [0.0, 1.0]]])
     >>> lower_row = jnp.array([[[0.0, 1.0, 2.0, 1.0]]])
     >>> pointing_game(heatmap, lower_row), pointing_game(heatmap, lower_row, tolerance=0.5)
@@ -77,6 +79,21 @@ def pointing_game(
     near = ((distance <= tolerance**2) & ~empty).any(1)
     highest = heatmaps == heatmaps.max(_space(heatmaps), keepdims=True)
     return (highest & near).sum(_space(heatmaps)) / highest.sum(_space(heatmaps))
+
+
+def tolerance_of(shape: Sequence[int]) -> float:
+    """TorchRay's tolerance, 15 pixels of 224, on heatmaps of this shape: 15 · min(shape) / 224.
+
+    >>> tolerance_of((224, 300)), tolerance_of((48, 48))
+    (15.0, 3.2142857142857144)
+    """
+    return 15 * min(shape) / 224
+
+
+@jax.jit
+def scaled_pointing_game(heatmaps: Heatmaps, boxes: Boxes) -> Float[Array, " batch"]:
+    """The `pointing_game` with the tolerance that `tolerance_of` gives for the heatmaps' size."""
+    return pointing_game(heatmaps, boxes, tolerance_of(heatmaps.shape[1:]))
 
 
 @functools.partial(jax.jit, static_argnames=("shape",))
@@ -140,6 +157,22 @@ def box_iou(
     return divide(common, areas[0] + areas[1] - common)
 
 
+@jax.jit
+def implied_box_iou(
+    heatmaps: Heatmaps, boxes: Boxes, threshold: ArrayLike = 0.2
+) -> Float[Array, " batch"]:
+    """The best `box_iou` of `boxes_from_heatmap` with any of the boxes, in [0, 1].
+
+    One threshold suits a method that spreads its map and another does not. `max_box_acc` chooses
+    the threshold for each method.
+
+    >>> heatmap = jnp.array([[[0.0, 0.0, 0.9, 1.0], [0.5, 0.0, 0.7, 0.0]]])
+    >>> implied_box_iou(heatmap, jnp.array([[[2.0, 0.0, 2.0, 1.0], [0.0, 1.0, 1.0, 1.0]]]))
+    Array([0.5], dtype=float32)
+    """
+    return box_iou(boxes_from_heatmap(heatmaps, threshold)[:, None], boxes).max(1)
+
+
 @functools.partial(jax.jit, static_argnames=("thresholds",))
 def box_ious(
     heatmaps: Heatmaps, boxes: Boxes, thresholds: Sequence[float] = THRESHOLDS
@@ -147,7 +180,7 @@ def box_ious(
     """The best `box_iou` of `boxes_from_heatmap` with any of the boxes, at each threshold."""
 
     def fit(threshold: Array) -> Array:
-        return box_iou(boxes_from_heatmap(heatmaps, threshold)[:, None], boxes).max(1)
+        return implied_box_iou(heatmaps, boxes, threshold)
 
     return jax.lax.map(fit, jnp.array(thresholds, heatmaps.dtype)).T
 

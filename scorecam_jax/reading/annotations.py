@@ -27,7 +27,7 @@ def read_annotations(path: Path) -> tuple[dict[str, Annotation], list[Note]]:
 
     Raises:
         ValueError: the file is in no such format, holds nothing that can be used, is no regular
-            file, or is larger than what is read: 1 GB of JSON or CSV, 10 MB of XML or text.
+            file, or is larger than what is read: 1 GB of JSON or CSV, 1 MB of XML or text.
         OSError: the file cannot be read.
     """
     gathered = _read_folder(path) if path.is_dir() else _read_file(path)

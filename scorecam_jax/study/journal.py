@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scorecam_jax._internal.files import replacing
-from scorecam_jax.reading import Note
+from scorecam_jax._internal.files import naming, replacing
+from scorecam_jax.reading.notes import Note
 
 
 class Journal:
@@ -63,16 +63,20 @@ class Journal:
                 self.damaged.append(Note(f"{path}, line {number}", why))
                 moved.append(line)
         if moved:
-            with aside.open("ab") as file:
+            with naming(aside), aside.open("ab") as file:
                 file.write(b"".join(line + b"\n" for line in moved))
         if moved or len(whole) < len(content):
             with replacing(path) as file:
                 file.write(b"".join(line + b"\n" for line in kept))
 
     def add(self, record: dict[str, Any]) -> None:
-        """Put a record at the end of the file."""
+        """Put a record at the end of the file.
+
+        Raises:
+            OSError: it cannot be written, for instance because the disk is full.
+        """
         line = _line(record)
-        with self._path.open("ab") as file:
+        with naming(self._path), self._path.open("ab") as file:
             file.write(line)
         self.records.append(record)
 

@@ -1,6 +1,7 @@
 """The methods and metrics that have a name, and those measured by default."""
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -57,25 +58,22 @@ class Metric(NamedTuple):
     digits: int = 3
 
 
-def _on_model(metric: Callable[..., Any], *, random: bool = False, **options: Any) -> Any:
+def _named_metric(entry: metrics.Entry) -> Metric:
+    function = getattr(metrics, entry.function)
+    accepted = inspect.signature(function).parameters
+
     def measure(case: Case) -> Any:
+        if entry.boxes:
+            return function(case.heatmaps, case.boxes, **entry.options)
         # Every method is measured with the same key, hence with the same draws.
-        key = {"key": jax.random.key(0)} if random else {}
+        more: dict[str, Any] = {"key": jax.random.key(0)} if "key" in accepted else {}
+        if "explain" in accepted:
+            more["explain"] = case.explain
         arguments = (case.model, case.inputs, case.heatmaps, case.targets)
-        return metric(*arguments, **options, **key, **case.scoring)
+        return function(*arguments, **entry.options, **more, **case.scoring)
 
-    return measure
-
-
-def _adcc(case: Case) -> Any:
-    arguments = (case.model, case.inputs, case.heatmaps, case.targets)
-    return metrics.adcc(*arguments, explain=case.explain, **case.scoring)
-
-
-def _box_iou(case: Case) -> Any:
-    """The best IoU of the box that the heatmap implies with any of the boxes."""
-    implied = metrics.boxes_from_heatmap(case.heatmaps, 0.2)
-    return metrics.box_iou(implied[:, None], case.boxes).max(1)
+    settle = getattr(metrics, entry.settle) if entry.settle else np.asarray
+    return Metric(measure, entry.better, entry.boxes, settle, entry.digits)
 
 
 OFFERED: dict[str, Method] = {
@@ -89,40 +87,14 @@ OFFERED: dict[str, Method] = {
 
 DEFAULT_METHODS = ("score-cam", "score-cam-64", "grad-cam", "grad-cam++", "uniform", "center")
 
-METRICS: dict[str, Metric] = {
-    "average-drop": Metric(_on_model(metrics.average_drop, mute=0.5), "less", digits=1),
-    "average-increase": Metric(_on_model(metrics.average_increase, mute=0.5), "more", digits=1),
-    "average-gain": Metric(_on_model(metrics.average_gain, mute=0.5), "more", digits=1),
-    "insertion": Metric(_on_model(metrics.insertion, random=True), "more"),
-    "deletion": Metric(_on_model(metrics.deletion, random=True), "less"),
-    "adcc": Metric(_adcc, "more"),
-    "road": Metric(_on_model(metrics.road, random=True), "more"),
-    "energy": Metric(
-        lambda case: metrics.energy_pointing_game(case.heatmaps, case.boxes), "more", boxes=True
-    ),
-    "pointing": Metric(
-        lambda case: metrics.pointing_game(case.heatmaps, case.boxes, 15.0), "more", boxes=True
-    ),
-    "box-iou": Metric(_box_iou, "more", boxes=True),
-    "box-acc": Metric(
-        lambda case: metrics.box_ious(case.heatmaps, case.boxes),
-        "more", boxes=True, settle=metrics.max_box_acc,
-    ),
-}  # fmt: skip
-"""The metrics that have a name.
-
-Drop, increase and gain mute the lower half of each heatmap, as in Score-CAM's paper. Insertion and
-deletion change 1 % of the pixels per step, and take pixels of equal value in random order. Pointing
-has a tolerance of 15 pixels. box-acc is `max_box_acc` at an IoU of 0.5.
+METRICS = {name: _named_metric(entry) for name, entry in metrics.ENTRIES.items()}
+"""The metrics of `scorecam_jax.metrics.ENTRIES`.
 
 Drop, gain, insertion, deletion and ADCC compare probabilities: a `score` given to `evaluate` should
 return values in [0, 1].
 """
 
-DEFAULT_METRICS = (
-    "average-drop", "average-increase", "average-gain", "insertion", "deletion",
-    "energy", "pointing", "box-acc",
-)  # fmt: skip
+DEFAULT_METRICS = tuple(name for name, entry in metrics.ENTRIES.items() if entry.default)
 """The metrics measured by default. Those that need boxes are left out if there are none."""
 
 

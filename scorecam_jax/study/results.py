@@ -56,19 +56,49 @@ class Evaluation(NamedTuple):
         """The table, methods in rows and metrics in columns: mean [95 % interval]."""
         return tables.as_text(self.methods, self.columns, width)
 
+    def differences(self, reference: str | None = None) -> list[tables.Column]:
+        """The other methods' differences from one method on the same images, a column a metric.
+
+        Args:
+            reference: the method; None for the first.
+
+        Raises:
+            ValueError: it was not measured.
+        """
+        methods = self.methods
+        reference = methods[0] if reference is None else reference
+        if reference not in methods:
+            raise ValueError(f"{reference!r} was not measured; choose one of {', '.join(methods)}")
+
+        def values(name: str) -> dict[str, dict[str, float]]:
+            found: dict[str, dict[str, float]] = {method: {} for method in methods}
+            for row in self.rows:
+                if row[name] is not None:
+                    found[row["method"]][row["image"]] = row[name]
+            return found
+
+        return [
+            column._replace(figures=tables.paired(values(column.name), reference))
+            for column in self.columns
+        ]
+
+    def differences_as_text(self, width: int = 100, reference: str | None = None) -> str:
+        """The differences as a table; empty if there is only one method.
+
+        Raises:
+            ValueError: the reference was not measured.
+        """
+        columns = self.differences(reference)
+        reference = reference or self.methods[0]
+        others = [method for method in self.methods if method != reference]
+        if not others:
+            return ""
+        head = f"difference from {reference} on the same images: mean [95 % interval]"
+        return f"{head}\n{tables.as_text(others, columns, width)}"
+
     def as_records(self) -> list[dict[str, Any]]:
         """The table as one flat record per method."""
-        return [
-            {"method": method}
-            | {
-                f"{column.name}{'' if part == 'mean' else f'_{part}'}": (
-                    value if math.isfinite(value) else None
-                )
-                for column in self.columns
-                for part, value in column.figures[method]._asdict().items()
-            }
-            for method in self.methods
-        ]
+        return _records(self.methods, self.columns)
 
     def write(self, folder: Path) -> None:
         """Write `table.txt`, `table.csv`, `rows.csv`, and `results.json`, which holds them all.
@@ -78,6 +108,10 @@ class Evaluation(NamedTuple):
         """
         document = {
             "table": self.as_records(),
+            "differences": {
+                "reference": self.methods[0],
+                "table": _records(self.methods[1:], self.differences()),
+            },
             "findings": self.findings,
             "left_out": [note._asdict() for note in self.left_out],
             "rows": self.rows,
@@ -90,6 +124,20 @@ class Evaluation(NamedTuple):
         write_text(folder / "rows.csv", tables.as_csv(flat))
         content = json.dumps(document, indent=1, allow_nan=False)
         write_text(folder / "results.json", content + "\n")
+
+
+def _records(methods: Sequence[str], columns: Sequence[tables.Column]) -> list[dict[str, Any]]:
+    return [
+        {"method": method}
+        | {
+            f"{column.name}{'' if part == 'mean' else f'_{part}'}": (
+                value if math.isfinite(value) else None
+            )
+            for column in columns
+            for part, value in column.figures[method]._asdict().items()
+        }
+        for method in methods
+    ]
 
 
 def summarize(

@@ -8,5 +8,6 @@ def test_names_for_the_help_are_those_of_the_library():
     assert {*names.METHODS, *names.PRESETS} == set(study.OFFERED)
     assert names.DEFAULT_METHODS == study.DEFAULT_METHODS
     assert tuple(study.METRICS) == names.METRICS
+    assert {*names.METRICS} - {*names.NOT_DEFAULT} == {*study.DEFAULT_METRICS}
     assert tuple(variants.BY_NAME) == names.VARIANTS
     assert tuple(visualize.COLORMAPS) == names.COLORMAPS

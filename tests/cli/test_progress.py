@@ -71,3 +71,28 @@ def test_progress_is_silent_in_a_pipe_when_quiet_and_at_first(monkeypatch, strea
         progress.hide()
     assert stream.getvalue() == ""
     assert threading.active_count() == before
+
+
+def test_a_pipe_gets_a_line_now_and_then(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    with Progress(17, enabled=True, lines=(0.2, 0.3)) as progress:
+        progress.follow(2, 17, "le\x1bmur.jpg")
+        assert wait_for(lambda: stream.getvalue().count("\n") == 1)
+        progress.follow(3, 17, "owl.jpg")
+        progress.hide()
+        assert wait_for(lambda: stream.getvalue().count("\n") == 2)
+    lines = re.sub(r"\d+ s", "0 s", stream.getvalue()).splitlines()
+    assert lines == ["scorecam: 3 of 17, 0 s: le\\x1bmur.jpg", "scorecam: 4 of 17, 0 s: owl.jpg"]
+
+
+def test_progress_in_a_pipe_is_silent_when_quiet_and_when_nobody_reads(monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    for stream, enabled in ((io.StringIO(), False), (Closed(), True)):
+        monkeypatch.setattr("sys.stderr", stream)
+        with Progress(1, enabled=enabled, lines=(0, 0)):
+            time.sleep(0.25)
+        assert stream.getvalue() == ""

@@ -1,3 +1,5 @@
+import contextlib
+import gc
 import io
 import os
 import signal
@@ -96,6 +98,56 @@ def test_a_signal_that_is_ignored_stays_so():
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@UNIX
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_whose_exception_was_lost_still_stops_the_command(number):
+    def swallow():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(number)
+
+    def run():
+        swallow()
+        system.raise_if_stopped()
+        pytest.fail("went on")
+
+    with pytest.raises(system.Stopped) as stop, system.stoppable():
+        run()
+    assert stop.value.status == 128 + number
+    with pytest.raises(system.Stopped), system.stoppable():
+        swallow()
+    system.raise_if_stopped()  # nothing came since
+
+
+@UNIX
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_during_a_callback_of_the_garbage_collection_stops_the_command():
+    def callback(phase, info):
+        signal.raise_signal(signal.SIGTERM)
+
+    def collect():
+        gc.callbacks.append(callback)
+        try:
+            gc.collect()
+        finally:
+            gc.callbacks.remove(callback)
+        system.raise_if_stopped()
+        pytest.fail("went on")
+
+    with pytest.raises(system.Stopped) as stop, system.stoppable():
+        collect()
+    assert stop.value.status == 143
+
+
+def test_control_characters_are_printed_escaped(capsys):
+    errors.say("\x1b[2J\u202egnp.exe\r\x9b\x7f\ttab\nline é 猫 👩\u200d💻")
+    errors.complain("\x00\u2066name")
+    printed = capsys.readouterr()
+    assert printed.out == ("\\x1b[2J\\u202egnp.exe\\r\\x9b\\x7f\ttab\nline é 猫 👩\u200d💻\n")
+    assert printed.err == "scorecam: \\x00\\u2066name\n"
 
 
 def test_a_narrow_output_gets_what_it_can_hold(monkeypatch):

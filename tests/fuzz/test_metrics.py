@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scorecam_jax import grad_cam, metrics
 from scorecam_jax.study import METRICS
-from scorecam_jax.evaluate.registry import Case
+from scorecam_jax.study.registry import Case
 from tests.fuzz.cases import BATCH, DTYPES, SHAPE, network, recipes
 from tests.fuzz.fuzzing import fuzz
 
@@ -25,6 +25,7 @@ RANGES = {
     "energy": (0, 1),
     "pointing": (0, 1),
     "box-acc": (0, 1),
+    "box-iou": (0, 1),
     "spearman": (-1, 1),
     "ssim": (-1, 1),
 }

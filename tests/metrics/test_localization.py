@@ -78,6 +78,33 @@ def test_the_maximum_counts_by_row_and_column(place, hit):
     assert metrics.pointing_game(heatmap, box)[0] == hit
 
 
+@pytest.mark.parametrize(("size", "hit"), [(224, 1), (448, 1), (48, 0)])
+def test_the_tolerance_that_has_a_name_scales_with_the_input(size, hit):
+    heatmap = np.zeros((1, size, size + 9), np.float32)
+    heatmap[0, 5, 5] = 1
+    box = np.array([[[19, 0, 4, size]]], np.float32)  # 13.5 pixels from the maximum
+    assert metrics.tolerance_of(heatmap.shape[1:]) == 15 * size / 224
+    assert metrics.scaled_pointing_game(heatmap, box)[0] == hit
+
+
+def test_the_uniform_map_of_a_small_input_does_not_point_everywhere():
+    box = np.array([[[20, 20, 8, 8]]], np.float32)
+    rows, columns = np.indices((48, 48)) + 0.5
+    distance = np.hypot(np.maximum(abs(columns - 24) - 4, 0), np.maximum(abs(rows - 24) - 4, 0))
+    expected = (distance <= 15 * 48 / 224).mean()
+    got = metrics.scaled_pointing_game(np.ones((1, 48, 48), np.float32), box)
+    np.testing.assert_allclose(got, [expected], rtol=1e-5)
+
+
+def test_the_implied_boxs_iou_is_that_with_the_best_box():
+    heatmap = np.zeros((1, 10, 12), np.float32)
+    heatmap[0, 2:6, 3:9], heatmap[0, 3, 4], heatmap[0, 8, 1] = 0.5, 1, 0.9
+    boxes = np.array([[[3, 2, 6, 2], [5, 2, 6, 4], [0, 0, 0, 0]]], np.float32)
+    np.testing.assert_allclose(metrics.implied_box_iou(heatmap, boxes), [12 / 24], rtol=1e-6)
+    boxes[0, 1] = [4, 2, 6, 4]
+    np.testing.assert_allclose(metrics.implied_box_iou(heatmap, boxes), [20 / 28], rtol=1e-6)
+
+
 def test_tolerance_is_the_distance_to_the_nearest_box():
     box = np.array([[[10, 10, 4, 4], [0, 0, 0, 0]]], np.float32)
     for place in np.ndindex(24, 24):

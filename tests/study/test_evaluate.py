@@ -5,8 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from scorecam_jax import diagnose, metrics, score_cam, uniform
+from scorecam_jax import diagnose, gradient, metrics, score_cam
 from scorecam_jax.study import METRICS, OFFERED, Batch, Metric, evaluate
+from scorecam_jax.methods.controls import uniform
 from tests.study.toy import CHEAP, batch, model
 
 
@@ -31,8 +32,9 @@ def test_rows_hold_what_the_metrics_say_of_each_image():
         "road": metrics.road(*asked, key=key),
         "adcc": metrics.adcc(*asked, explain=lambda x, t: score_cam(model(), x, t).heatmap),
         "energy": metrics.energy_pointing_game(heatmaps, data.boxes),
-        "pointing": metrics.pointing_game(heatmaps, data.boxes, 15),
+        "pointing": metrics.pointing_game(heatmaps, data.boxes, 15 * 16 / 224),
         "box-acc": metrics.max_box_acc(metrics.box_ious(heatmaps, data.boxes)),
+        "box-iou": metrics.box_ious(heatmaps, data.boxes, (0.2,))[:, 0],
     }
     for column, values in expected.items():
         got = [row[column] for row in found.rows[2:]]
@@ -64,7 +66,7 @@ def test_your_own_methods_and_metrics_have_their_names():
         return case.heatmaps[:, :, :10].sum((1, 2)) / case.heatmaps.sum((1, 2))
 
     found = evaluate(
-        model(), [batch(2)], {"flat": uniform}, {"left": left, "l": Metric(left, "more")}
+        model(), [batch(2)], {"flat": gradient.uniform}, {"left": left, "l": Metric(left, "more")}
     )
     assert [row["left"] for row in found.rows] == [0.5, 0.5]
     assert "l ↑" in found.as_text()

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from scorecam_jax.study.journal import Journal
@@ -84,3 +86,14 @@ def test_what_is_no_record_counts_as_damaged(tmp_path):
     again = Journal(path, SETTINGS, valid=lambda record: isinstance(record["image"], str))
     assert not again.records
     assert len(again.damaged) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no such device")
+def test_a_full_disk_is_named_with_its_file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    journal = Journal(path, SETTINGS)
+    path.unlink()
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*rows\.jsonl'"):
+        journal.add({"image": "a"})
+    assert journal.records == []

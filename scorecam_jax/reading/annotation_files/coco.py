@@ -6,6 +6,7 @@ Source: https://cocodataset.org/#format-data, object detection.
 import json
 import math
 import reprlib
+from collections import Counter
 from typing import Any
 
 from scorecam_jax.reading.annotation_files.gather import Class, Gathered
@@ -85,8 +86,8 @@ def _parse(text: bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[Any, Any]:
     found: dict[Any, Any] = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        found[_TWICE] = [key for key in found if keys.count(key) > 1]
+        counts = Counter(key for key, _ in pairs)
+        found[_TWICE] = [key for key, count in counts.items() if count > 1]
     return found
 
 
@@ -139,7 +140,7 @@ def _is_entry(entry: Any, what: str, gathered: Gathered) -> bool:
     if not isinstance(entry, dict):
         gathered.note(what, f"is {reprlib.repr(entry)}, wanted an object")
     elif _TWICE in entry:
-        gathered.note(what, f"has {' and '.join(map(repr, entry[_TWICE]))} twice")
+        gathered.note(what, f"has {reprlib.repr(entry[_TWICE])[1:-1]} twice")
     else:
         return True
     return False
@@ -159,4 +160,6 @@ def _kind(value: Any) -> Class:
 
 def _id(entry: Any, number: int) -> str:
     found = entry.get("id") if isinstance(entry, dict) else None
+    if isinstance(found, int):
+        return str(found)
     return reprlib.repr(found) if _is_id(found) else f"number {number}"

@@ -114,14 +114,15 @@ def content(path: Path, most: int) -> bytes:
         ValueError: it is no regular file, or has more than `most` bytes.
         OSError: it cannot be read.
     """
-    path.stat()
+    size = path.stat().st_size
     if not path.is_file():
         raise ValueError(f"{path} is not a regular file")
-    with path.open("rb") as file:
-        found = file.read(most + 1)
-    if len(found) > most:
-        raise ValueError(f"{path} has more than {most / 1e6:.0f} MB, the most that is read")
-    return found
+    if size <= most:
+        with path.open("rb") as file:
+            found = file.read(most + 1)
+        if len(found) <= most:
+            return found
+    raise ValueError(f"{path} has more than {most / 1e6:.0f} MB, the most that is read")
 
 
 def decoded(text: bytes) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from scorecam_jax.reading.annotation_files.gather import Gathered, content, number
 
-LARGEST = 10_000_000
-"""The most bytes of a file that are read: some 50,000 objects."""
+LARGEST = 1_000_000
+"""The most bytes of a file that are read: some 5,000 objects."""
 
 
 def read_voc(files: Iterable[tuple[Path, Path]]) -> Gathered:

@@ -3,13 +3,14 @@
 Source: https://github.com/AlexeyAB/darknet, how to train.
 """
 
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from scorecam_jax.reading.annotation_files.gather import Gathered, content, decoded, number
 
-LARGEST = 10_000_000
+LARGEST = 1_000_000
 """The most bytes of a file that are read."""
 
 NAMES = ("classes.txt", "obj.names", "data.yaml")
@@ -41,8 +42,8 @@ def read_yolo(files: Iterable[tuple[Path, Path]], folder: Path) -> Gathered:
             kind = int(words[0])
             x, y, width, height = map(number, words[1:])
             gathered.add(photo, [x - width / 2, y - height / 2, width, height], kind, what)
-            if kind in names and kind in annotation.classes:
-                annotation.names[kind] = names[kind]
+        used = dict.fromkeys(kind for kind in annotation.classes if isinstance(kind, int))
+        annotation.names.update({kind: names[kind] for kind in used if kind in names})
         broken = gathered.notes[before:]
         if broken and not annotation.boxes:
             # A text of another kind gives one note, not one a line.
@@ -67,12 +68,18 @@ def _names(folder: Path, gathered: Gathered) -> dict[int, str]:
 
 def _yaml_names(text: str) -> dict[int, str]:
     """The entry `names` of a YAML file, a list or a mapping, over one line or several."""
-    entry = re.search(r"^names:(.*(?:\n(?=[\s\-\]}#]|$).*)*)", text, re.M)
-    block = entry[1].strip() if entry else ""
-    value = r"""'[^'\n]*'|"[^"\n]*\""""
-    if block.startswith(("[", "{")):
-        items = re.findall(rf"(?:(\d+)\s*:)?\s*({value}|[^,'\"\[\]{{}}\n]+)", block[1:])
+    after = list(itertools.dropwhile(lambda line: not line.startswith("names:"), text.splitlines()))
+    more = itertools.takewhile(lambda line: line[:1] in (*" \t-]}#", ""), after[1:])
+    lines = [" ".join(line.split()) for line in (*after[:1], *more)]
+    if not lines:
+        return {}
+    lines[0] = lines[0].removeprefix("names:").strip()
+    value = r"""'[^']*'|"[^"]*\""""
+    if lines[0].startswith(("[", "{")):
+        item = rf" ?(?:(\d{{1,9}}) ?:)? ?({value}|[^,'\"\[\]{{}}]+)"
+        items = re.findall(item, " ".join(lines))
     else:
-        items = re.findall(rf"^[ \t]*(?:-|(\d+)[ \t]*:)[ \t]*({value}|[^#\n]+)", block, re.M)
+        item = rf"(?:-|(\d{{1,9}}) ?:) ?({value}|[^#]+)"
+        items = [found.groups() for found in map(re.compile(item).match, lines) if found]
     named = [(key, name.strip().strip("'\"")) for key, name in items]
     return {int(key or index): name for index, (key, name) in enumerate(named) if name}
