@@ -39,7 +39,7 @@ def told() -> Iterator[None]:
         raise ReadingError("a folder, not a photograph; name the files in it") from None
     except UnidentifiedImageError:
         raise ReadingError(
-            "not an image in a format that can be read; convert it to JPEG or PNG"
+            "cannot be read: not an image in a format that is known; convert it to JPEG or PNG"
         ) from None
     except Image.DecompressionBombError:
         raise too_large() from None

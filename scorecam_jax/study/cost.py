@@ -16,7 +16,7 @@ def advice(
     methods: Mapping[str, Callable[..., Any]],
     *,
     live: int,
-    seconds: float,
+    seconds: int | float,
     targets: int,
     photographs: int,
 ) -> str | None:
@@ -31,7 +31,7 @@ def advice(
         targets: how many classes are explained.
         photographs: how many there are.
     """
-    costs = {name: passes(name, method, live, targets) for name, method in methods.items()}
+    costs = {name: passes(method, live, targets) for name, method in methods.items()}
     total = sum(costs.values()) * seconds
     if total <= PATIENCE:
         return None
@@ -61,7 +61,7 @@ def advice(
     )
 
 
-def passes(name: str, method: Callable[..., Any], live: int, targets: int) -> float:
+def passes(method: Callable[..., Any], live: int, targets: int) -> int:
     """About how many forward passes of the network a method takes for a photograph.
 
     A method that is not in `METHODS` counts as the one it is made of, or as one pass.
@@ -70,7 +70,7 @@ def passes(name: str, method: Callable[..., Any], live: int, targets: int) -> fl
     known = {METHODS[one]: METHODS.entries[one] for one in METHODS}
     entry = known.get(function)
     if entry is None:
-        return 1.0
+        return 1
     choice = options.get("channels")
     count = choice if isinstance(choice, int) else getattr(choice, "count", None)
     if isinstance(choice, Interpolated) and choice.tolerance is not None:
@@ -80,7 +80,7 @@ def passes(name: str, method: Callable[..., Any], live: int, targets: int) -> fl
     return fixed + per_channel * scored + per_target * targets
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: int | float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

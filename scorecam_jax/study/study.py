@@ -377,7 +377,7 @@ class Listed:
         self.sources = listing.sources
         self.left_out = [*listing.left_out, *notes]
         self.remarks = list(listing.remarks)
-        if known:
+        if known and self.sources:
             folder = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
             names = [one.name for one in self.sources]
             origin = self.boxes or "the annotations"

@@ -176,7 +176,7 @@ class Interrupt:
             os.kill(os.getpid(), signal.SIGINT)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from scorecam_jax.cli.start import main
+from scorecam_jax.__main__ import main
 sys.meta_path.insert(0, Interrupt())
 main()
 """

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from scorecam_jax import diagnose, gradient, metrics, score_cam
+from scorecam_jax import diagnose, metrics, score_cam
 from scorecam_jax.study import METRICS, OFFERED, Batch, Metric, evaluate
 from scorecam_jax.methods.controls import uniform
 from tests.study.toy import CHEAP, batch, model
@@ -66,7 +66,7 @@ def test_your_own_methods_and_metrics_have_their_names():
         return case.heatmaps[:, :, :10].sum((1, 2)) / case.heatmaps.sum((1, 2))
 
     found = evaluate(
-        model(), [batch(2)], {"flat": gradient.uniform}, {"left": left, "l": Metric(left, "more")}
+        model(), [batch(2)], {"flat": uniform}, {"left": left, "l": Metric(left, "more")}
     )
     assert [row["left"] for row in found.rows] == [0.5, 0.5]
     assert "l ↑" in found.as_text()
