@@ -40,8 +40,9 @@ def method(monkeypatch):
 def test_the_method_is_its_formula(method):
     maps = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
     found = method(lambda x: (x.mean((1, 2)), x), maps)
-    np.testing.assert_allclose(found.weights, np.abs(maps).mean((1, 2)), rtol=1e-6)
-    sums = np.maximum(np.einsum("bijk,bk->bij", maps, np.abs(maps).mean((1, 2))), 0)
+    shares = (maps > 0).mean((1, 2))
+    np.testing.assert_allclose(found.weights, shares, rtol=1e-6)
+    sums = np.maximum(np.einsum("bijk,bk->bij", maps, shares), 0)
     expected = (sums - sums.min((1, 2), keepdims=True)) / np.ptp(sums, (1, 2), keepdims=True)
     np.testing.assert_allclose(found.heatmap, expected, atol=1e-5)
     assert METHODS.cost(NAME) == COST
