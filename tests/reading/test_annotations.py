@@ -353,13 +353,25 @@ def test_a_file_name_that_two_photographs_share_names_neither(tmp_path):
     found, notes = match(["x/a.jpg", "y/a.jpg", "c.png"], {"a.jpg": ONE, "c": two})
     assert found == {"c.png": two}
     assert [note.what for note in notes] == ["x/a.jpg", "y/a.jpg"]
-    assert all("2 photographs are called a.jpg" in note.why for note in notes)
+    assert all("several photographs are called a.jpg" in note.why for note in notes)
     found, notes = match(["x/a.jpg", "a.jpg"], {"a.jpg": ONE})
     assert found == {"a.jpg": ONE}
     assert notes == [("x/a.jpg", "has no boxes")]
     found, notes = match(["x/a.jpg", "y/a.png"], {"a": ONE})
     assert not found
     assert len(notes) == 2
+
+
+def test_the_file_name_inside_a_voc_file_counts_last():
+    first, second = ONE._replace(file="a.jpg"), ONE._replace(file="b.jpg", classes=[1])
+    found, _ = match(["x/a.jpg", "x/b.jpg"], {"1": first, "2": second})
+    assert found == {"x/a.jpg": first, "x/b.jpg": second}
+    found, _ = match(["a.jpg", "b.jpg"], {"b": first, "2": second})
+    assert found == {"b.jpg": first}
+    copied = first._replace(classes=[2])
+    found, (note, _) = match(["a.jpg", "b.jpg"], {"1": first, "2": copied})
+    assert not found
+    assert "several annotations are called a.jpg" in note.why
 
 
 def test_what_has_no_partner_is_noted(tmp_path):
