@@ -93,9 +93,8 @@ def match(
                 found[name] = fitting[0]
             else:
                 several = "photographs" if sharing[file] > 1 else "annotations"
-                unsure[name] = (
-                    f"has no boxes, because several {several} are called {file}; name it by its path"
-                )
+                why = f"several {several} are called {file}; name it by its path"
+                unsure[name] = f"has no boxes, because {why}"
     if annotations and not found and not unsure:
         there = f" in {folder}" if folder else ""
         raise ValueError(
