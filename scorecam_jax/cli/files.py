@@ -251,4 +251,5 @@ def save(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         with replacing(path) as file:
             write(file)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot write {path}: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {path}: {why}") from error

@@ -8,7 +8,6 @@ import time
 
 from scorecam_jax.cli.system import printable
 
-
 LINES: tuple[int | float, int | float] = (15, 30)
 """Seconds to the first line, and from each to the next, where there is no terminal."""
 
