@@ -8,19 +8,22 @@ import time
 
 from scorecam_jax.cli.system import printable
 
+LINES: tuple[int | float, int | float] = (15, 30)
+"""Seconds to the first line, and from each to the next, where there is no terminal."""
+
 
 class Progress:
     """How far the command is, on standard error.
 
     On a terminal it is a bar, after the first two seconds. The time that a task takes is estimated
-    from the task before it. Until then the bar swings. In a pipe or a file it is a line, the first
-    after 15 s and then every 30 s.
+    from the task before it. Until then the bar swings. In a pipe or a file it is a line now and
+    then.
 
     Args:
         total: the number of steps.
         enabled: whether anything is shown.
         delay: of the bar, in seconds.
-        lines: of the first line, and of each from the one before, in seconds.
+        lines: of the first line, and of each from the one before, in seconds; None: `LINES`.
     """
 
     def __init__(
@@ -29,12 +32,12 @@ class Progress:
         *,
         enabled: bool,
         delay: int | float = 2,
-        lines: tuple[int | float, int | float] = (15, 30),
+        lines: tuple[int | float, int | float] | None = None,
     ) -> None:
         self._stream = sys.stderr
         self._enabled = enabled and self._stream is not None
         self._bar = self._enabled and self._stream.isatty()
-        self._delay, self._pause = (delay, 0) if self._bar else lines
+        self._delay, self._pause = (delay, 0) if self._bar else lines or LINES
         self._total = total
         self._done, self._steps = 0, 1
         self._task = ""

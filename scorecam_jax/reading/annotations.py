@@ -50,8 +50,9 @@ def match(
     """Which annotation belongs to which photograph.
 
     An annotation names a photograph by its path in the folder, by that path without the suffix, by
-    the file's name, or by that name without the suffix: the first of these that fits. The last two
-    count only if they fit a single photograph. Backslashes are taken for slashes.
+    the file's name, by that name without the suffix, or by the `filename` inside a VOC file: the
+    first of these that fits. The last three count only if they fit a single annotation and a single
+    photograph. Backslashes are taken for slashes.
 
     Args:
         names: the paths of the photographs in their folder.
@@ -74,20 +75,26 @@ def match(
         key = keys.get(path) or keys.get(posixpath.splitext(path)[0])
         if key is not None:
             found[name] = key
+    own = {path: [key] for path, key in keys.items()}
+    inside: dict[str, list[str]] = {}
+    for key, annotation in annotations.items():
+        if annotation.file:
+            inside.setdefault(posixpath.basename(_plain(annotation.file)), []).append(key)
     unsure: dict[str, str] = {}
-    for part in (posixpath.basename, _stem):
+    for named, part in ((own, posixpath.basename), (own, _stem), (inside, posixpath.basename)):
         taken = set(found.values())
         files = {name: part(path) for name, path in plain.items()}
         sharing = Counter(files.values())
         for name, file in files.items():
-            key = keys.get(file)
-            if name in found or key is None or key in taken:
+            fitting = named.get(file, [])
+            if name in found or not fitting or fitting[0] in taken:
                 continue
-            if sharing[file] == 1:
-                found[name] = key
+            if len(fitting) == sharing[file] == 1:
+                found[name] = fitting[0]
             else:
-                why = f"{sharing[file]} photographs are called {file}; name it by its path"
-                unsure[name] = f"has no boxes, because {boxes} names {key}, and {why}"
+                several = "photographs" if sharing[file] > 1 else "annotations"
+                why = f"several {several} are called {file}; name it by its path"
+                unsure[name] = f"has no boxes, because {why}"
     if annotations and not found and not unsure:
         there = f" in {folder}" if folder else ""
         raise ValueError(

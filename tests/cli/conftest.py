@@ -1,9 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from scorecam_jax import models
-from scorecam_jax.cli import cache
+from scorecam_jax.cli import cache, progress
 from tests.cli.toy import LABELS, colour_network
 
 
@@ -11,6 +13,12 @@ from tests.cli.toy import LABELS, colour_network
 def no_cache(monkeypatch):
     """Keep the tests' own process as it is, and count every compilation."""
     monkeypatch.setattr(cache, "keep_compiled_programs", lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def no_lines_of_progress(monkeypatch):
+    """Keep a slow machine from telling more than a fast one."""
+    monkeypatch.setattr(progress, "LINES", (math.inf, math.inf))
 
 
 @pytest.fixture

@@ -329,6 +329,25 @@ def test_csv_without_the_columns_is_refused(tmp_path, head):
         read_annotations(tmp_path / "boxes.csv")
 
 
+def test_the_same_boxes_in_every_format_are_the_same(tmp_path):
+    coco(tmp_path / "boxes.json", [entry([10, 5, 20, 40], category_id="ox")])
+    (tmp_path / "boxes.csv").write_text("file,x,y,width,height,class\na.jpg,10,5,20,40,ox")
+    (tmp_path / "edges.tsv").write_text(
+        "image\txmin\tymin\txmax\tymax\tlabel\na.jpg\t10\t5\t30\t45\tox"
+    )
+    edges = "<xmin>11</xmin><ymin>6</ymin><xmax>30</xmax><ymax>45</ymax>"
+    item = f"<object><name>ox</name><bndbox>{edges}</bndbox></object>"
+    (tmp_path / "a.xml").write_text(f"<annotation>{item}</annotation>")
+    (tmp_path / "a.txt").write_text("1 0.2 0.5 0.2 0.8")
+    for file in ("boxes.json", "boxes.csv", "edges.tsv", "a.xml", "a.txt"):
+        known, notes = match(["a.jpg"], read_annotations(tmp_path / file)[0])
+        boxes, kinds, more = usable(known["a.jpg"], (100, 50), "a.jpg")
+        target, (box,), unknown = annotated_class(boxes, kinds, ["tench", "ox"], "a.jpg")
+        assert box == pytest.approx((10, 5, 20, 40)), file
+        assert target == 1, file
+        assert not [*notes, *more, *unknown], file
+
+
 ONE = Annotation([(1.0, 1.0, 2.0, 2.0)], [0])
 
 
@@ -353,13 +372,25 @@ def test_a_file_name_that_two_photographs_share_names_neither(tmp_path):
     found, notes = match(["x/a.jpg", "y/a.jpg", "c.png"], {"a.jpg": ONE, "c": two})
     assert found == {"c.png": two}
     assert [note.what for note in notes] == ["x/a.jpg", "y/a.jpg"]
-    assert all("2 photographs are called a.jpg" in note.why for note in notes)
+    assert all("several photographs are called a.jpg" in note.why for note in notes)
     found, notes = match(["x/a.jpg", "a.jpg"], {"a.jpg": ONE})
     assert found == {"a.jpg": ONE}
     assert notes == [("x/a.jpg", "has no boxes")]
     found, notes = match(["x/a.jpg", "y/a.png"], {"a": ONE})
     assert not found
     assert len(notes) == 2
+
+
+def test_the_file_name_inside_a_voc_file_counts_last():
+    first, second = ONE._replace(file="a.jpg"), ONE._replace(file="b.jpg", classes=[1])
+    found, _ = match(["x/a.jpg", "x/b.jpg"], {"1": first, "2": second})
+    assert found == {"x/a.jpg": first, "x/b.jpg": second}
+    found, _ = match(["a.jpg", "b.jpg"], {"b": first, "2": second})
+    assert found == {"b.jpg": first}
+    copied = first._replace(classes=[2])
+    found, (note, _) = match(["a.jpg", "b.jpg"], {"1": first, "2": copied})
+    assert not found
+    assert "several annotations are called a.jpg" in note.why
 
 
 def test_what_has_no_partner_is_noted(tmp_path):

@@ -32,15 +32,11 @@ def read_coco(text: bytes, name: str) -> Gathered:
         RecursionError: it is nested too deeply.
     """
     document = _parse(text)
-    if not isinstance(document, dict) or not all(
-        isinstance(document.get(key), list) for key in ("images", "annotations")
-    ):
-        if isinstance(document, dict):
-            found = ", ".join(
-                f"{key}: {type(document.get(key)).__name__}" for key in ("images", "annotations")
-            )
-        else:
-            found = f"a {type(document).__name__}"
+    parts = ("images", "annotations") if isinstance(document, dict) else ()
+    kinds = [type(document.get(part)) for part in parts]
+    if kinds != [list, list]:
+        listed = [f"{part}: {kind.__name__}" for part, kind in zip(parts, kinds, strict=True)]
+        found = ", ".join(listed) or f"a {type(document).__name__}"
         raise LayoutError(
             "is not laid out as COCO's annotations are, with lists of images (id, file_name) and "
             f"annotations (image_id, category_id, bbox): it has {found}"

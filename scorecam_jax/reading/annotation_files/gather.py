@@ -24,6 +24,7 @@ class Annotation(NamedTuple):
         size: width and height of the photograph the boxes were drawn on, if it is known.
         names: what the file calls the classes that are indices here.
         relative: whether the boxes are shares of the photograph's width and height instead.
+        file: the photograph's file name that a VOC file tells besides its own name.
     """
 
     boxes: list[Box]
@@ -31,6 +32,7 @@ class Annotation(NamedTuple):
     size: tuple[int, int] | None = None
     names: dict[int, str] = {}  # noqa: RUF012
     relative: bool = False
+    file: str | None = None
 
 
 class Gathered:

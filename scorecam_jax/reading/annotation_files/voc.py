@@ -26,6 +26,8 @@ def read_voc(files: Iterable[tuple[Path, Path]]) -> Gathered:
         size = root.findtext("size/width"), root.findtext("size/height")
         known = all(number(side) == 0 for side in size)
         gathered.photograph(photo, (None, None) if known else size, str(relative))
+        file_name = (root.findtext("filename") or "").strip() or None
+        gathered.found[photo] = gathered.found[photo]._replace(file=file_name)
         for count, item in enumerate(root.iter("object")):
             left, top, right, bottom = (
                 number(item.findtext(f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax")
