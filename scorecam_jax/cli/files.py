@@ -32,7 +32,7 @@ def open_photo(
     *,
     header_only: bool = False,
     window: tuple[float, float] | None = None,
-    page: int = 1,
+    page: int | None = 1,
     notes: list[str] | None = None,
 ) -> Any:
     """The photograph upright, in RGB; with `header_only`, only whether it looks like one.

@@ -6,7 +6,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Real, Shaped, UInt8
@@ -122,6 +122,7 @@ def read_frame(stamp: Stamp, frame: int, window: Window | None) -> Dicom:
         stored = dicom.stored(frame)
         header = dicom.header_of(frame)
         shown: Window | None
+        remarks: list[str]
         if header.PhotometricInterpretation == "PALETTE COLOR":
             pixels, shown, remarks = _through_palette(stored, header), None, []
         elif stored.ndim == 3:
@@ -298,7 +299,7 @@ def _check_claims(header: Any, frames: int, file: BinaryIO, size: int) -> None:
 def _pixel_length(header: Any, file: BinaryIO) -> int | None:
     """The length of the pixel data that follow in the file, which is moved past it; None: none."""
     implicit, little = header.original_encoding
-    order = "little" if little else "big"
+    order: Literal["little", "big"] = "little" if little else "big"
     head = file.read(8)
     if len(head) < 8:
         return None

@@ -12,7 +12,7 @@ from scorecam_jax import models, score_cam, scores, variants
 from scorecam_jax.cli import patience, photographs
 from scorecam_jax.cli.programs import compile_programs
 from tests.cli.toy import BLUE, RED, colour_network, panels, read, scorecam
-from tests.models.test_dicom import write
+from tests.reading.test_dicom import write
 
 PREPROCESS = models.Preprocess((16, 16), mean=(0.0,) * 3, std=(255.0,) * 3, fit="crop")
 MODEL = colour_network([])
