@@ -229,21 +229,32 @@ class _Opened(NamedTuple):
 def _opened(stamp: Stamp) -> Iterator[_Opened]:
     pydicom = _pydicom()
     meta = pydicom.filereader.read_file_meta_info(stamp.path)
-    with Guarded(stamp.path) as whole:
-        file: BinaryIO = whole
-        size = stamp.size
+    with Guarded(stamp.path) as file:
         if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
             # After the preamble and the element of 12 bytes that tells how long the rest is.
-            whole.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
-            file = _inflated(whole, meta)
-            size = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        header = pydicom.dcmread(file, stop_before_pixels=True, defer_size=_MOST_ELEMENT)
-        if "Rows" not in header or "PhotometricInterpretation" not in header:
-            raise ReadingError("this DICOM file holds no image")
-        frames = int(header.get("NumberOfFrames") or 1)
-        _check_claims(header, frames, file, size)
-        yield _Opened(stamp, file, header, frames)
+            file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+            inflated = _inflated(file, meta)
+            yield _Opened(stamp, inflated, *_header(inflated))
+        else:
+            yield _Opened(stamp, file, *_header_of_file(stamp))
+
+
+@functools.lru_cache(maxsize=4)
+def _header_of_file(stamp: Stamp) -> tuple[Any, int]:
+    """The header of a file and the number of its frames; read once for all its frames."""
+    with Guarded(stamp.path) as file:
+        return _header(file)
+
+
+def _header(file: BinaryIO) -> tuple[Any, int]:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    header = _pydicom().dcmread(file, stop_before_pixels=True, defer_size=_MOST_ELEMENT)
+    if "Rows" not in header or "PhotometricInterpretation" not in header:
+        raise ReadingError("this DICOM file holds no image")
+    frames = int(header.get("NumberOfFrames") or 1)
+    _check_claims(header, frames, file, size)
+    return header, frames
 
 
 def _inflated(file: BinaryIO, meta: Any) -> BinaryIO:

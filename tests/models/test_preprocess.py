@@ -1,4 +1,5 @@
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -99,6 +100,41 @@ def test_a_lit_cell_lands_on_its_place():
     preprocess = dataclasses.replace(PLAIN, size=(2, 2), fit="crop")
     restored = preprocess.restore(np.float32([[0, 1], [0, 0]]), (4, 2))
     np.testing.assert_array_equal(restored, [[0, 0, 1, 0], [0, 0, 0, 0]])
+
+
+def dense(pixels, seen, size, place):
+    """The matrix of linear interpolation: the photograph's pixels by the input's."""
+    centres = np.arange(pixels) + 0.5
+    at = place[0] + (centres - seen[0]) * (place[1] / (seen[1] - seen[0])) - 0.5
+    at = np.clip(at, place[0], place[0] + place[1] - 1)
+    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size)))
+    return weights * ((seen[0] < centres) & (centres < seen[1]))[:, None]
+
+
+@FITS
+@SIZES
+def test_restoring_is_a_product_with_two_matrices(preprocess, image_size):
+    heatmap = np.random.default_rng(0).uniform(-1, 1, (2, *preprocess.size)).astype(np.float32)
+    left, top, right, bottom = preprocess.box(image_size)
+    whole = np.array([left, top, right - left, bottom - top])
+    x, y, across, down = preprocess.boxes(whole, image_size)
+    columns = dense(image_size[0], (left, right), preprocess.size[1], (x, across))
+    rows = dense(image_size[1], (top, bottom), preprocess.size[0], (y, down))
+    expected = rows @ heatmap.astype(float) @ columns.T
+    restored = preprocess.restore(heatmap, image_size)
+    assert restored.dtype == np.float32
+    np.testing.assert_allclose(restored, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("image_size", [(100_000, 10), (1, 200_000)])
+def test_restoring_takes_memory_in_proportion_to_the_pixels(image_size):
+    preprocess = dataclasses.replace(PLAIN, size=(224, 224))
+    heatmap = np.ones((224, 224), np.float32)
+    tracemalloc.start()
+    preprocess.restore(heatmap, image_size)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 150e6
 
 
 def test_boxes_are_carried_and_cut():
