@@ -125,7 +125,7 @@ def _opened(stamp: Stamp) -> Iterator[Any]:
         try:
             image = nibabel.load(stamp.path)
         except nibabel.filebasedimages.ImageFileError as error:
-            raise ReadingError(f"not a NIfTI file: {error}") from error
+            raise ReadingError("not a NIfTI file, but for its name") from error
         if not isinstance(image, nibabel.Nifti1Pair):
             raise ReadingError("not a NIfTI file, but for its name")
         _check_claims(image, stamp)

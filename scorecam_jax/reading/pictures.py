@@ -84,7 +84,7 @@ def _check_page(stamp: Stamp, page: int) -> list[str]:
     """Refuse a page that is not there; remark which of several it is."""
     pages = pages_in(stamp)
     if not 1 <= page <= pages:
-        raise ReadingError(f"has {pages} page{'s' * (pages > 1)}, and no page {page}")
+        raise ReadingError(f"has {pages} page{'s' * (pages != 1)}, and no page {page}")
     return [f"page {page} of {pages} (--page N, --page all)"] if pages > 1 else []
 
 
