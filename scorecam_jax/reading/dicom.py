@@ -6,7 +6,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Real, Shaped, UInt8
@@ -189,7 +189,7 @@ class _Opened(NamedTuple):
     """A file whose header is read."""
 
     stamp: Stamp
-    file: BinaryIO
+    file: io.BufferedIOBase
     header: Any
     frames: int
 
@@ -246,7 +246,7 @@ def _header_of_file(stamp: Stamp) -> tuple[Any, int]:
         return _header(file)
 
 
-def _header(file: BinaryIO) -> tuple[Any, int]:
+def _header(file: io.BufferedIOBase) -> tuple[Any, int]:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     header = _pydicom().dcmread(file, stop_before_pixels=True, defer_size=_MOST_ELEMENT)
@@ -257,7 +257,7 @@ def _header(file: BinaryIO) -> tuple[Any, int]:
     return header, frames
 
 
-def _inflated(file: BinaryIO, meta: Any) -> BinaryIO:
+def _inflated(file: io.BufferedIOBase, meta: Any) -> io.BufferedIOBase:
     """A file with its deflated part inflated, within a bound."""
     pydicom = _pydicom()
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -277,7 +277,7 @@ def _inflated(file: BinaryIO, meta: Any) -> BinaryIO:
     return content
 
 
-def _check_claims(header: Any, frames: int, file: BinaryIO, size: int) -> None:
+def _check_claims(header: Any, frames: int, file: io.BufferedIOBase, size: int) -> None:
     """Compare what a header claims with the data that are there, before anything is made.
 
     Raises:
@@ -307,7 +307,7 @@ def _check_claims(header: Any, frames: int, file: BinaryIO, size: int) -> None:
         )
 
 
-def _pixel_length(header: Any, file: BinaryIO) -> int | None:
+def _pixel_length(header: Any, file: io.BufferedIOBase) -> int | None:
     """The length of the pixel data that follow in the file, which is moved past it; None: none."""
     implicit, little = header.original_encoding
     order: Literal["little", "big"] = "little" if little else "big"

@@ -14,7 +14,7 @@ NIFTI = (".nii", ".nii.gz")
 DICOM = (".dcm", ".dicom", ".ima")
 
 _MOST_AT_ONCE = 512 * 2**20
-_MOST_PADDING = 2**16
+_MOST_PADDING = 2**14
 
 
 class Stamp(NamedTuple):
@@ -88,6 +88,6 @@ class Guarded(io.BufferedReader):
         if found:
             self._same = self._same + 1 if len(found) <= 16 and found == self._last else 0
             self._last = found
-        if self._same > _MOST_PADDING:
+        if self._same * len(found) ** 2 > _MOST_PADDING:
             raise ReadingError("its image data end early, and padding follows; copy it again")
         return found
