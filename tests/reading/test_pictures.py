@@ -1,7 +1,10 @@
 import contextlib
 import io
 import struct
+import sys
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -93,11 +96,22 @@ class TestDeepColour:
             np.asarray(read_picture(path).image)[..., 0], drawn(DEEP[..., 0], 0, 4095)
         )
 
+    def test_pages_of_several_kinds(self, tmp_path):
+        tifffile = pytest.importorskip("tifffile")
+        path = tmp_path / "a.tif"
+        floats = RANDOM.random((9, 7, 3), np.float32)
+        with tifffile.TiffWriter(path) as file:
+            file.write(DEEP, photometric="rgb")
+            file.write(floats, photometric="rgb")
+        found = [read_picture(source) for source in find([path], page="all").sources]
+        for one, expected in zip(found, (drawn(DEEP, 0, 4095), np.rint(255 * floats)), strict=True):
+            np.testing.assert_array_equal(np.asarray(one.image), expected)
+
     def test_without_tifffile_the_extra_is_named(self, tmp_path, monkeypatch):
         tifffile = pytest.importorskip("tifffile")
         path = tmp_path / "a.tif"
         tifffile.imwrite(path, np.zeros((5, 5, 3), np.float32), photometric="rgb")
-        monkeypatch.setitem(__import__("sys").modules, "tifffile", None)
+        monkeypatch.setitem(sys.modules, "tifffile", None)
         with pytest.raises(ReadingError, match=r"pip install 'scorecam_jax\[pictures\]'"):
             read_picture(path)
 
@@ -172,7 +186,9 @@ class TestRefused:
         else:
             kind = {"a": "PNG", "head.jpg": "JPEG"}.get(name, name[2:].upper())
             noise = RANDOM.integers(0, 256, (64, 64, 3), np.uint8)
-            Image.fromarray(noise).save(content, kind)
+            Image.fromarray(noise).save(
+                content, kind, **({"quality": 99} if kind == "JPEG" else {})
+            )
         path = tmp_path / name
         for size in (20 * 10**9, 10**9):
             path.write_bytes(content.getvalue()[:132])
@@ -180,6 +196,18 @@ class TestRefused:
                 file.truncate(size)
             with pytest.raises(ReadingError):
                 read_picture(path)
+
+    @UNIX
+    def test_zeros_in_place_of_a_scan(self, tmp_path):
+        content = io.BytesIO()
+        noise = RANDOM.integers(0, 256, (99, 99, 3), np.uint8)
+        Image.fromarray(noise).save(content, "JPEG", progressive=True)
+        path = tmp_path / "a.jpg"
+        path.write_bytes(content.getvalue()[:5000])
+        with path.open("r+b") as file:
+            file.truncate(10**9)
+        with pytest.raises(ReadingError):
+            read_picture(path)
 
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP"])
     def test_truncated_files(self, tmp_path, kind):
@@ -209,6 +237,27 @@ class TestRefused:
         monkeypatch.setattr("scorecam_jax.reading.pictures.as_rgb", scarce)
         with pytest.raises(ReadingError, match="too large for this machine's memory"):
             read_picture(tmp_path / "a.png")
+
+
+def test_heic_is_read_or_its_extra_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.heic"
+    path.write_bytes(struct.pack(">I", 24) + b"ftypheic" + bytes(12))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(ReadingError, match=r"pip install 'scorecam_jax\[pictures\]'"):
+            read_picture(path)
+    pillow_heif = pytest.importorskip("pillow_heif")
+    ramp = np.indices((64, 80)).sum(0)[..., None] * np.array([1, 1, 0])
+    pillow_heif.from_pillow(Image.fromarray(ramp.astype(np.uint8))).save(path, quality=90)
+    np.testing.assert_allclose(np.asarray(read_picture(path).image), ramp, atol=4)
+
+
+def test_filters_of_warnings_are_left_as_they_were(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(read_picture, [tmp_path / "a.png"] * 40))
+    assert list(warnings.filters) == before
 
 
 def test_a_changed_file_is_another(tmp_path):
