@@ -83,7 +83,7 @@ def read_scan(stamp: Stamp) -> Scan:
                 remarks.append(f"the first of {further} volumes")
             values = image.dataobj[(..., *[0] * (len(image.shape) - 3))].astype(np.float32)
         else:
-            values = image.dataobj.get_scaled(np.float32).astype(np.float32, copy=False)
+            values = np.asarray(image.dataobj, np.float32)
         scaled = image.header.get_slope_inter()
         integers = image.get_data_dtype().kind in "ui" and scaled in ((None, None), (1, 0))
         canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(values, image.affine))
