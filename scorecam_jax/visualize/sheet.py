@@ -55,7 +55,7 @@ def sheet(
     if largest > _MOST_SIDE:
         pictures = [_reduced(picture, _MOST_SIDE / largest) for picture in pictures]
         width, tallest, size = _measures(pictures)
-    gap = max(8, width // 30)
+    gap = max(8, min(width // 30, 2 * size))
     if len(titles) not in (0, min(columns, len(pictures)), len(pictures)):
         raise ValueError(
             f"found {len(titles)} titles for {len(pictures)} panels in {columns} columns; "
