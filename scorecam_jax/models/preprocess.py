@@ -1,12 +1,14 @@
 """From a photograph to a network's input, and from its heatmap back to the photograph."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Real, UInt8
+from jaxtyping import Array, Float, Int, Real, UInt8
 from PIL import Image
 
 from scorecam_jax.reading.rgb import as_rgb
+from scorecam_jax.reading.windows import bands
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +103,19 @@ class Preprocess:
         """
         left, top, right, bottom = self.box(image_size)
         x, y, across, down = self._place(image_size)
-        columns = _interpolation(image_size[0], (left, right), self.size[1], (x, across), nearest)
-        rows = _interpolation(image_size[1], (top, bottom), self.size[0], (y, down), nearest)
-        return rows @ np.asarray(heatmap, np.float32) @ columns.T
+        columns = _neighbours(image_size[0], (left, right), (x, across), nearest)
+        rows = _neighbours(image_size[1], (top, bottom), (y, down), nearest)
+        values = np.asarray(heatmap, np.float32)
+        restored = np.empty((*values.shape[:-2], image_size[1], image_size[0]), np.float32)
+        # A few rows at a time: neither axis may be long on its own.
+        for some in bands((image_size[1], max(*self.size, image_size[0]))):
+            share, inside = rows.share[some, None], rows.inside[some, None]
+            narrow = values[..., rows.first[some], :] * (inside - share)
+            narrow += values[..., rows.second[some], :] * share
+            part = restored[..., some, :]
+            part[...] = narrow[..., columns.first] * (columns.inside - columns.share)
+            part += narrow[..., columns.second] * columns.share
+        return restored
 
     def _place(self, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Where the input shows that part: left, top, width, height, in whole pixels."""
@@ -115,14 +127,26 @@ class Preprocess:
         return (width - across) // 2, (height - down) // 2, across, down
 
 
-def _interpolation(
-    pixels: int,
-    seen: tuple[float, float],
-    size: int,
-    place: tuple[int, int],
-    nearest: bool,
-) -> Float[np.ndarray, "pixels size"]:
-    """The matrix that samples an axis of the input at the centres of the photograph's pixels."""
+class _Neighbours(NamedTuple):
+    """What each pixel along an axis of the photograph takes from the input.
+
+    Attributes:
+        first: the pixel of the input at or before its centre.
+        second: the next one, or the same at the end.
+        share: the second one's weight; 0 outside what the network saw.
+        inside: 1 where the network saw, otherwise 0; the weights' sum.
+    """
+
+    first: Int[np.ndarray, " pixels"]
+    second: Int[np.ndarray, " pixels"]
+    share: Float[np.ndarray, " pixels"]
+    inside: Float[np.ndarray, " pixels"]
+
+
+def _neighbours(
+    pixels: int, seen: tuple[float, float], place: tuple[int, int], nearest: bool
+) -> _Neighbours:
+    """Where the centres of an axis's pixels lie between the pixels of the input."""
     centres = np.arange(pixels) + 0.5
     first, last = seen
     start, length = place
@@ -130,6 +154,7 @@ def _interpolation(
     position = np.clip(position, start, start + length - 1)
     if nearest:
         position = np.floor(position + 0.5)
-    weights = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(size)))
-    inside = (first < centres) & (centres < last)
-    return (weights * inside[:, None]).astype(np.float32)
+    below = np.floor(position).astype(int)
+    inside = ((first < centres) & (centres < last)).astype(np.float32)
+    share = (position - below).astype(np.float32) * inside
+    return _Neighbours(below, np.minimum(below + 1, start + length - 1), share, inside)

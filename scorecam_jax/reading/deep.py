@@ -71,21 +71,33 @@ def read_deep(
     Returns:
         The image in RGB or RGBA, and the window.
     """
-    high = _decoded(opened, how.high)
-    if how.low is None:
-        grey = high[..., 0].astype(np.uint16) * 256 + high[..., 1]
-        shown = checked_window(window or usual_window(0, float(grey.max()), integers=True))
-        high[..., :3], high[..., 3] = as_bytes(grey, shown)[..., None], high[..., 2].copy()
-        return Image.fromarray(high), shown
-    # The usual windows end at one less than a multiple of 256: the upper bytes tell them apart.
-    top = 256 * float(high[..., :3].max()) + 255
-    shown = checked_window(window or usual_window(0, top, integers=True))
+    upper = None if how.low is None else _decoded(opened, how.high)
     with opened() as image:
-        _take(image, how.low)
+        _take(image, how.low or how.high)
+        shown = checked_window(window or usual_window(0, _largest(image, upper), integers=True))
+        # Drawn into the image itself, to save memory.
         for rows, band in image_bands(image):
-            values = high[rows, :, :3].astype(np.uint16) * 256 + np.asarray(band)[..., :3]
-            high[rows, :, :3] = as_bytes(values, shown)
-    return Image.fromarray(high), shown
+            pixels = np.array(band)
+            if upper is None:
+                grey = pixels[..., 0].astype(np.uint16) * 256 + pixels[..., 1]
+                pixels[..., 3] = pixels[..., 2]
+                pixels[..., :3] = as_bytes(grey, shown)[..., None]
+            else:
+                values = upper[rows, :, :3].astype(np.uint16) * 256 + pixels[..., :3]
+                pixels[..., :3] = as_bytes(values, shown)
+                pixels[..., 3:] = upper[rows, :, 3:]
+            image.paste(Image.fromarray(pixels), (0, rows.start))
+        return image, shown
+
+
+def _largest(image: Image.Image, upper: UInt8[np.ndarray, "height width channels"] | None) -> int:
+    """The largest value of a channel that is not opacity, but for its lower byte.
+
+    The usual windows end at one less than a multiple of 256: the upper bytes tell them apart.
+    """
+    if upper is not None:
+        return 256 * int(upper[..., :3].max()) + 255
+    return 256 * max(int(np.asarray(band)[..., 0].max()) for _, band in image_bands(image)) + 255
 
 
 def _decoded(

@@ -6,7 +6,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Real, Shaped, UInt8
@@ -122,6 +122,7 @@ def read_frame(stamp: Stamp, frame: int, window: Window | None) -> Dicom:
         stored = dicom.stored(frame)
         header = dicom.header_of(frame)
         shown: Window | None
+        remarks: list[str]
         if header.PhotometricInterpretation == "PALETTE COLOR":
             pixels, shown, remarks = _through_palette(stored, header), None, []
         elif stored.ndim == 3:
@@ -188,7 +189,7 @@ class _Opened(NamedTuple):
     """A file whose header is read."""
 
     stamp: Stamp
-    file: BinaryIO
+    file: io.BufferedIOBase
     header: Any
     frames: int
 
@@ -228,24 +229,35 @@ class _Opened(NamedTuple):
 def _opened(stamp: Stamp) -> Iterator[_Opened]:
     pydicom = _pydicom()
     meta = pydicom.filereader.read_file_meta_info(stamp.path)
-    with Guarded(stamp.path) as whole:
-        file: BinaryIO = whole
-        size = stamp.size
+    with Guarded(stamp.path) as file:
         if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
             # After the preamble and the element of 12 bytes that tells how long the rest is.
-            whole.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
-            file = _inflated(whole, meta)
-            size = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        header = pydicom.dcmread(file, stop_before_pixels=True, defer_size=_MOST_ELEMENT)
-        if "Rows" not in header or "PhotometricInterpretation" not in header:
-            raise ReadingError("this DICOM file holds no image")
-        frames = int(header.get("NumberOfFrames") or 1)
-        _check_claims(header, frames, file, size)
-        yield _Opened(stamp, file, header, frames)
+            file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+            inflated = _inflated(file, meta)
+            yield _Opened(stamp, inflated, *_header(inflated))
+        else:
+            yield _Opened(stamp, file, *_header_of_file(stamp))
 
 
-def _inflated(file: BinaryIO, meta: Any) -> BinaryIO:
+@functools.lru_cache(maxsize=4)
+def _header_of_file(stamp: Stamp) -> tuple[Any, int]:
+    """The header of a file and the number of its frames; read once for all its frames."""
+    with Guarded(stamp.path) as file:
+        return _header(file)
+
+
+def _header(file: io.BufferedIOBase) -> tuple[Any, int]:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    header = _pydicom().dcmread(file, stop_before_pixels=True, defer_size=_MOST_ELEMENT)
+    if "Rows" not in header or "PhotometricInterpretation" not in header:
+        raise ReadingError("this DICOM file holds no image")
+    frames = int(header.get("NumberOfFrames") or 1)
+    _check_claims(header, frames, file, size)
+    return header, frames
+
+
+def _inflated(file: io.BufferedIOBase, meta: Any) -> io.BufferedIOBase:
     """A file with its deflated part inflated, within a bound."""
     pydicom = _pydicom()
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -265,7 +277,7 @@ def _inflated(file: BinaryIO, meta: Any) -> BinaryIO:
     return content
 
 
-def _check_claims(header: Any, frames: int, file: BinaryIO, size: int) -> None:
+def _check_claims(header: Any, frames: int, file: io.BufferedIOBase, size: int) -> None:
     """Compare what a header claims with the data that are there, before anything is made.
 
     Raises:
@@ -295,10 +307,10 @@ def _check_claims(header: Any, frames: int, file: BinaryIO, size: int) -> None:
         )
 
 
-def _pixel_length(header: Any, file: BinaryIO) -> int | None:
+def _pixel_length(header: Any, file: io.BufferedIOBase) -> int | None:
     """The length of the pixel data that follow in the file, which is moved past it; None: none."""
     implicit, little = header.original_encoding
-    order = "little" if little else "big"
+    order: Literal["little", "big"] = "little" if little else "big"
     head = file.read(8)
     if len(head) < 8:
         return None

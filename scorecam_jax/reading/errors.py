@@ -1,10 +1,14 @@
 """What is wrong with a file, in words."""
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Iterator
 
 from PIL import Image, UnidentifiedImageError
+
+# Of the libraries that read files, and of this folder's own arithmetic on damaged values.
+_NOISY = r"(PIL|pydicom|nibabel|tifffile|imagecodecs|pillow_heif|scorecam_jax\.reading)(\.|$)"
 
 
 class ReadingError(ValueError):
@@ -25,11 +29,9 @@ def told() -> Iterator[None]:
     """Turn whatever a file makes a reading library raise into a `ReadingError`.
 
     The libraries' warnings are dropped: what they warn of either ends in an error or is a remark.
-    Python's filters of warnings are one for all threads.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet.held():
             yield
     except ReadingError:
         raise
@@ -51,3 +53,33 @@ def told() -> Iterator[None]:
         # A damaged file can make its library fail in any way.
         what = str(error) or type(error).__name__
         raise ReadingError(f"cannot be read: {what}") from error
+
+
+class _Quiet:
+    """Filters out the libraries' warnings while any thread reads.
+
+    Python's filters are one for all threads: each thread on its own could leave behind the filters
+    that it found, which another has set.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._readers = threading.Lock(), 0
+        self._filters = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        with self._lock:
+            if not self._readers:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=_NOISY)
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    self._filters.close()
+
+
+_quiet = _Quiet()

@@ -14,7 +14,8 @@ NIFTI = (".nii", ".nii.gz")
 DICOM = (".dcm", ".dicom", ".ima")
 
 _MOST_AT_ONCE = 512 * 2**20
-_MOST_PADDING = 2**16
+_MOST_PADDING = 2**14
+_MOST_ZEROS = 2**22
 
 
 class Stamp(NamedTuple):
@@ -66,7 +67,10 @@ def kind_of(path: Path) -> Kind:
 
 
 class Guarded(io.BufferedReader):
-    """A file that refuses to be searched bit by bit through its padding, or read whole if huge.
+    """A file that refuses to be searched through its padding, or read whole if huge.
+
+    Attributes:
+        compressed: whether its data cannot be zeros for long.
 
     Raises:
         ReadingError: when it is read so.
@@ -75,7 +79,8 @@ class Guarded(io.BufferedReader):
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
         self._size = os.fstat(self.fileno()).st_size
-        self._last, self._same = b"", 0
+        self.compressed = False
+        self._last, self._same, self._zeros = b"", 0, 0
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as `io.BufferedReader` does."""
@@ -88,6 +93,8 @@ class Guarded(io.BufferedReader):
         if found:
             self._same = self._same + 1 if len(found) <= 16 and found == self._last else 0
             self._last = found
-        if self._same > _MOST_PADDING:
+        if self.compressed:
+            self._zeros = self._zeros + len(found) if found.count(0) == len(found) else 0
+        if self._same * len(found) ** 2 > _MOST_PADDING or self._zeros > _MOST_ZEROS:
             raise ReadingError("its image data end early, and padding follows; copy it again")
         return found

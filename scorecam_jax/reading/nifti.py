@@ -73,6 +73,7 @@ def read_scan(stamp: Stamp) -> Scan:
         ReadingError: it is no volume, or takes too much memory.
         Exception: whatever nibabel raises.
     """
+    nibabel = _nibabel()
     with _opened(stamp) as image:
         remarks = []
         check_voxels(image.shape[:3])
@@ -80,12 +81,13 @@ def read_scan(stamp: Stamp) -> Scan:
             further = int(np.prod(image.shape[3:]))
             if further > 1:
                 remarks.append(f"the first of {further} volumes")
-            image = image.slicer[(..., *[slice(1)] * (len(image.shape) - 3))]
-        canonical = _nibabel().as_closest_canonical(image)
-        values = np.asarray(canonical.get_fdata(dtype=np.float32, caching="unchanged"))
-        values = values.reshape(values.shape[:3])
-        scaled = canonical.header.get_slope_inter()
+            values = image.dataobj[(..., *[0] * (len(image.shape) - 3))].astype(np.float32)
+        else:
+            values = np.asarray(image.dataobj, np.float32)
+        scaled = image.header.get_slope_inter()
         integers = image.get_data_dtype().kind in "ui" and scaled in ((None, None), (1, 0))
+        canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(values, image.affine))
+        values = canonical.dataobj
     if not np.isfinite(values).all():
         raise ReadingError("the volume holds NaN or infinity: replace them before it is shown")
     # From right, front and top (x, y, z) to slices that are looked at from the feet.
@@ -94,8 +96,11 @@ def read_scan(stamp: Stamp) -> Scan:
         [[0, 0, -1, across - 1], [0, -1, 0, down - 1], [1, 0, 0, 0], [0, 0, 0, 1]], np.float64
     )
     spacing = np.sqrt((canonical.affine[:3, :3] ** 2).sum(0)).tolist()
+    # It is kept, and not to be changed.
+    values = values[::-1, ::-1].transpose(2, 1, 0)
+    values.setflags(write=False)
     return Scan(
-        np.ascontiguousarray(values[::-1, ::-1].transpose(2, 1, 0)),
+        values,
         (spacing[2], spacing[1], spacing[0]),
         canonical.affine @ turn,
         bool(integers),
@@ -125,7 +130,7 @@ def _opened(stamp: Stamp) -> Iterator[Any]:
         try:
             image = nibabel.load(stamp.path)
         except nibabel.filebasedimages.ImageFileError as error:
-            raise ReadingError(f"not a NIfTI file: {error}") from error
+            raise ReadingError("not a NIfTI file, but for its name") from error
         if not isinstance(image, nibabel.Nifti1Pair):
             raise ReadingError("not a NIfTI file, but for its name")
         _check_claims(image, stamp)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from scorecam_jax.reading import dicom, nifti, pillow, tiff
 from scorecam_jax.reading.deep import deep_colour, read_deep
@@ -84,7 +84,7 @@ def _check_page(stamp: Stamp, page: int) -> list[str]:
     """Refuse a page that is not there; remark which of several it is."""
     pages = pages_in(stamp)
     if not 1 <= page <= pages:
-        raise ReadingError(f"has {pages} page{'s' * (pages > 1)}, and no page {page}")
+        raise ReadingError(f"has {pages} page{'s' * (pages != 1)}, and no page {page}")
     return [f"page {page} of {pages} (--page N, --page all)"] if pages > 1 else []
 
 
@@ -94,16 +94,13 @@ def _read_page(stamp: Stamp, page: int, window: Window | None) -> tuple[Image.Im
         with pillow.opened(stamp, page) as image:
             how = deep_colour(image)
             if how is None:
-                shown = window_of(image)
-                if shown is not None:
-                    shown = window or shown
-                found = as_rgb(image, window=shown)
-                # The page itself may be kept and changed.
-                return (found.copy() if found is image else found), shown
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        deep, shown = read_deep(lambda: pillow.opened(stamp, page), how, window)
-        deep.getexif()[ExifTags.Base.Orientation] = orientation
-        return as_rgb(deep), shown
+                own = window_of(image)
+                shown = own and (window or own)
+            else:
+                image, shown = read_deep(lambda: pillow.opened(stamp, page), how, window)
+            found = as_rgb(image, window=None if how else shown)
+            # The page itself may be kept and changed.
+            return (found.copy() if found is image else found), shown
     except (pillow.NotPillowsError, SyntaxError) as error:
         if isinstance(error, SyntaxError) and not tiff.is_tiff(stamp):
             raise

@@ -38,7 +38,7 @@ def count_pages(stamp: Stamp) -> int:
         NotPillowsError: see there.
         Exception: whatever Pillow raises.
     """
-    with _file(stamp) as image:
+    with _file(stamp) as image, _told_apart(image):
         pages = int(getattr(image, "n_frames", 1))
     if pages > max(1, stamp.size // _LEAST_PAGE):
         raise ReadingError(
@@ -61,9 +61,21 @@ def opened(stamp: Stamp, page: int) -> Iterator[Image.Image]:
         yield kept
         return
     with _file(stamp) as image:
-        image.seek(page - 1)
+        with _told_apart(image):
+            image.seek(page - 1)
         check_pixels(*image.size)
         yield image
+
+
+@contextlib.contextmanager
+def _told_apart(image: Image.Image) -> Iterator[None]:
+    """Raise what Pillow does not know of a later page of a TIFF file as a `NotPillowsError`."""
+    try:
+        yield
+    except (SyntaxError, KeyError, TypeError) as error:
+        if image.format != "TIFF":
+            raise
+        raise NotPillowsError(str(error)) from error
 
 
 def check_pixels(width: int, height: int) -> None:
@@ -119,7 +131,9 @@ def _image(file: Guarded, head: bytes, stamp: Stamp) -> Any:
             "a picture?"
         )
     try:
-        return Image.open(file)
+        image = Image.open(file)
+        file.compressed = image.format in ("JPEG", "MPO")
+        return image
     except UnidentifiedImageError:
         if head[4:8] == b"ftyp" and head[8:12] in _HEIF:
             return _heif(file, stamp.path)

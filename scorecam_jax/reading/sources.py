@@ -154,7 +154,8 @@ def _in_folder(
     folder: Path, skip: Collection[Path], left_out: list[Note]
 ) -> tuple[list[str], list[str]]:
     """What a folder and its subfolders hold: what is taken and what is not, sorted."""
-    taken, others = [], []
+    taken: list[str] = []
+    others: list[str] = []
     for path in _walk(folder, left_out):
         if path.resolve() in skip:
             continue

@@ -12,7 +12,7 @@ Window = tuple[int | float, int | float]
 _AT_ONCE = 2**20
 
 
-def usual_window(low: float, high: float, *, integers: bool) -> tuple[float, float]:
+def usual_window(low: int | float, high: int | float, *, integers: bool) -> tuple[float, float]:
     """The window of values from `low` to `high` where nothing names one.
 
     Unsigned integers: 0 and the largest number of the fewest of 8, 10, 12, 14 and 16 bits that hold
@@ -23,7 +23,7 @@ def usual_window(low: float, high: float, *, integers: bool) -> tuple[float, flo
         return 0.0, 1.0
     if integers and low >= 0 and high < 2**16:
         return 0.0, float(next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if high < 2**bits))
-    return low, high if high > low else low + 1
+    return float(low), float(high if high > low else low + 1)
 
 
 def checked_window(window: Window) -> Window:

@@ -8,6 +8,11 @@ from PIL import Image, ImageDraw
 from scorecam_jax.visualize.pictures import Picture, as_picture
 from scorecam_jax.visualize.text import Text
 
+# What viewers and formats take; about a gigabyte if a sheet has it along both sides.
+_MOST_SIDE = 15_000
+
+_LEAST_SIDE = 10
+
 
 def sheet(
     panels: Sequence[Picture],
@@ -16,7 +21,10 @@ def sheet(
     columns: int | None = None,
     row_labels: Sequence[str] = (),
 ) -> Image.Image:
-    """Arrange panels in rows and columns, with titles. No panel is resized.
+    """Arrange panels in rows and columns, with titles.
+
+    No panel is resized, unless the sheet would have more than 16,000 pixels along a side. Then all
+    are reduced alike.
 
     Args:
         panels: pictures as in `overlay`, row by row. Smaller ones are centred in their cell.
@@ -37,16 +45,17 @@ def sheet(
     pictures = [as_picture(panel) for panel in panels]
     if not pictures:
         raise ValueError("a sheet needs at least one panel, found none")
-    # In a narrower cell the type of the titles would be too small to read.
-    width = max(180, *(picture.width for picture in pictures))
-    gap = max(8, width // 30)
-    tallest = max(picture.height for picture in pictures)
-    size = max(12, int(min(width / 18, math.sqrt(width * tallest) / 12)))
+    width, tallest, size = _measures(pictures)
     if columns is None:
         columns = _landscape(len(pictures), width, tallest + 2 * size)
     if columns < 1:
         raise ValueError(f"columns must be at least 1, found {columns}")
     rows = math.ceil(len(pictures) / columns)
+    largest = max(columns * width, rows * (tallest + 2 * size))
+    if largest > _MOST_SIDE:
+        pictures = [_reduced(picture, _MOST_SIDE / largest) for picture in pictures]
+        width, tallest, size = _measures(pictures)
+    gap = max(8, min(width // 30, 2 * size))
     if len(titles) not in (0, min(columns, len(pictures)), len(pictures)):
         raise ValueError(
             f"found {len(titles)} titles for {len(pictures)} panels in {columns} columns; "
@@ -80,6 +89,22 @@ def sheet(
     for row, label in enumerate(labels):
         label.draw(draw, gap, tops[row] + heights[row] / 2, anchor="lm")
     return page
+
+
+def _measures(pictures: Sequence[Image.Image]) -> tuple[int, int, int]:
+    """The width of a cell, the height of the tallest picture and the size of the type."""
+    # In a narrower cell the type of the titles would be too small to read.
+    width = max(180, *(picture.width for picture in pictures))
+    tallest = max(picture.height for picture in pictures)
+    return width, tallest, max(12, int(min(width / 18, math.sqrt(width * tallest) / 12)))
+
+
+def _reduced(picture: Image.Image, share: float) -> Image.Image:
+    """A picture made smaller, of which a few pixels remain along each side."""
+    width, height = (
+        min(side, max(_LEAST_SIDE, round(side * share))) for side in (picture.width, picture.height)
+    )
+    return picture.resize((width, height), Image.Resampling.BOX)
 
 
 def _landscape(count: int, width: int, height: int) -> int:

@@ -1,10 +1,11 @@
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax.models import Preprocess, as_rgb, window_of
+from scorecam_jax.models import Preprocess
 
 PLAIN = Preprocess((20, 20), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 FITS = pytest.mark.parametrize(
@@ -101,6 +102,41 @@ def test_a_lit_cell_lands_on_its_place():
     np.testing.assert_array_equal(restored, [[0, 0, 1, 0], [0, 0, 0, 0]])
 
 
+def dense(pixels, seen, size, place):
+    """The matrix of linear interpolation: the photograph's pixels by the input's."""
+    centres = np.arange(pixels) + 0.5
+    at = place[0] + (centres - seen[0]) * (place[1] / (seen[1] - seen[0])) - 0.5
+    at = np.clip(at, place[0], place[0] + place[1] - 1)
+    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size)))
+    return weights * ((seen[0] < centres) & (centres < seen[1]))[:, None]
+
+
+@FITS
+@SIZES
+def test_restoring_is_a_product_with_two_matrices(preprocess, image_size):
+    heatmap = np.random.default_rng(0).uniform(-1, 1, (2, *preprocess.size)).astype(np.float32)
+    left, top, right, bottom = preprocess.box(image_size)
+    whole = np.array([left, top, right - left, bottom - top])
+    x, y, across, down = preprocess.boxes(whole, image_size)
+    columns = dense(image_size[0], (left, right), preprocess.size[1], (x, across))
+    rows = dense(image_size[1], (top, bottom), preprocess.size[0], (y, down))
+    expected = rows @ heatmap.astype(float) @ columns.T
+    restored = preprocess.restore(heatmap, image_size)
+    assert restored.dtype == np.float32
+    np.testing.assert_allclose(restored, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("image_size", [(100_000, 10), (1, 200_000)])
+def test_restoring_takes_memory_in_proportion_to_the_pixels(image_size):
+    preprocess = dataclasses.replace(PLAIN, size=(224, 224))
+    heatmap = np.ones((224, 224), np.float32)
+    tracemalloc.start()
+    preprocess.restore(heatmap, image_size)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 150e6
+
+
 def test_boxes_are_carried_and_cut():
     crop = dataclasses.replace(PLAIN, fit="crop")  # of 80x40: the columns 20 to 60, halved
     boxes = np.array([[30, 10, 20, 10], [0, 0, 30, 40], [70, 0, 10, 10]])
@@ -132,91 +168,11 @@ def test_the_crop_equals_resizing_then_cropping():
     np.testing.assert_allclose(preprocess(photograph), np.asarray(expected), atol=1)
 
 
-GREY = np.linspace(0, 255, 12, dtype=np.uint8).reshape(3, 4)
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        Image.fromarray(GREY),
-        Image.fromarray(GREY).convert("P"),
-        Image.fromarray(GREY).convert("LA"),
-        Image.fromarray(GREY).convert("RGBA"),
-        Image.fromarray(GREY).convert("RGB").convert("CMYK"),
-        Image.fromarray(GREY.astype(np.uint16) * 257),
-        Image.fromarray(GREY.astype(np.int32) * 257),
-    ],
-    ids=lambda image: image.mode,
-)
-def test_every_mode_becomes_the_same_rgb(image):
-    rgb = as_rgb(image)
-    assert rgb.mode == "RGB"
-    np.testing.assert_array_equal(np.asarray(rgb), np.repeat(GREY[..., None], 3, -1))
-
-
-def test_transparency_becomes_white():
-    image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
-    image.putpixel((1, 0), (200, 0, 0, 255))
-    np.testing.assert_array_equal(np.asarray(as_rgb(image)), [[[255] * 3, [200, 0, 0]]])
-    palette = Image.new("P", (1, 1), 0)
-    palette.putpalette([9, 9, 9])
-    palette.info["transparency"] = 0
-    assert as_rgb(palette).getpixel((0, 0)) == (255, 255, 255)
-
-
-@pytest.mark.parametrize(("orientation", "turn"), [(6, -1), (8, 1), (3, 2)])
-def test_exif_orientation_turns_the_photograph(tmp_path, orientation, turn):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    pixels = np.repeat(GREY[..., None], 3, -1)
-    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-    with Image.open(tmp_path / "a.png") as image:
-        np.testing.assert_array_equal(np.asarray(as_rgb(image)), np.rot90(pixels, turn))
-
-
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        as_rgb(Image.fromarray(np.array([[0, np.nan]], np.float32)))
     with pytest.raises(ValueError, match="'crop', 'pad' or 'stretch'"):
         dataclasses.replace(PLAIN, fit="squash")
     with pytest.raises(ValueError, match="zoom"):
         dataclasses.replace(PLAIN, zoom=1.5)
-
-
-@pytest.mark.parametrize(
-    ("values", "window"),
-    [
-        (np.array([[0, 1000, 4095]], np.uint16), (0, 4095)),
-        (np.array([[0, 1000, 4096]], np.uint16), (0, 16383)),
-        (np.array([[0, 40000]], np.uint16), (0, 65535)),
-        (np.array([[0, 700]], np.int32), (0, 1023)),
-        (np.array([[-1000, 0, 2000]], np.int32), (-1000, 2000)),
-        (np.array([[0, 1 << 20]], np.int32), (0, 1 << 20)),
-        (np.array([[0.25, 0.5]], np.float32), (0, 1)),
-        (np.array([[-2.5, 7.5]], np.float32), (-2.5, 7.5)),
-        (np.array([[7, 7]], np.int32) - 100, (-93, -92)),
-    ],
-)
-def test_deep_greyscale_is_scaled_by_its_window(values, window):
-    image = Image.fromarray(values)
-    assert window_of(image) == window
-    low, high = window
-    expected = np.rint(255 * (values.astype(float) - low) / (high - low))
-    np.testing.assert_array_equal(np.asarray(as_rgb(image))[..., 0], expected)
-
-
-def test_a_window_may_be_named():
-    image = Image.fromarray(np.array([[-1000, 0, 40, 80, 2000]], np.int32))
-    shown = np.asarray(as_rgb(image, window=(0, 80)))[0, :, 0]
-    np.testing.assert_array_equal(shown, [0, 0, 128, 255, 255])
-    with pytest.raises(ValueError, match="lower value first"):
-        as_rgb(image, window=(5, 5))
-    with pytest.raises(ValueError, match="this image has 8"):
-        as_rgb(Image.new("L", (2, 2)), window=(0, 80))
-
-
-def test_eight_bits_have_no_window():
-    assert window_of(Image.new("RGB", (2, 2))) is None
 
 
 def test_the_nearest_value_keeps_edges_sharp():

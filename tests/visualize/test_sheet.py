@@ -1,8 +1,12 @@
+import importlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from scorecam_jax.visualize import sheet
+
+sheets = importlib.import_module("scorecam_jax.visualize.sheet")
 
 LONG = "dragonfly, darning needle, devil's darning needle, sewing needle, mosquito hawk 12.3 %"
 UNBROKEN = "IMG_2023_04_12_123456789_HDR_panorama_long_name_without_blanks.jpeg"
@@ -79,6 +83,16 @@ def test_sheet_is_near_landscape():
 
     for size in [(300, 200), (200, 300), (400, 100)]:
         assert all(0.6 < ratio(count, size) < 3.5 for count in range(2, 10)), size
+
+
+@pytest.mark.parametrize("size", [(4000, 10), (1, 8000), (900, 3), (2000, 1300)])
+def test_large_sheets_are_bounded_along_both_sides(size, monkeypatch):
+    monkeypatch.setattr(sheets, "_MOST_SIDE", 600)
+    page = sheet([Image.new("RGB", size, "magenta")] * 2, ["photograph", "jaguar"])
+    assert max(page.size) < 720
+    magenta = (np.asarray(page) == (255, 0, 255)).all(-1)
+    assert magenta.any(1).sum() >= min(size[1], 10)
+    assert magenta.any(0).sum() >= min(size[0], 10)
 
 
 def test_sheet_needs_matching_numbers(photo):
