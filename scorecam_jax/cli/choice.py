@@ -233,8 +233,8 @@ def chosen(options: argparse.Namespace, name: str, classifier: Any) -> Callable[
 
 def named(name: str) -> Callable[..., Any]:
     """The method, the preset or the variant of Score-CAM that has a name."""
-    from scorecam_jax.study import OFFERED
     from scorecam_jax.methods.variants import BY_NAME
+    from scorecam_jax.study import OFFERED
 
     if name in OFFERED:
         return OFFERED[name]

@@ -16,7 +16,15 @@ import numpy as np
 from scorecam_jax import models
 from scorecam_jax._internal.signatures import accepts
 from scorecam_jax.cli.choice import check_options, chosen, given, named
-from scorecam_jax.cli.errors import UserError, complain, reported, say, translated
+from scorecam_jax.cli.errors import (
+    UserError,
+    at_the_terminal,
+    complain,
+    complain_of,
+    reported,
+    say,
+    translated,
+)
 from scorecam_jax.cli.progress import Progress
 from scorecam_jax.cli.system import raise_if_stopped
 from scorecam_jax.engine.tuning import inputs_together
@@ -77,7 +85,7 @@ def load(
 
 def input_shape(classifier: models.Classifier) -> tuple[int, ...]:
     """The shape of a batch of one."""
-    return 1, *Plan(classifier, {}).shape
+    return 1, *classifier.input_shape
 
 
 @contextlib.contextmanager
@@ -99,6 +107,8 @@ def listed(asked: argparse.Namespace, *, volumes: bool = False) -> Listed:
     """The photographs that the options name, with their annotations."""
     with translating():
         found = Listed(asked.photos, asked.boxes, page=asked.page, volumes=volumes)
+        if not found.sources:
+            raise UserError(f"there are no photographs in {', '.join(map(str, asked.photos))}")
         if "annotated" in asked.target and not found.annotations:
             raise UserError("--target annotated: name the file of annotations with --boxes")
         return found
@@ -182,7 +192,7 @@ def announcing(
             {name: plan.methods[name] for name in plan.run},
             live=wait.live,
             seconds=wait.seconds,
-            targets=plan.targets.count,
+            targets=plan.targets.each,
             photographs=photographs,
         )
         if text:
@@ -226,6 +236,7 @@ def draw_photos(
     jobs, guard = _jobs(asked, found, ending)
     documents = [_check(job, guard) for job in jobs]
     todo = [pair for pair in zip(jobs, documents, strict=True) if "error" not in pair[1]]
+    _tell(found.left_out)
     layer = asked.layer
     if todo:
         with Progress(len(todo), enabled=not asked.quiet) as progress:
@@ -251,7 +262,6 @@ def draw_photos(
             )
             with contextlib.closing(made):
                 _draw_all(todo, made, plan, look, layout, guard, remarks, asked, progress)
-    _tell(found.left_out)
     if asked.json:
         about = {"model": asked.model, "layer": layer, **head, **given(asked)}
         left_out = [note._asdict() for note in found.left_out]
@@ -291,7 +301,7 @@ def _compiled(plan: Plan, photographs: int, *, pixels: bool) -> Programs:
     programs = plan.programs()
     with translating():
         size = inputs_together(photographs)
-        programs.prepare(plan.classifier.model, plan.shape, plan.targets.count, size)
+        programs.prepare(plan.classifier.model, plan.shape, plan.targets.each, size)
     for method in plan.run if pixels else ():
         if not programs.weights_maps(method):
             raise UserError(
@@ -326,7 +336,7 @@ def _draw_all(
     def draw_one(item: tuple[Any, Record | Note]) -> dict[str, Any]:
         (job, _), found = item
         if isinstance(found, Note):
-            raise UserError(found.why)
+            raise UserError(at_the_terminal(found.why))
         with translating():
             return draw(plan, found, job, look, layout, guard, scale)
 
@@ -347,8 +357,7 @@ def _draw_all(
 def _tell(notes: Sequence[Note], progress: Progress | None = None) -> None:
     if notes and progress:
         progress.hide()
-    for note in notes:
-        complain(f"{note.what}: {note.why}")
+    complain_of(notes)
 
 
 def _print(document: dict[str, Any], remarks: Callable[[list[dict[str, Any]]], list[str]]) -> None:

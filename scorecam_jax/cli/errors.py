@@ -3,7 +3,7 @@
 import contextlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from scorecam_jax._internal.text import abridged as abridged
@@ -25,6 +25,7 @@ _TRANSLATIONS = (
     (r"list_layers\(model, inputs\) shows", "`scorecam layers` shows"),
     (r"load\('\w+', weights='(\S+)'\)", r"--weights \1"),
     (r"\bchannels=(\d+)", r"--channels \1"),
+    (r"\bbatch_size\b", "--batch-size"),
     (r", or None for all of them", ""),
     (r"; for tokens pass grid=\(height, width\) to the adapter", ""),
 )
@@ -35,28 +36,14 @@ _LONGEST = 2000
 
 def translated(error: Exception) -> UserError:
     """A library error in the words of the command line."""
-    text = str(error) or type(error).__name__
+    return UserError(at_the_terminal(str(error) or type(error).__name__))
+
+
+def at_the_terminal(text: str) -> str:
+    """What the library says, with the names that options have at the terminal."""
     for python, terminal in _TRANSLATIONS:
         text = re.sub(python, terminal, text)
-    return UserError(text)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory does not suffice."""
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-
-
-@contextlib.contextmanager
-def memory_told() -> Iterator[None]:
-    """Turn an error that memory does not suffice into a `UserError`."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise UserError(
-            f"out of memory: {error}\na smaller --batch-size needs less memory"
-        ) from error
+    return text
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -84,6 +71,12 @@ def complain(problem: object) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
             print(f"scorecam: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def complain_of(notes: Iterable[tuple[str, str]]) -> None:
+    """Tell of each thing that could not be used, and why."""
+    for what, why in notes:
+        complain(f"{what}: {at_the_terminal(why)}")
 
 
 @contextlib.contextmanager

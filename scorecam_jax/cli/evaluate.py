@@ -8,7 +8,7 @@ from typing import Any
 
 from scorecam_jax.cli import names, options
 from scorecam_jax.cli.choice import add_how, check_options
-from scorecam_jax.cli.errors import UserError, complain, say
+from scorecam_jax.cli.errors import UserError, complain, complain_of, say
 from scorecam_jax.cli.progress import Progress
 
 NAME, ARGUMENTS = "evaluate", "PHOTO|DIR..."
@@ -62,58 +62,55 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Print the table; 1 if anything was left out."""
+    for path in asked.photos:
+        if not path.exists():
+            raise UserError(f"{path} is not a folder, and no file either")
     output = Path(asked.output or f"{_called(asked.photos)}-scorecam")
     _check_output(output)
     check_options(asked, asked.methods, also=["batch_size"])
     study = _measure(asked, output)
     found = study.evaluation()
+    _list(study.remarks, output)
     _report(found, output, as_json=asked.json)
     return int(bool(found.left_out))
 
 
 def _measure(asked: argparse.Namespace, output: Path) -> Any:
     from scorecam_jax.cli import common
-    from scorecam_jax.study import study
     from scorecam_jax.study.outputs import save
-    from scorecam_jax.study.study import default_metrics
+    from scorecam_jax.study.study import conduct, default_metrics, results_in
 
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
         classifier = common.load(asked.model, asked.weights, layer=asked.layer)
         progress.start("looking for photographs")
         found = common.listed(asked, volumes=len(classifier.input_size) == 3)
-        plan = common.plan_of(asked, asked.methods, classifier, found, metrics=(), maps=False)
+        metrics = asked.metrics or default_metrics(bool(found.annotations))
+        plan = common.plan_of(asked, asked.methods, classifier, found, metrics=metrics, maps=False)
         settings = common.settings_of(asked, classifier, found)
         with common.translating():
             try:
-                measured = study(
-                    classifier,
-                    asked.photos,
-                    methods=plan.methods,
-                    targets=asked.target,
-                    top=asked.top,
-                    boxes=found.boxes or {},
-                    metrics=asked.metrics or default_metrics(bool(found.boxes)),
-                    window=asked.window,
-                    page=asked.page,
-                    batch_size=asked.batch_size,
-                    signed=plan.signed,
-                    heatmaps=False,
-                    output=output,
-                    settings=settings,
-                    progress=common.following(progress),
-                    announce=common.announcing(asked, plan, len(found.sources), progress),
-                )
+                with results_in(output, settings) as journal:
+                    study = conduct(
+                        plan,
+                        found.sources,
+                        found.left_out,
+                        found.remarks,
+                        journal=journal,
+                        progress=common.following(progress),
+                        announce=common.announcing(asked, plan, len(found.sources), progress),
+                    )
+                    study.evaluation().write(output)
             except KeyboardInterrupt as stop:
                 stop.add_note(
                     f"what is measured is kept in {output}/, and the same command continues from "
                     "there"
                 )
                 raise
-            text = measured.report(settings=settings, command=asked.command)
+            text = study.report(settings=settings, command=asked.command)
             content = text.encode("utf-8", "backslashreplace")
             save(output / "report.html", lambda file: file.write(content))
-            return measured
+            return study
 
 
 def _called(photos: Sequence[Path]) -> str:
@@ -150,10 +147,10 @@ def _report(found: Any, output: Path, *, as_json: bool) -> None:
             say(line)
         tables = "table.txt, table.csv, rows.csv, rows.jsonl and results.json"
         say(f"wrote {output}/report.html, {tables}")
-    _list([f"{note.what}: {note.why}" for note in found.remeasured], output)
+    _list(found.remeasured, output)
     if found.remeasured:
         complain("measured again what was damaged in the figures of an earlier run")
-    _list([f"{note.what}: {note.why}" for note in found.left_out], output)
+    _list(found.left_out, output)
     if found.left_out:
         complain(f"{len(found.left_out)} left out")
 
@@ -171,9 +168,8 @@ def _findings(found: Any) -> list[str]:
     return [f"\nhow many of the {images} heatmaps to read with care; report.html says why", *lines]
 
 
-def _list(notes: Sequence[str], output: Path) -> None:
-    for note in notes[:_MOST_NOTES]:
-        complain(note)
+def _list(notes: Sequence[tuple[str, str]], output: Path) -> None:
+    complain_of(notes[:_MOST_NOTES])
     if len(notes) > _MOST_NOTES:
         more = len(notes) - _MOST_NOTES
         complain(f"and {more} more, all of them in {output}/results.json")

@@ -8,7 +8,7 @@ from typing import Any
 
 from scorecam_jax.cli import names, options
 from scorecam_jax.cli.choice import add_how, check_options
-from scorecam_jax.cli.errors import UserError, complain, say
+from scorecam_jax.cli.errors import UserError, complain_of, say
 from scorecam_jax.cli.progress import Progress
 
 NAME, ARGUMENTS = "report", "PHOTO|DIR..."
@@ -109,9 +109,7 @@ def run(asked: argparse.Namespace) -> int:
                 if not journal.records:
                     partial.unlink(missing_ok=True)
                 raise
-            text = study.report(
-                settings=settings, command=asked.command, colormap=asked.colormap
-            )
+            text = study.report(settings=settings, command=asked.command, colormap=asked.colormap)
             content = text.encode("utf-8", "backslashreplace")
             save(output, lambda file: file.write(content))
     partial.unlink(missing_ok=True)
@@ -125,8 +123,7 @@ def _tell(asked: argparse.Namespace, study: Any, size: int) -> None:
     if not asked.json:
         many = f"{len(shown)} photograph{'s' * (len(shown) != 1)}"
         say(f"wrote {asked.output}: {many}, {size / 1e6:.1f} MB")
-    for note in (*study.remarks, *study.left_out):
-        complain(f"{note.what}: {note.why}")
+    complain_of([*study.remarks, *study.left_out])
     if not asked.json:
         return
     labels = study.plan.classifier.labels

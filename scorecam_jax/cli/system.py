@@ -119,7 +119,3 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
     text = error.object[error.start : error.end]
     plain = (_PLAIN.get(one) or one.encode("ascii", "backslashreplace").decode() for one in text)
     return "".join(plain), error.end
-
-
-def raise_if_stopped() -> None:
-    """Placeholder until signals are kept."""

@@ -53,7 +53,9 @@ METHODS = Methods(
     {
         "score-cam": Entry("score_cam:score_cam", "2, and 1 per live channel", (2, 1, 0)),
         "grad-cam": Entry("grad_cam:grad_cam", "1 forward and backward", (3, 0, 0)),
-        "grad-cam++": Entry("grad_cam_plus_plus:grad_cam_plus_plus", "1 forward and backward", (3, 0, 0)),
+        "grad-cam++": Entry(
+            "grad_cam_plus_plus:grad_cam_plus_plus", "1 forward and backward", (3, 0, 0)
+        ),
         "xgrad-cam": Entry("xgrad_cam:xgrad_cam", "1 forward and backward", (3, 0, 0)),
         "hires-cam": Entry("hires_cam:hires_cam", "1 forward and backward", (3, 0, 0)),
         "layer-cam": Entry("layer_cam:layer_cam", "1 forward and backward", (3, 0, 0)),
@@ -62,7 +64,9 @@ METHODS = Methods(
         "recipro-cam": Entry("recipro_cam:recipro_cam", "1, and the head per place"),
         "is-cam": Entry("is_cam:is_cam", "10 times score-cam", (20, 10, 0)),
         "ss-cam": Entry("ss_cam:ss_cam", "35 times score-cam", (70, 35, 0)),
-        "group-cam": Entry("group_cam:group_cam", "1 forward and backward, and 33 per target", (3, 0, 33)),
+        "group-cam": Entry(
+            "group_cam:group_cam", "1 forward and backward, and 33 per target", (3, 0, 33)
+        ),
         "opti-cam": Entry("opti_cam:opti_cam", "100 forward and backward", (300, 0, 0)),
         "rise": Entry("rise:rise", "1 + 4000", (4001, 0, 0)),
         "occlusion": Entry("occlusion:occlusion", "1 + 196", (197, 0, 0)),

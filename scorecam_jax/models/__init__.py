@@ -3,12 +3,14 @@
 from scorecam_jax.models.checkpoints.read import load_checkpoint
 from scorecam_jax.models.preprocess import Preprocess
 from scorecam_jax.models.registry import Classifier, load, names, packaged_weights, random
+from scorecam_jax.models.volumes import VolumePreprocess
 from scorecam_jax.reading import Dicom, as_rgb, read_dicom, window_of
 
 __all__ = [
     "Classifier",
     "Dicom",
     "Preprocess",
+    "VolumePreprocess",
     "as_rgb",
     "load",
     "load_checkpoint",

@@ -24,17 +24,23 @@ class Classifier(NamedTuple):
 
     Attributes:
         model: a `Model`: `model(inputs) -> (logits, activations)`.
-        preprocess: a Pillow image to an input, and the way back for heatmaps and boxes.
+        preprocess: a Pillow image to an input, and the way back for heatmaps and boxes: a
+            `Preprocess`, or what has its methods. For a network of volumes a `VolumePreprocess`.
         labels: the name of each class.
-        input_size: height and width of an input.
+        input_size: height and width of an input; of a volume depth, height and width.
         layer: the path of the layer that the model shows.
     """
 
     model: jax.tree_util.Partial
-    preprocess: Preprocess
+    preprocess: Any
     labels: tuple[str, ...]
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     layer: str
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input, (*spatial, C)."""
+        return *self.input_size, getattr(self.preprocess, "channels", 3)
 
 
 class Counterpart(NamedTuple):
@@ -274,7 +280,7 @@ def _own(name: str, **options: Any) -> Classifier:
             f"{name} returned a {type(classifier).__name__}; it must return a "
             "scorecam_jax.models.Classifier(model, preprocess, labels, input_size, layer)"
         )
-    inputs = jax.ShapeDtypeStruct((1, *classifier.input_size, 3), "float32")
+    inputs = jax.ShapeDtypeStruct((1, *classifier.input_shape), "float32")
     logits, _ = jax.eval_shape(classifier.model, inputs)
     found = getattr(logits, "shape", type(logits).__name__)
     if found != (1, len(classifier.labels)):

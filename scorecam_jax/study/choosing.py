@@ -28,8 +28,8 @@ class Targets(NamedTuple):
     rule: str | None = None
 
     @property
-    def count(self) -> int:
-        """How many classes a photograph has, of which some may be the same."""
+    def each(self) -> int:
+        """How many classes of each photograph are explained; some may be the same."""
         return (self.rule is not None) + len(self.named) + self.top
 
 

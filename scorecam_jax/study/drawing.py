@@ -191,7 +191,7 @@ def draw(
     if len(record.size) == 3:
         size: tuple[int, ...] = record.size
         page = layout(None, targets, methods, maps, [[None] * len(targets) for _ in methods])
-        ready: Iterable[Image.Image] = [draw_volume(plan, record, maps, page.targets, look)]
+        ready: Iterable[Any] = [draw_volume(plan, record, maps, page.targets, look)]
     else:
         photo = read_picture(job.photo, window=plan.window).image
         size = _drawn_size(record.size, panels=1 if look.only else 1 + maps[..., 0, 0].size)
@@ -326,9 +326,7 @@ def _write_picture(picture: Image.Image, path: Path, file: BinaryIO) -> None:
     file.write(content.getbuffer())
 
 
-def _write_maps(
-    heatmaps: np.ndarray, preprocess: Any, size: Sequence[int], file: BinaryIO
-) -> None:
+def _write_maps(heatmaps: np.ndarray, preprocess: Any, size: Sequence[int], file: BinaryIO) -> None:
     """Write heatmaps at the photograph's size in NumPy's format, one at a time to save memory."""
     # Pillow tells the width of a picture first; the sides of a volume are in the order of its axes.
     space = size[::-1] if len(size) == 2 else size

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax._internal.checks import check_classes, check_inputs, check_targets
+from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.contract.per_input import count_images
 from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.study.beside import one_ahead
@@ -118,15 +118,14 @@ def _rows(
     names = list(batch.names or ())
     predicted = programs.predict(model, inputs)
     targets, one_each = check_targets(batch.targets, len(inputs))
-    if targets is None:
-        targets = predicted.ranking[:, :1]
+    classes = predicted.ranking[:, :1] if targets is None else np.asarray(targets)
     if not one_each or len(names) != len(inputs):
         raise ValueError(
             f"a batch of {len(inputs)} images has {len(names)} names and targets of shape "
-            f"{targets.shape}, wanted one of each per image"
+            f"{classes.shape}, wanted one of each per image"
         )
-    check_classes(targets, predicted.scores.shape[1])
-    scores = np.take_along_axis(predicted.scores, np.asarray(targets), 1)[:, 0]
+    check_classes(classes, predicted.scores.shape[1])
+    scores = np.take_along_axis(predicted.scores, np.asarray(classes), 1)[:, 0]
     for name, score in zip(names, scores, strict=True):
         if not np.isfinite(score):
             raise ValueError(
@@ -135,16 +134,16 @@ def _rows(
             )
     rows = []
     for method in programs.methods:
-        heatmaps, explanation, seconds = programs.explain(method, model, inputs, targets[:, 0])
+        heatmaps, explanation, seconds = programs.explain(method, model, inputs, classes[:, 0])
         said: list[list[list[str]]] = [[] for _ in names]
         for row, _, (kind, _, text) in findings(explanation):
             said[row].append([kind, text])
         figures = measure(
-            programs, metrics, method, model, inputs, heatmaps, targets[:, 0], batch.boxes,
+            programs, metrics, method, model, inputs, heatmaps, classes[:, 0], batch.boxes,
             **scoring,
         )  # fmt: skip
         share = [seconds / len(names)] * len(names)
-        columns = (names, [method] * len(names), map(int, targets[:, 0]), map(float, scores))
+        columns = (names, [method] * len(names), map(int, classes[:, 0]), map(float, scores))
         rows += [
             {**dict(zip(ROW, values, strict=True)), **measured}
             for *values, measured in zip(*columns, share, said, figures, strict=True)

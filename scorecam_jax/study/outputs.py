@@ -74,9 +74,7 @@ class Guard:
         if not folder.is_dir():
             raise OutputError(f"cannot write {path}: {folder} is a file, not a folder")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(
-                f"cannot write {path}: there is no permission to write in {folder}"
-            )
+            raise OutputError(f"cannot write {path}: there is no permission to write in {folder}")
 
     def _check_existing(self, path: Path, photo: Path | None) -> None:
         found = path.stat()
@@ -89,9 +87,7 @@ class Guard:
         if not path.is_file():
             raise OutputError(f"{path} is a pipe or a device; name a file to write")
         if not self._force:
-            raise OutputError(
-                f"{path} exists already; overwrite it with --force, or name another"
-            )
+            raise OutputError(f"{path} exists already; overwrite it with --force, or name another")
 
 
 def save(path: Path, write: Callable[[BinaryIO], Any]) -> None:

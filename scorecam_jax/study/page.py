@@ -108,9 +108,7 @@ def _photograph(
         record.name,
         picture_of(found, record),
         [(classifier.labels[one.index], one.probability) for one in record.targets],
-        {
-            method: packed(result, found.plan.cells) for method, result in record.results.items()
-        },
+        {method: packed(result, found.plan.cells) for method, result in record.results.items()},
         input_size=classifier.input_size[-2:],
         boxes=record.boxes,
         findings={

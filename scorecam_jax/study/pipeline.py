@@ -4,11 +4,10 @@ import contextlib
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from scorecam_jax.contract.model import channel_axis_of
@@ -51,7 +50,7 @@ class Plan:
     classifier: Classifier
     methods: Mapping[str, Method]
     metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
-    targets: Targets = Targets()
+    targets: Targets = dataclasses.field(default_factory=Targets)
     annotations: Mapping[str, Annotation] = dataclasses.field(default_factory=dict)
     window: tuple[float, float] | None = None
     batch_size: int | None = None
@@ -62,13 +61,12 @@ class Plan:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of an input, (*spatial, C)."""
-        channels = getattr(self.classifier.preprocess, "channels", 3)
-        return *self.classifier.input_size, channels
+        return self.classifier.input_shape
 
     @property
     def cells(self) -> int:
         """How many values along an axis a packed heatmap may have."""
-        return cells_for(len(self.methods), len(self.methods) * self.targets.count)
+        return cells_for(len(self.methods), len(self.methods) * self.targets.each)
 
     @property
     def run(self) -> list[str]:
@@ -101,7 +99,7 @@ def records(
     journal: Journal | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     announce: Callable[[Wait], None] | None = None,
-) -> Iterator[Record | Note]:
+) -> Generator[Record | Note, None, None]:
     """Make the record of each photograph, in order; or say why there is none.
 
     On an accelerator several photographs share a call. A thread reads those of the next call.
@@ -142,7 +140,7 @@ def records(
             found.update(zip(map(id, group), run.explain(inputs, step), strict=True))
             last = id(group[-1])
             for item in order:
-                yield found.pop(id(item), None) or known.record(item)
+                yield found.pop(id(item)) if id(item) in found else known.record(item)
                 if id(item) == last:
                     break
     for item in order:
@@ -268,7 +266,9 @@ class _Run:
                 for row, one in enumerate(asked)
                 if isinstance(one, _Asked) and self.known.lacks(one.item, method)
             ]
-            for row, result in zip(rows, self._results(method, [asked[r] for r in rows]), strict=True):
+            for row, result in zip(
+                rows, self._results(method, [asked[r] for r in rows]), strict=True
+            ):
                 one = asked[row]
                 assert isinstance(one, _Asked)
                 if isinstance(result, Note):
@@ -382,8 +382,7 @@ class _Run:
         )  # fmt: skip
 
     def _boxes(self, one: _Asked) -> np.ndarray | None:
-        """The boxes in the network's input; as many rows for each photograph, so that one program
-        serves them all."""
+        """The boxes in the network's input, in as many rows for each: one program serves all."""
         if not self._width:
             return None
         carried = np.zeros((1, self._width, 4), np.float32)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax._internal.signatures import accepts, requires
 from scorecam_jax._internal.trees import Static, join_arrays, split_arrays
+from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.steps.outputs import class_scores
 
@@ -194,7 +194,7 @@ class Programs:
     def _explain(
         self, method: Method, arrays: Any, inputs: Array, targets: Array, *, static: Static
     ) -> tuple[Array, Explanation | None]:
-        keywords = {
+        keywords: dict[str, Any] = {
             name: value for name, value in self._wanted.items() if accepts(method, name)
         }
         if requires(method, "key"):

@@ -27,7 +27,7 @@ class Given(NamedTuple):
 class Target(NamedTuple):
     """A class and its probability."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     probability: float
 
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scorecam_jax._internal.files import write_text
-from scorecam_jax.study import tables
 from scorecam_jax.reading import Note
+from scorecam_jax.study import tables
 from scorecam_jax.study.registry import Metric
 
 ROW = ("image", "method", "target", "score", "seconds", "findings")

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,7 +150,7 @@ def study(
 
     >>> from scorecam_jax import models, samples
     >>> classifier = models.load("efficientnet_lite0")
-    >>> found = study(classifier, samples.path("owl"), methods=["grad-cam"], targets="great grey owl")
+    >>> found = study(classifier, samples.path("owl"), methods=["grad-cam"])
     >>> found.records[0].targets[0].index
     24
     """
@@ -180,22 +180,17 @@ def study(
         signed=frozenset(signed),
         maps=heatmaps,
     )
-    with contextlib.ExitStack() as stack:
-        journal = None
-        if output:
-            output.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(alone_in(output))
-            depends = {
-                "folder": ", ".join(str(path.resolve()) for path in files),
-                "boxes": listing.digest(),
-                "target": targets,
-                "top": top,
-                "preprocess": str(classifier.preprocess),
-                "window": window,
-                "page": page,
-                **(settings or {}),
-            }
-            journal = Journal(output / "rows.jsonl", depends, valid=is_row)
+    depends = {
+        "folder": ", ".join(str(path.resolve()) for path in files),
+        "boxes": listing.digest(),
+        "target": targets,
+        "top": top,
+        "preprocess": str(classifier.preprocess),
+        "window": window,
+        "page": page,
+        **(settings or {}),
+    }
+    with results_in(output, depends) if output else contextlib.nullcontext() as journal:
         found = conduct(
             plan, [*listing.sources, *given], listing.left_out, listing.remarks, journal=journal,
             progress=progress, announce=announce,
@@ -203,6 +198,19 @@ def study(
         if output:
             found.evaluation().write(output)
     return found
+
+
+@contextlib.contextmanager
+def results_in(output: Path, settings: Mapping[str, Any]) -> Iterator[Journal]:
+    """The journal of a folder of results, which no other run writes to meanwhile.
+
+    Raises:
+        ValueError: the folder holds results for other settings, or is in use by another run.
+        OSError: it cannot be written.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with alone_in(output):
+        yield Journal(output / "rows.jsonl", dict(settings), valid=is_row)
 
 
 def evaluate_folder(
@@ -315,9 +323,7 @@ def asked_targets(
     if len(rules) > 1:
         raise ValueError(f"targets are {rules}: give one of them")
     rule = rules[0] if rules else None
-    named = tuple(
-        find_class(str(one), labels) for one in dict.fromkeys(wanted) if one not in RULES
-    )
+    named = tuple(find_class(str(one), labels) for one in dict.fromkeys(wanted) if one not in RULES)
     if rule == "predicted":
         rule, top = None, top or 1
     if top is None:

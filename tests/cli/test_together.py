@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax.cli.errors import OutputError
 from scorecam_jax.cli import common
+from scorecam_jax.cli.errors import OutputError
 from scorecam_jax.engine import tuning
 from scorecam_jax.models import Preprocess
 from scorecam_jax.study import drawing, pipeline

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from scorecam_jax import diagnose, metrics, score_cam
-from scorecam_jax.study import METRICS, OFFERED, Batch, Metric, evaluate
 from scorecam_jax.methods.controls import uniform
+from scorecam_jax.study import METRICS, OFFERED, Batch, Metric, evaluate
 from tests.study.toy import CHEAP, batch, model
 
 

@@ -1,0 +1,44 @@
+"""From a volume to a network's input, and from its heatmap back to the volume."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumePreprocess:
+    """Turns volumes into inputs of one network, and its heatmaps back.
+
+    Calling it on a volume returns (depth, height, width, 1) float32, `(values - mean) / std`.
+
+    Attributes:
+        size: depth, height and width of the input. Volumes are resized linearly.
+        mean: subtracted from the values, which are in the file's units, such as Hounsfield's.
+        std: divided by.
+    """
+
+    size: tuple[int, int, int]
+    mean: int | float = 0.0
+    std: int | float = 1.0
+    channels: ClassVar[int] = 1
+
+    def __call__(
+        self, volume: Float[np.ndarray, "slices rows columns"]
+    ) -> Float[np.ndarray, "depth height width 1"]:
+        """The network's input for a volume of any size."""
+        values = jnp.asarray(volume, jnp.float32)
+        resized = jax.image.resize(values, self.size, "linear", antialias=True)
+        return np.asarray((resized - self.mean) / self.std)[..., None]
+
+    def restore(
+        self,
+        heatmap: Float[Array | np.ndarray, "depth height width"],
+        shape: tuple[int, ...],
+    ) -> Float[np.ndarray, "slices rows columns"]:
+        """The heatmap at the size of the volume."""
+        values = jnp.asarray(heatmap, jnp.float32)
+        return np.asarray(jax.image.resize(values, shape, "linear", antialias=False))
