@@ -199,10 +199,9 @@ def draw(
             photo = photo.resize(size, Image.Resampling.LANCZOS)
         rows = _draw(photo, shown, [one.signed for one in results], classifier, look)
         # A sheet needs all at once; single pictures are drawn when they are written.
-        drawn = [[] if look.only else list(row) for row in rows]
+        undrawn: list[Any] = [None] * len(targets)
+        drawn = [undrawn if look.only else list(row) for row in rows]
         ready = rows[0]
-        if look.only:
-            drawn = [[None] * len(targets) for _ in methods]
         page = layout(photo, targets, methods, maps, drawn)
         if not look.only:
             ready = [

@@ -235,6 +235,7 @@ class _Run:
     def read(self, item: Source | Given) -> _Asked | Note:
         """Read a photograph and make the network's input of it."""
         classifier = self.plan.classifier
+        image: Any
         try:
             if isinstance(item, Given):
                 image, remarks, sha256 = item.image, [], ""
