@@ -66,7 +66,7 @@ def find(
         volumes: list NIfTI volumes and DICOM files of several frames whole.
         skip: files that are in use for something else, such as annotations.
     """
-    known = {one.resolve() for one in skip}
+    known = {os.path.realpath(one) for one in skip}
     found: dict[Path, str] = {}
     left_out: list[Note] = []
     remarks: list[Note] = []
@@ -77,7 +77,7 @@ def find(
         found.setdefault(path, name)
 
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             add(path, str(path))
             continue
         taken, others = _in_folder(path, known, left_out)
@@ -151,13 +151,13 @@ def _stem(path: Path) -> str:
 
 
 def _in_folder(
-    folder: Path, skip: Collection[Path], left_out: list[Note]
+    folder: Path, skip: Collection[str], left_out: list[Note]
 ) -> tuple[list[str], list[str]]:
     """What a folder and its subfolders hold: what is taken and what is not, sorted."""
     taken: list[str] = []
     others: list[str] = []
     for path in _walk(folder, left_out):
-        if path.resolve() in skip:
+        if os.path.realpath(path) in skip:
             continue
         name = path.relative_to(folder).as_posix()
         (taken if _is_taken(path) else others).append(name)
@@ -178,7 +178,7 @@ def _walk(folder: Path, left_out: list[Note]) -> Iterator[Path]:
 
 
 def _is_taken(path: Path) -> bool:
-    if not path.is_file() or path.name.upper() == "DICOMDIR":
+    if not os.path.isfile(path) or path.name.upper() == "DICOMDIR":
         return False
     if path.name.lower().endswith((*DICOM, *NIFTI)) or path.suffix.lower() in _suffixes():
         return True

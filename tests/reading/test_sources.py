@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax.reading import Note, find
+from scorecam_jax.reading import Note, ReadingError, find, read_picture
 from tests.cli.toy import UNIX
 
 SIZE = (4, 3)
@@ -54,6 +54,13 @@ def test_a_folder_without_pictures_is_told(tmp_path):
     assert find([tmp_path]).left_out == [Note(str(tmp_path), "there are no photographs in it")]
 
 
+@pytest.mark.parametrize("name", ["y" * 5000, "a\0b", "gone/there.png"])
+def test_names_that_no_file_can_have_are_listed_and_refused(tmp_path, name):
+    (source,) = find([tmp_path / name], page="all").sources
+    with pytest.raises(ReadingError):
+        read_picture(source)
+
+
 @UNIX
 def test_pipes_links_and_devices_are_never_opened(folder):
     os.mkfifo(folder / "pipe.png")
@@ -61,9 +68,10 @@ def test_pipes_links_and_devices_are_never_opened(folder):
     (folder / "broken.png").symlink_to("nowhere")
     (folder / "device.png").symlink_to("/dev/zero")
     (folder / "loop").symlink_to(folder)
+    (folder / "itself.png").symlink_to("itself.png")
     found = find([folder])
     assert len(found.sources) == 5
-    assert found.left_out == [Note("DICOMDIR and 8 more", "no pictures")]
+    assert found.left_out == [Note("DICOMDIR and 9 more", "no pictures")]
 
 
 def test_pages_are_named_from_one(tmp_path):
