@@ -391,6 +391,8 @@ def _print(document: dict[str, Any], remarks: Callable[[list[dict[str, Any]]], l
     if document["drawn"] != document["size"]:
         size, drawn = (" x ".join(map(str, document[name])) for name in ("size", "drawn"))
         lines.append(f"  drawn at {drawn} instead of {size} pixels, to save memory")
+    if document["enlarged"] > 1:
+        lines.append(f"  drawn at {document['enlarged']} times its size, each pixel a square")
     lines += [f"  wrote {path}" for path in filter(None, (*document["outputs"], document["map"]))]
     say("\n".join(lines))
 

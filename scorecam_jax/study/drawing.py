@@ -25,6 +25,9 @@ from scorecam_jax.visualize import mark_crop, overlay, pixelate, sheet, transpar
 MOST_PIXELS = 50_000_000
 """A larger sheet takes more than about 1.5 GB to draw."""
 
+LEAST_SIDE = 256
+"""A photograph whose longer side is half of this or less is enlarged in sheets."""
+
 # A wider sheet is shrunk to illegibility on a screen.
 _MOST_COLUMNS = 5
 
@@ -166,6 +169,7 @@ def draw(
     """
     classifier = plan.classifier
     pictures = _pictures(record, job, classifier, guard)
+    enlarged = 1
     results = list(record.results.values())
     maps = np.stack([one.heatmaps for one in results if one.heatmaps is not None])
     peaks = np.array([one.peaks for one in results], float)
@@ -204,9 +208,9 @@ def draw(
         ready = rows[0]
         page = layout(photo, targets, methods, maps, drawn)
         if not look.only:
-            ready = [
-                sheet(page.panels, page.titles, columns=page.columns, row_labels=page.row_labels)
-            ]
+            enlarged = max(1, LEAST_SIDE // max(size))
+            panels = [_enlarged(panel, enlarged) for panel in page.panels]
+            ready = [sheet(panels, page.titles, columns=page.columns, row_labels=page.row_labels)]
     for path, picture in zip(pictures, ready, strict=True):
         save(path, functools.partial(_write_picture, picture, path))
     if job.map:
@@ -218,6 +222,7 @@ def draw(
     return {
         "size": list(record.size),
         "drawn": list(size),
+        "enlarged": enlarged,
         "seen": _seen(classifier, record.size),
         "top": [describe(one) for one in record.top],
         "targets": page.targets,
@@ -313,6 +318,12 @@ def _draw(
         map(functools.partial(draw, colormap="signed" if has_sign else look.colormap), row)
         for row, has_sign in zip(heatmaps, signed, strict=True)
     ]
+
+
+def _enlarged(picture: Image.Image, factor: int) -> Image.Image:
+    """A picture with each pixel drawn as a square, so that one sees what there is."""
+    size = picture.width * factor, picture.height * factor
+    return picture if factor == 1 else picture.resize(size, Image.Resampling.NEAREST)
 
 
 def _write_picture(picture: Image.Image, path: Path, file: BinaryIO) -> None:

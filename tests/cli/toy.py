@@ -50,9 +50,11 @@ def read(path):
 
 
 def panels(path, count, size=(48, 32)):
-    """The panels of a sheet whose titles are one line each."""
+    """The panels of a sheet whose titles are one line each, without its enlargement."""
     page = np.asarray(read(path)).astype(int)
-    gap, width = 8, 180
+    factor = max(1, 256 // max(size))
+    size = size[0] * factor, size[1] * factor
+    gap, width = 8, max(180, size[0])
     columns = (page.shape[1] - gap) // (width + gap)
     pitch = (page.shape[0] - gap) // -(-count // columns)
     found = []
@@ -60,5 +62,8 @@ def panels(path, count, size=(48, 32)):
         row, column = divmod(index, columns)
         left = gap + column * (width + gap) + (width - size[0]) // 2
         bottom = (row + 1) * pitch
-        found.append(page[bottom - size[1] : bottom, left : left + size[0]])
+        panel = page[bottom - size[1] : bottom, left : left + size[0]]
+        plain = panel[::factor, ::factor]
+        np.testing.assert_array_equal(panel, np.kron(plain, np.ones((factor, factor, 1), int)))
+        found.append(plain)
     return found
