@@ -29,9 +29,10 @@ from scorecam_jax.cli.progress import Progress
 from scorecam_jax.cli.system import raise_if_stopped
 from scorecam_jax.engine.tuning import inputs_together
 from scorecam_jax.reading import Note, ReadingError, check_picture
+from scorecam_jax.reading.labels import find_class, short
 from scorecam_jax.study.beside import work_beside
 from scorecam_jax.study.cost import advice
-from scorecam_jax.study.drawing import Job, Layout, Look, draw, percent, short
+from scorecam_jax.study.drawing import Job, Layout, Look, draw, percent
 from scorecam_jax.study.outputs import Guard, OutputError, is_folder, output_paths
 from scorecam_jax.study.pipeline import Plan, Wait, out_of_memory, records
 from scorecam_jax.study.programs import Programs
@@ -434,8 +435,6 @@ def _check_only(only: str, asked: argparse.Namespace) -> None:
 def _check_contrast(
     asked: argparse.Namespace, classifier: models.Classifier, targets: Sequence[int]
 ) -> None:
-    from scorecam_jax.reading.labels import find_class
-
     if asked.rather_than is not None:
         other = find_class(asked.rather_than, classifier.labels)
         if other in targets:

@@ -6,10 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from scorecam_jax._internal.text import abridged as abridged
 from scorecam_jax.cli.progress import Progress
 from scorecam_jax.cli.system import printable
-from scorecam_jax.reading.labels import short as short
 
 
 class UserError(Exception):

@@ -61,7 +61,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _remarks(targets: list[dict[str, Any]]) -> list[str]:
-    from scorecam_jax.study.drawing import short
+    from scorecam_jax.reading.labels import short
 
     lines = [
         f"nothing in it speaks for {short(target['name'])}: that heatmap is empty"

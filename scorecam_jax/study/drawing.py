@@ -15,7 +15,7 @@ from PIL import Image
 from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.models import Classifier
 from scorecam_jax.reading import Source, read_picture
-from scorecam_jax.reading.labels import file_names
+from scorecam_jax.reading.labels import file_names, short
 from scorecam_jax.study.outputs import Guard, OutputError, save
 from scorecam_jax.study.pipeline import Plan
 from scorecam_jax.study.record import Record, Target
@@ -236,11 +236,6 @@ def draw(
         "outputs": list(map(str, pictures)),
         "map": str(job.map) if job.map else None,
     }
-
-
-def short(label: str) -> str:
-    """The first of the names in a label."""
-    return label.split(",")[0]
 
 
 def percent(probability: float) -> str:

@@ -67,7 +67,7 @@ OPTIONS = [
     ["--tolerance", 0.05, "--top", 3],
     ["--only", "overlay", "--top", 2],
     ["--pixels", "--scale", "shared", "--target", GREEN],
-    ["--method", "rise", "--target", BLUE],
+    ["--method", "rise", "--target", BLUE, "--quiet"],
     ["--signed", "--batch-size", 2],
 ]
 

@@ -233,7 +233,7 @@ def test_folders_with_nothing_to_measure_are_refused(photos):
     with pytest.raises(ValueError, match="no photographs in"):
         run((folder / "none", boxes))
     with pytest.raises(ValueError, match="is not a folder"):
-        run((folder / "a.png", boxes))
+        run((folder / "absent", boxes))
     with pytest.raises(ValueError, match="names none of the photographs"):
         run((folder / "more", boxes))
     with pytest.raises(ValueError, match="target is 'best'"):
