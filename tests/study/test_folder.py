@@ -236,7 +236,7 @@ def test_folders_with_nothing_to_measure_are_refused(photos):
         run((folder / "absent", boxes))
     with pytest.raises(ValueError, match="names none of the photographs"):
         run((folder / "more", boxes))
-    with pytest.raises(ValueError, match="target is 'best'"):
+    with pytest.raises(ValueError, match="no class is called 'best'"):
         run(photos, target="best")
     for photo in folder.rglob("*.*"):
         photo.write_bytes(b"")
