@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from scorecam_jax._internal.signatures import accepts, requires
 from scorecam_jax.cli.errors import UserError
-from scorecam_jax.cli.names import VARIANTS
-from scorecam_jax.cli.options import add_cache, add_layer, add_model, count, seed, share
+from scorecam_jax.cli.options import VARIANTS, add_cache, add_layer, add_model, count, seed, share
 
 
 class Request(NamedTuple):

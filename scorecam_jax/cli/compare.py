@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from scorecam_jax.cli import names, options
+from scorecam_jax.cli import options
 from scorecam_jax.cli.choice import add_how
 
 NAME, ARGUMENTS = "compare", "PHOTO|DIR..."
@@ -24,10 +24,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Declare the options."""
     options.add_targets(command)
     how = command.add_argument_group("how")
-    methods = (*names.METHODS, *names.PRESETS)
+    methods = (*options.METHODS, *options.PRESETS)
     how.add_argument(
         "--methods",
-        type=options.some_of(methods, every=names.METHODS),
+        type=options.some_of(methods, every=options.METHODS),
         default=[],
         metavar="NAME,...",
         help=f"{', '.join(methods)}, or all; uniform and center ignore the model, and any method "
@@ -35,10 +35,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--variants",
-        type=options.some_of(names.VARIANTS),
+        type=options.some_of(options.VARIANTS),
         default=[],
         metavar="NAME,...",
-        help=f"published Score-CAMs: {', '.join(names.VARIANTS)}, or all",
+        help=f"published Score-CAMs: {', '.join(options.VARIANTS)}, or all",
     )
     add_how(how)
     options.add_look(command)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scorecam_jax.cli import names, options
+from scorecam_jax.cli import options
 from scorecam_jax.cli.choice import add_how, check_options
 from scorecam_jax.cli.errors import UserError, complain, complain_of, say
 from scorecam_jax.cli.progress import Progress
@@ -33,20 +33,20 @@ _MOST_NOTES = 20
 def add_options(command: argparse.ArgumentParser) -> None:
     """Declare the options."""
     what = options.add_targets(command)
-    methods = (*names.METHODS, *names.PRESETS)
+    methods = (*options.METHODS, *options.PRESETS)
     what.add_argument(
         "--methods",
         type=options.some_of(methods),
-        default=list(names.DEFAULT_METHODS),
+        default=list(options.DEFAULT_METHODS),
         metavar="NAME,...",
-        help=f"{', '.join(methods)}, or all (default: {', '.join(names.DEFAULT_METHODS)})",
+        help=f"{', '.join(methods)}, or all (default: {', '.join(options.DEFAULT_METHODS)})",
     )
     what.add_argument(
         "--metrics",
-        type=options.some_of(names.METRICS),
+        type=options.some_of(options.METRICS),
         metavar="NAME,...",
-        help=f"{', '.join(names.METRICS)}, or all (default: all but "
-        f"{', '.join(names.NOT_DEFAULT)})",
+        help=f"{', '.join(options.METRICS)}, or all (default: all but "
+        f"{', '.join(options.NOT_DEFAULT)})",
     )
     how = command.add_argument_group("how")
     add_how(how)

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from scorecam_jax.cli import names, options
+from scorecam_jax.cli import options
 from scorecam_jax.cli.choice import add_how
 
 NAME, ARGUMENTS = "explain", "PHOTO|DIR..."
@@ -28,7 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     how = command.add_argument_group("how")
     how.add_argument(
         "--method",
-        choices=names.METHODS,
+        choices=options.METHODS,
         default="score-cam",
         metavar="NAME",
         help="how to explain (default: score-cam); `scorecam methods` lists the methods",

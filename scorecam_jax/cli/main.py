@@ -125,7 +125,7 @@ def _run(argv: Sequence[str] | None) -> int:
         arguments.print_help(sys.stderr)
         return 2
     if getattr(options, "cache", False):
-        from scorecam_jax.cli.cache import keep_compiled_programs
+        from scorecam_jax.cli.system import keep_compiled_programs
 
         keep_compiled_programs()
     options.command = shlex.join(["scorecam", *(sys.argv[1:] if argv is None else argv)])

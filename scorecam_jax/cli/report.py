@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from scorecam_jax.cli import names, options
+from scorecam_jax.cli import options
 from scorecam_jax.cli.choice import add_how, check_options
 from scorecam_jax.cli.errors import UserError, complain_of, say
 from scorecam_jax.cli.progress import Progress
@@ -29,7 +29,7 @@ With boxes, the file also tells how well each heatmap lies on them.
 def add_options(command: argparse.ArgumentParser) -> None:
     """Declare the options."""
     what = options.add_targets(command)
-    methods = (*names.METHODS, *names.PRESETS)
+    methods = (*options.METHODS, *options.PRESETS)
     what.add_argument(
         "--methods",
         type=options.some_of(methods),
@@ -41,7 +41,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_how(how)
     how.add_argument(
         "--colormap",
-        choices=names.COLORMAPS,
+        choices=options.COLORMAPS,
         default="ember",
         help="ember is perceptually uniform, jet is that of many papers (default: ember)",
     )

@@ -14,7 +14,7 @@ from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.engine.tuning import inputs_together
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.models import Classifier
-from scorecam_jax.reading import Note, ReadingError, Source, read_picture, read_volume
+from scorecam_jax.reading import Note, Source, read_picture, read_volume
 from scorecam_jax.reading.annotations import Annotation, usable
 from scorecam_jax.study.beside import one_ahead
 from scorecam_jax.study.choosing import Choice, Targets, choose
@@ -121,7 +121,10 @@ def records(
     known = _Known(journal, plan, items)
     waiting = [item for item in items if known.missing(item)]
     size = inputs_together(len(waiting))
-    run = _Run(plan, programs or plan.programs(), known, size, announce)
+    programs = programs or plan.programs()
+    if waiting:
+        programs.prepare(plan.classifier.model, plan.shape, plan.targets.each, size)
+    run = _Run(plan, programs, known, size, announce)
     total = len(items) * count
     done = total - len(waiting) * count
 
@@ -241,18 +244,22 @@ class _Run:
                 image, remarks, sha256 = item.image, [], ""
             elif len(classifier.input_size) == 3:
                 volume = read_volume(item)
-                image, remarks, sha256 = volume.values, volume.remarks, _digest(item.path) or ""
+                image, remarks, sha256 = volume.values, volume.remarks, self._digest(item)
             else:
                 picture = read_picture(item, window=self.plan.window)
-                image, remarks, sha256 = picture.image, picture.remarks, _digest(item.path) or ""
+                image, remarks, sha256 = picture.image, picture.remarks, self._digest(item)
             inputs = np.asarray(classifier.preprocess(image))[None]
-        except ReadingError as error:
+        except ValueError as error:  # of the file, or of a user's own preprocessing
             return Note(item.name, str(error))
         except MemoryError:
             return Note(item.name, "out of memory: the photograph is too large for this machine")
         size = image.shape if isinstance(image, np.ndarray) else image.size
         boxes, kinds, notes = usable(self.plan.annotations.get(item.name), size, item.name)
         return _Asked(item, sha256, tuple(size), inputs, boxes, kinds, remarks, notes)
+
+    def _digest(self, item: Source) -> str:
+        """What tells a journal's photograph from a changed one."""
+        return (self.known.keeps and _digest(item.path)) or ""
 
     def explain(
         self, group: Sequence[_Asked | Note], step: Callable[[str, int], None]
@@ -469,7 +476,7 @@ def _name(one: _Asked | Note) -> str:
 
 
 def _digest(path: Path) -> str | None:
-    """The SHA-256 of a file, or of what a folder of DICOM slices holds; None if unreadable."""
+    """The SHA-256 of a file; None if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

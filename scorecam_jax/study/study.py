@@ -99,7 +99,7 @@ def study(
     batch_size: int | None = None,
     signed: Collection[str] = (),
     heatmaps: bool = True,
-    output: Path | None = None,
+    output: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     announce: Callable[[Wait], None] | None = None,
@@ -190,13 +190,14 @@ def study(
         "page": page,
         **(settings or {}),
     }
-    with results_in(output, depends) if output else contextlib.nullcontext() as journal:
+    folder = Path(output) if output else None
+    with results_in(folder, depends) if folder else contextlib.nullcontext() as journal:
         found = conduct(
             plan, [*listing.sources, *given], listing.left_out, listing.remarks, journal=journal,
             progress=progress, announce=announce,
         )  # fmt: skip
-        if output:
-            found.evaluation().write(output)
+        if folder:
+            found.evaluation().write(folder)
     return found
 
 

@@ -5,14 +5,14 @@ import pytest
 from PIL import Image
 
 from scorecam_jax import models
-from scorecam_jax.cli import cache, progress
+from scorecam_jax.cli import progress, system
 from tests.cli.toy import LABELS, colour_network
 
 
 @pytest.fixture(autouse=True)
 def no_cache(monkeypatch):
     """Keep the tests' own process as it is, and count every compilation."""
-    monkeypatch.setattr(cache, "keep_compiled_programs", lambda: None)
+    monkeypatch.setattr(system, "keep_compiled_programs", lambda: None)
 
 
 @pytest.fixture(autouse=True)

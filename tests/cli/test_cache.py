@@ -1,12 +1,12 @@
 import subprocess
 import sys
 
-from scorecam_jax.cli import cache, main
+from scorecam_jax.cli import main, system
 from tests.cli.toy import scorecam
 
 KEEP = """
 import jax
-from scorecam_jax.cli.cache import keep_compiled_programs
+from scorecam_jax.cli.system import keep_compiled_programs
 keep_compiled_programs()
 print(jax.config.jax_compilation_cache_dir)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -38,7 +38,7 @@ def test_programs_are_kept_in_the_users_cache(tmp_path, monkeypatch):
 
 def test_the_cache_can_be_declined(monkeypatch, here):
     asked = []
-    monkeypatch.setattr(cache, "keep_compiled_programs", lambda: asked.append(True))
+    monkeypatch.setattr(system, "keep_compiled_programs", lambda: asked.append(True))
     assert scorecam("explain", "gone.png") == 1
     assert asked == [True]
     assert scorecam("explain", "gone.png", "--no-cache") == 1

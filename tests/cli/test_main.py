@@ -71,7 +71,6 @@ def test_no_command_shows_the_help(capsys):
         ["compare", "x", "--methods", "grad-cam,magic"],
         ["compare", "x", "--variants", ""],
         ["evaluate", "x", "--metrics", "beauty"],
-        ["evaluate", "x", "--target", "both"],
         ["bench", "--batch-size", "1,,2"],
     ],
 )

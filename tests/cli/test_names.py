@@ -1,5 +1,5 @@
 from scorecam_jax import study, visualize
-from scorecam_jax.cli import names
+from scorecam_jax.cli import options as names
 from scorecam_jax.methods import METHODS, variants
 
 
