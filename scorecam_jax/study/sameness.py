@@ -29,7 +29,7 @@ def same_methods(
     _, activations = jax.eval_shape(model, inputs)
     layers = jax.tree.leaves(activations)
     axis = channel_axis_of(model)
-    channels = min(layer.shape[axis] for layer in layers) if layers else 0
+    channels = max(layer.shape[axis] for layer in layers) if layers else 0
     first: dict[Any, str] = {}
     same: dict[str, str] = {}
     for name, method in methods.items():
