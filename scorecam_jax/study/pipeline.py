@@ -253,9 +253,11 @@ class _Run:
             return Note(item.name, str(error))
         except MemoryError:
             return Note(item.name, "out of memory: the photograph is too large for this machine")
-        size = image.shape if isinstance(image, np.ndarray) else image.size
-        boxes, kinds, notes = usable(self.plan.annotations.get(item.name), size, item.name)
-        return _Asked(item, sha256, tuple(size), inputs, boxes, kinds, remarks, notes)
+        if isinstance(image, np.ndarray):  # a volume, which has no boxes
+            return _Asked(item, sha256, image.shape, inputs, [], [], remarks, [])
+        annotation = self.plan.annotations.get(item.name)
+        boxes, kinds, notes = usable(annotation, image.size, item.name)
+        return _Asked(item, sha256, image.size, inputs, boxes, kinds, remarks, notes)
 
     def _digest(self, item: Source) -> str:
         """What tells a journal's photograph from a changed one."""
