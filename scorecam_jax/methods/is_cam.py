@@ -36,7 +36,7 @@ def is_cam(
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
         steps: N. Each step costs as much as Score-CAM.
-        channels: as in `score_cam`.
+        channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of them alone.
         **masking: see `Masking`. The default score is `jax.nn.softmax`.
 
     Source: Naidu et al. 2020 (arXiv 2010.03023).

@@ -39,7 +39,7 @@ def ss_cam(
         key: the key that the noise is drawn from.
         samples: the number of draws of the noise. Each draw costs as much as Score-CAM.
         deviation: the noise's standard deviation.
-        channels: as in `score_cam`.
+        channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of them alone.
         **masking: see `Masking`. The default score is `jax.nn.softmax`.
 
     Source: Wang et al. 2020 (arXiv 2006.14255), the form that smooths the maps.

@@ -221,7 +221,8 @@ TABAYASHI = Variant(
     combine=combine.sum_activations,
     finish=_rectify_divide_by_maximum_resize,
 )
-"""github.com/tabayashi0117/Score-CAM; with `channels=n`, its Faster-Score-CAM with `max_N=n`.
+"""github.com/tabayashi0117/Score-CAM; with `channels=Deviation(n)`, its Faster-Score-CAM with
+`max_N=n`.
 
 H_k = U_k / (max U_k − min U_k), U_k itself if A_k is constant, U_k = Up(A_k), so that masks of
 signed maps are signed; w_k = softmax(f(X ∘ H_k))_c; R = ReLU(Σ w_k A_k); R / max R, then resized to
@@ -274,7 +275,8 @@ TF_KERAS_VIS = Variant(
 """`Scorecam` of the package tf-keras-vis 0.8 (github.com/keisen/tf-keras-vis).
 
 H_k = s(Up(A_k)) with aligned corners and eps 1e-7; w_k = softmax(f(X ∘ H_k))_c, constant maps
-included; s(Up(ReLU(Σ w_k A_k))) with aligned corners and eps 1e-7. `channels=n` is its `max_N=n`.
+included; s(Up(ReLU(Σ w_k A_k))) with aligned corners and eps 1e-7. `channels=Deviation(n)` is its
+`max_N=n`.
 """
 
 BY_NAME: dict[str, Variant] = {name: globals()[name.upper().replace("-", "_")] for name in VARIANTS}

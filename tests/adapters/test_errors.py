@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scorecam_jax import score_cam, scores
+from scorecam_jax import Deviation, score_cam, scores
 from scorecam_jax.adapters import from_equinox, from_haiku, from_linen
 
 IMAGES = jnp.ones((2, 8, 7, 3))
@@ -73,7 +73,7 @@ def _raises():
 
 def test_this_packages_own_errors_have_no_such_note(model):
     with pytest.raises(ValueError, match="channels=99") as caught:
-        score_cam(model, IMAGES, 0, channels=99)
+        score_cam(model, IMAGES, 0, channels=Deviation(99))
     assert "were read" not in notes_of(caught.value)
 
 

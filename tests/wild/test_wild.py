@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scorecam_jax import list_layers, score_cam
+from scorecam_jax import Deviation, list_layers, score_cam
 from tests import reference
 from tests.agreement import note
 from tests.wild.networks import QUICK, SLOW
@@ -129,7 +129,7 @@ def test_the_heatmap_is_that_of_a_loop_of_masked_passes(wild, record_property):
         # Keras says this of its own Swin, however it is called.
         warnings.filterwarnings("ignore", message="(?s).*does not support masking")
         explanation = score_cam(
-            found.model, found.images[:1], TARGET, score=found.score, channels=CHANNELS
+            found.model, found.images[:1], TARGET, score=found.score, channels=Deviation(CHANNELS)
         )
     image = np.moveaxis(found.images[0], axis if axis < 0 else axis - 1, -1)
     maps = np.moveaxis(expected_activations(found)[0], axis if axis < 0 else axis - 1, -1)
@@ -154,7 +154,7 @@ def test_the_heatmap_is_that_of_a_loop_of_masked_passes(wild, record_property):
 def test_the_network_is_left_as_it_was_and_compiled_once(wild):
     _, found = wild
     before = jax.tree.map(np.array, found.weights())
-    options = {"score": found.score, "channels": CHANNELS}
+    options = {"score": found.score, "channels": Deviation(CHANNELS)}
     first = score_cam(found.model, found.images[:1], TARGET, **options)
     programs = []
     jax.monitoring.register_event_duration_secs_listener(
