@@ -180,6 +180,22 @@ def test_no_live_channel_leaves_nothing_to_score():
         assert (found.deviation == 0).all()
 
 
+def test_one_score_states_a_deviation_of_the_errors_size():
+    exact, one = (score_cam(many, smooth_images(), 1, channels=c) for c in (None, 1))
+    error = np.abs(exact.heatmap - one.heatmap).max()
+    assert error / 4 < one.deviation.max() < 4 * error
+
+
+def test_what_is_not_finite_deviates_by_the_most():
+    def broken(x):
+        outputs, activations = many(x)
+        return outputs.at[1].set(jnp.nan), activations
+
+    found = score_cam(broken, smooth_images(), 1, channels=1, batch_size=99)
+    assert (found.heatmap == 0).all()
+    assert (found.deviation == 1).all()
+
+
 def test_a_plain_number_interpolates_where_that_is_possible():
     assert interpolation_of(12) == (Interpolated(12), None)
     assert interpolation_of(Gradient(12)) == (None, Gradient(12))
