@@ -8,7 +8,7 @@ from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.interpolated import interpolated_score_cam
-from scorecam_jax.methods.variants import Variant, default_for
+from scorecam_jax.methods.variants import Variant, check_kind, default_of
 from scorecam_jax.steps.channels import Channels, interpolation_of
 from scorecam_jax.steps.combine import into_range, largest_of
 from scorecam_jax.steps.interpolation import Interpolated
@@ -63,12 +63,16 @@ def score_cam(
     >>> explanation.heatmap.shape, explanation.weights.shape
     ((1, 3), (1, 3))
     """
-    variant = variant or default_for(masking.get("score"))
+    named = variant is not None
+    variant = variant or default_of(model, inputs, masking.get("score"))
     interpolated, channels = interpolation_of(channels)
-    return run(
+    explanation = run(
         score_cam, _score_cam, model, inputs, targets, masking,
         score=variant.score, channels=channels, variant=variant, interpolated=interpolated,
     )  # fmt: skip
+    if not named:
+        check_kind(variant, masking.get("score"), explanation.confidence)
+    return explanation
 
 
 def _score_cam(context: Context, *, variant: Variant, interpolated: Interpolated | None) -> Found:

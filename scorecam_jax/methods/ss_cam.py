@@ -10,7 +10,7 @@ from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.score_cam import sum_maps
-from scorecam_jax.methods.variants import Variant, default_for
+from scorecam_jax.methods.variants import Variant, default_of
 from scorecam_jax.steps.channels import Channels
 from scorecam_jax.steps.masks import is_live, with_empty_mask
 
@@ -44,7 +44,7 @@ def ss_cam(
 
     Source: Wang et al. 2020 (arXiv 2006.14255), the form that smooths the maps.
     """
-    variant = default_for(masking.get("score"))
+    variant = default_of(model, inputs, masking.get("score"))
     return run(
         ss_cam, _ss_cam, model, inputs, targets, masking, score=variant.score, channels=channels,
         variant=variant, key=key, samples=samples, deviation=deviation,
