@@ -130,9 +130,11 @@ def _ends_in_sigmoids(jaxpr: Any) -> bool:
     """Whether a program's second result, if it is the last, is a sigmoid."""
     program = flatten(jaxpr)
     made = {value: node for node in program.nodes for value in node.results}
-    node = made.get(program.outputs[1]) if len(program.outputs) == 2 else None
+    value = program.outputs[1] if len(program.outputs) == 2 else None
+    node = None if value is None else made.get(value)
     while node is not None and node.eqn.primitive.name in _TRANSPARENT:
-        node = made.get(node.operands[0])
+        value = node.operands[0]
+        node = None if value is None else made.get(value)
     return node is not None and node.eqn.primitive.name == "logistic"
 
 

@@ -314,7 +314,7 @@ def default_of(model: AnyModel, inputs: Any, score: Any) -> Variant:
     return default_for(score if known else None, lambda: jax.eval_shape(model, inputs)[0])
 
 
-def check_kind(variant: Variant, score: Callable[..., Any] | None, confidence: Array) -> None:
+def check_kind(variant: Variant, score: Callable[..., Any] | None, confidence: Any) -> None:
     """Warn if scores that a default variant weighed as probabilities are none."""
     if variant is not OFFICIAL or score is None or is_traced(confidence):
         return

@@ -7,6 +7,7 @@ rows may meet them only if it is the same for all. Where this cannot be followed
 operation at which it ends is told, and only a pass with the rows in another order decides.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -84,7 +85,8 @@ def find_fault(jaxpr: Any, of_rows: Sequence[bool]) -> Fault | None:
     return result if isinstance(result, Fault) else None
 
 
-class _Reader(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Reader:
     """Follows values through a program of so many rows."""
 
     rows: int
@@ -123,7 +125,7 @@ class _Reader(NamedTuple):
 
     def _apply(self, eqn: JaxprEqn, operands: list[Value]) -> list[Value]:
         name = eqn.primitive.name
-        faults = [value for value in operands if isinstance(value, Fault)]
+        faults: list[Value] = [value for value in operands if isinstance(value, Fault)]
         if eqn.effects or "callback" in eqn.params:
             faults.append(Fault("mixed", name, ()))
         if faults:

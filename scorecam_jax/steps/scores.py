@@ -230,8 +230,8 @@ def binary(logit: Float[Array, "n *one"]) -> Float[Array, "n 2"]:
     return jax.nn.sigmoid(jnp.concatenate([-column, column], 1))
 
 
-sigmoid.probability = True  # type: ignore[attr-defined]
-binary.probability = True  # type: ignore[attr-defined]
+sigmoid.probability = True
+binary.probability = True
 
 
 def contrast(
@@ -495,10 +495,11 @@ class _Detection:
     def split(self, outputs: Any) -> tuple[jax.Array, jax.Array]:
         """Boxes (N, M, 4), in corners, and scores (N, M, classes)."""
         if self.layout is None:
-            shapes = [getattr(each, "shape", None) for each in outputs]
-            pair = isinstance(outputs, tuple | list) and len(shapes) == 2 and None not in shapes
-            if pair and shapes[0][2:] == (4,) and shapes[0][:2] == shapes[1][:2]:
-                return tuple(outputs)
+            if isinstance(outputs, tuple | list) and len(outputs) == 2:
+                boxes, scores = outputs
+                shape, other = (getattr(each, "shape", ()) for each in outputs)
+                if len(shape) == len(other) == 3 and (*other[:2], 4) == shape:
+                    return boxes, scores
             raise ValueError(
                 f"detection found outputs of {_found(outputs)}, wanted (boxes, scores) of shapes "
                 "(N, M, 4) and (N, M, classes): reach them with select, or, for one array "

@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from packaging.version import Version
 
 from scorecam_jax import Deviation, list_layers, score_cam
 from tests import reference
 from tests.agreement import note
 from tests.wild.networks import QUICK, SLOW
+from tests.wild.primitives import without_rule
 
 CHANNELS = 6
 TARGET = 3
@@ -56,6 +58,7 @@ LAYERS = {
 
 pytestmark = [
     pytest.mark.wild,
+    pytest.mark.canary,
     pytest.mark.filterwarnings("ignore:::(?!scorecam_jax)"),
 ]
 
@@ -106,6 +109,19 @@ def test_the_default_layer_by_name(wild):
     # Keras numbers unnamed layers and operations as it makes them, in one process after another.
     unnumbered = [re.sub(r"_\d+$", "", path) for path in (default(found).path, LAYERS[name])]
     assert unnumbered[0] == unnumbered[1]
+
+
+def test_every_primitive_has_a_rule(wild):
+    _, found = wild
+    program = jax.make_jaxpr(found.model)(found.images)
+    missing = without_rule(program.jaxpr)
+    assert not missing, f"look at {missing}, then give them rules or list them in primitives.py"
+
+
+def test_this_is_a_pre_release():
+    version = importlib.metadata.version("jax")
+    if not Version(version).is_prerelease:
+        pytest.skip(f"JAX {version} is no pre-release: see CONTRIBUTING")
 
 
 def test_outputs_and_activations_are_the_networks_own(wild):
