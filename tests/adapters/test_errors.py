@@ -201,6 +201,17 @@ def test_keras_in_training_mode_is_refused():
     from_keras(network)(IMAGES)
 
 
+def test_a_missing_batch_axis_is_named_where_the_network_takes_it():
+    class Unbatched(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3)(nn.relu(nn.Conv(8, (3, 3))(x)).mean((-3, -2)))
+
+    unbatched = from_linen(Unbatched(), Unbatched().init(jax.random.key(0), IMAGES))
+    with pytest.raises(ValueError, match=r"\(8, 7, 3\) were read as 8 signals.*inputs\[None\]"):
+        score_cam(unbatched, IMAGES[0], 0)
+
+
 HAIKU = hk.transform(lambda x: x.mean((1, 2)))
 
 
