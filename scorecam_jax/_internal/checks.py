@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from scorecam_jax._internal.trees import contents
+
 
 def is_traced(*values: Any) -> bool:
     """Tell whether any value is unknown until the program runs, so that it cannot be checked."""
@@ -29,7 +31,7 @@ def is_true(condition: Callable[[], Any]) -> bool:
 def check_deleted(**trees: Any) -> None:
     """ValueError if an array was deleted, as donating it to a compiled function does."""
     for name, tree in trees.items():
-        for leaf in jax.tree.leaves(tree):
+        for leaf in jax.tree.leaves(contents(tree)):
             known = isinstance(leaf, jax.Array) and not is_traced(leaf)
             if known and leaf.is_deleted():
                 raise ValueError(

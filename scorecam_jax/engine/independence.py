@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from scorecam_jax._internal.checks import check_inputs, is_traced
-from scorecam_jax._internal.trees import join_arrays, split_arrays
+from scorecam_jax._internal.trees import contents, join_arrays, split_arrays
 from scorecam_jax.contract.model import AnyModel, channel_axis_of
 from scorecam_jax.contract.per_input import declared_arrays, take_rows
 from scorecam_jax.contract.several import split_inputs
@@ -73,14 +73,14 @@ def check_independence(model: AnyModel, inputs: Array, score: Callable[..., Any]
         return False
     # With one more there are several, and what is closed over does not follow.
     more = count + 1
-    longer = take_rows(model, jnp.arange(more) % count)
+    declared = declared_arrays(contents(model))
+    longer = take_rows(model, jnp.arange(more) % count) if declared else model
     try:
-        program = _trace(longer, inputs, more, score)
+        verdict = _judge(longer, inputs, more, score)
     except Exception:
         _check_closed_over(model, inputs, score)
         return False  # what else is wrong with it, running it says
-    verdict = _verdict(program, _of_rows(longer, score))
-    fault, known = verdict.fault, not is_traced(inputs, jax.tree.leaves(model))
+    fault, known = verdict.fault, not is_traced(inputs, contents(model))
     if fault is not None and known and not verdict.passed:
         verdict.passed = _try(longer, inputs, score, fault)
     return verdict.sigmoids
@@ -97,17 +97,14 @@ def _program(arrays: Any, inputs: Array, *, static: Any) -> tuple[Array, Any]:
 _compiled = jax.jit(_program, static_argnames="static")
 
 
-def _trace(model: AnyModel, inputs: Array, count: int, score: Any) -> Any:
+def _judge(model: AnyModel, inputs: Array, count: int, score: Any) -> "_Verdict":
+    """What the program of so many images shows."""
     arrays, static = split_arrays((model, score))
     batch = jax.ShapeDtypeStruct((count, *inputs.shape[1:]), inputs.dtype)
-    return _compiled.trace(arrays, batch, static=static).jaxpr
-
-
-def _of_rows(model: AnyModel, score: Any) -> tuple[bool, ...]:
-    """Which of the program's arguments have one row per image."""
-    declared = {id(array) for array in declared_arrays(model)}
-    arrays, _ = split_arrays((model, score))
-    return (*(id(array) in declared for array in jax.tree.leaves(arrays)), True)
+    program = _compiled.trace(arrays, batch, static=static).jaxpr
+    declared = {id(array) for array in declared_arrays(contents(model))}
+    of_rows = (id(array) in declared for array in jax.tree.leaves(arrays))
+    return _verdict(program, (*of_rows, True))
 
 
 class _Verdict:
@@ -141,10 +138,9 @@ def _ends_in_sigmoids(jaxpr: Any) -> bool:
 def _check_closed_over(model: AnyModel, inputs: Array, score: Any) -> None:
     """ValueError if a model that takes these inputs, and not one more, holds rows of its own."""
     try:
-        program = _trace(model, inputs, len(inputs), score)
+        fault = _judge(model, inputs, len(inputs), score).fault
     except Exception:
         return
-    fault = _verdict(program, _of_rows(model, score)).fault
     if fault is not None and fault.kind == "constant" and len(inputs) > 1:
         raise ValueError(_closed_over(fault, len(inputs)))
 

@@ -213,22 +213,8 @@ class _Reader:
         if name.startswith(("reduce_window", "select_and")):
             sizes = params.get("window_dimensions", (2,) * rank)
             return Rows(axis) if sizes[axis] == 1 else None
-        acts_on = {
-            "concatenate": params.get("dimension"),
-            "sort": params.get("dimension"),
-            "split": params.get("axis"),
-            "rev": params.get("dimensions"),
-            "top_k": rank - 1,
-            "pad": [i for i, pads in enumerate(params.get("padding_config", ())) if any(pads)],
-            "slice": [i for i, size in enumerate(after) if size != shape[i]] if rank else [],
-            "fft": [*range(rank - len(params.get("fft_lengths", ())), rank)],
-            **dict.fromkeys(
-                ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), params.get("axis")
-            ),
-        }
-        if name in acts_on:
-            touched = acts_on[name]
-            touched = touched if isinstance(touched, list | tuple) else [touched]
+        touched = _touched(name, params, shape, after)
+        if touched is not None:
             return None if axis in touched else _meet(operands, shapes, axis, axis)
         return _meet(operands, shapes, axis, axis) if is_elementwise(eqn) else None
 
@@ -238,6 +224,30 @@ class _Reader:
             if math.prod(after[:place]) == before and size % self.rows == 0:
                 return Rows(place)
         return None
+
+
+_CUMULATIVE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
+
+
+def _touched(
+    name: str, params: dict[str, Any], shape: tuple[int, ...], after: tuple[int, ...]
+) -> list[int] | None:
+    """The axes along which an operation is not place by place, if it acts on some of them."""
+    if name in ("concatenate", "sort"):
+        return [params["dimension"]]
+    if name == "split" or name in _CUMULATIVE:
+        return [params["axis"]]
+    if name == "rev":
+        return list(params["dimensions"])
+    if name == "top_k":
+        return [len(shape) - 1]
+    if name == "pad":
+        return [axis for axis, pads in enumerate(params["padding_config"]) if any(pads)]
+    if name == "slice":
+        return [axis for axis, size in enumerate(after) if size != shape[axis]]
+    if name == "fft":
+        return [*range(len(shape) - len(params["fft_lengths"]), len(shape))]
+    return None
 
 
 def _rank(atom: Any) -> int:
