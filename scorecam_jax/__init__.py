@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from scorecam_jax.contract import per_input as per_input
     from scorecam_jax.diagnosis import Finding as Finding
     from scorecam_jax.diagnosis import diagnose as diagnose
+    from scorecam_jax.engine.independence import check_model as check_model
     from scorecam_jax.engine.score_masks import score_masks as score_masks
     from scorecam_jax.methods import variants as variants
     from scorecam_jax.methods.ablation_cam import ablation_cam as ablation_cam
@@ -79,6 +80,7 @@ _MEMBERS = {
     ),
     "contract": ("Model", "per_input"),
     "diagnosis": ("Finding", "diagnose"),
+    "engine.independence": ("check_model",),
     "engine.score_masks": ("score_masks",),
     "methods.base": ("Explanation",),
     "methods.fusion": ("fuse_layers",),

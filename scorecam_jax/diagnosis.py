@@ -211,14 +211,11 @@ def _twice(e: Any, row: int, column: int) -> _Found:
 
 
 def _maps(e: Any, row: int) -> Any:
-    """One input's activations with channels last, or None if the explanation does not tell."""
+    """One input's activations with channels last, or None if they are not weighted as a whole."""
     maps, weights = e.activations, e.weights
-    if not hasattr(maps, "shape") or maps.ndim != e.heatmap.ndim:
+    if not hasattr(maps, "shape") or not hasattr(weights, "shape"):
         return None
-    if not hasattr(weights, "shape"):
-        return None
-    sides = [axis for axis in (maps.ndim - 1, 1) if maps.shape[axis] == weights.shape[-1]]
-    return np.moveaxis(maps, sides[0], -1)[row] if len(sides) == 1 else None
+    return np.moveaxis(maps, e.channel_axis, -1)[row]
 
 
 def _live(e: Any, row: int) -> Any:

@@ -23,6 +23,7 @@ from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.methods.variants import OFFICIAL
 from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.models import Classifier
+from scorecam_jax.steps.channels import Deviation
 from scorecam_jax.steps.masks import is_live
 
 Inputs = Float[Array, "1 height width 3"]
@@ -44,7 +45,7 @@ def bench(
         photo: the image to explain. The fewer channels are live on it, the less there is to do.
         batch_sizes: the batch sizes for the bare network. If empty: the powers of two from 1 to 32,
             on an accelerator to 512.
-        channels: the number of channels to score; None scores all.
+        channels: the number of channels to explain by, `Deviation(channels)`; None takes all.
         repeats: the number of timed runs of each; the median counts.
         progress: called with a description of each task before it starts.
 
@@ -68,7 +69,8 @@ def bench(
     forward = jax.jit(lambda model, inputs: model(inputs)[0])
     progress("compiling Score-CAM")
     began = time.perf_counter()
-    explain = jax.jit(functools.partial(score_cam, channels=channels))
+    chosen = None if channels is None else Deviation(channels)
+    explain = jax.jit(functools.partial(score_cam, channels=chosen))
     compiled = explain.lower(model, inputs).compile()
     compile_seconds = time.perf_counter() - began
     explanation = compiled(model, inputs)
@@ -92,7 +94,7 @@ def bench(
     around = [size for size in (default // 2, default, 2 * default) if size]
     for size in around:
         progress(f"compiling Score-CAM for {size} masked inputs at a time")
-        some = jax.jit(functools.partial(score_cam, channels=few, batch_size=size))
+        some = jax.jit(functools.partial(score_cam, channels=Deviation(few), batch_size=size))
         if (program := _compile_if_it_fits(some, model, inputs, 1)) is not None:
             runs[f"{size} at a time"] = functools.partial(program, model, inputs)
     runs["five targets"] = functools.partial(explain, model, inputs, five)

@@ -1,10 +1,11 @@
 """What is said of an explanation, at and beside each threshold."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scorecam_jax import Explanation, diagnose, diagnosis
+from scorecam_jax import Explanation, diagnose, diagnosis, score_cam
 
 RNG = np.random.default_rng(0)
 MAPS = RNG.uniform(size=(1, 3, 3, 20))
@@ -110,6 +111,26 @@ def test_several_targets_are_told_apart():
     )
     two.heatmap[0, 1] = 0
     assert [(f.kind, f.input, f.target) for f in diagnose(two)] == [("empty", 0, 2)]
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_the_channel_axis_is_kept_where_the_grids_side_is_the_number_of_channels(first):
+    axis = 1 if first else -1
+
+    def constant(x):
+        return jnp.zeros((len(x), 3)), jax.nn.relu(x)
+
+    def explain(x):
+        return score_cam(constant, x, 0, channel_axis=axis)
+
+    x = jnp.moveaxis(jax.random.normal(jax.random.key(1), (1, 8, 8, 8)), -1, axis)
+    found = jax.jit(explain)(x)
+    assert found.channel_axis == (-3 if first else -1)
+    assert [finding.kind for finding in diagnose(found)] == ["flat weights", "plain sum"]
+    several = jax.vmap(explain)(x[None])
+    assert several.channel_axis == found.channel_axis
+    stacked = jax.lax.scan(lambda carry, x: (carry, explain(x)), None, x[None])[1]
+    assert jax.tree.structure(stacked) == jax.tree.structure(found)
 
 
 def test_values_have_to_be_known():

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from scorecam_jax._internal.trees import contents
+
 
 def is_traced(*values: Any) -> bool:
     """Tell whether any value is unknown until the program runs, so that it cannot be checked."""
@@ -26,9 +28,23 @@ def is_true(condition: Callable[[], Any]) -> bool:
         return bool(condition())
 
 
+def check_deleted(**trees: Any) -> None:
+    """ValueError if an array was deleted, as donating it to a compiled function does."""
+    for name, tree in trees.items():
+        for leaf in jax.tree.leaves(contents(tree)):
+            known = isinstance(leaf, jax.Array) and not is_traced(leaf)
+            if known and leaf.is_deleted():
+                raise ValueError(
+                    f"an array of the {name}, of shape {leaf.shape}, was deleted, as one is that "
+                    "was donated to a compiled function: pass what that function returned instead, "
+                    "or leave its donate_argnums out"
+                )
+
+
 def check_inputs(inputs: Any, channel_axis: int) -> Array:
     """Return the inputs as an array; TypeError or ValueError if no model could take them."""
     inputs = as_array(inputs)
+    check_deleted(inputs=inputs)
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise TypeError(
             f"inputs are {inputs.dtype}, wanted floating point: preprocess them as the model "
@@ -59,7 +75,12 @@ def check_targets(targets: Any, batch: int) -> tuple[Array | None, bool]:
     """Return targets as (batch, T) integers or None, and whether T is not the caller's axis."""
     if targets is None:
         return None, True
-    targets = as_array(targets)
+    given, targets = targets, as_array(targets)
+    if targets.dtype.kind in "OSU":
+        raise TypeError(
+            f"targets are {given!r}, wanted integer class indices: labels.index(name), with the "
+            "model's list of labels, is the index of a name"
+        )
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise TypeError(f"targets are {targets.dtype}, wanted integer class indices. {_MULTI_HOT}")
     if targets.ndim == 0:
@@ -142,6 +163,12 @@ def check_baseline(baseline: Any, inputs: Array) -> Array:
 
 def check_model_outputs(returned: Any, inputs: Array) -> tuple[Any, Array]:
     """Return a model's outputs and activations; errors if they do not fit the inputs."""
+    pair = isinstance(returned, tuple | list) and len(returned) == 2
+    if pair and isinstance(returned[1], tuple | list) and returned[1]:
+        raise TypeError(
+            f"the model shows {len(returned[1])} layers, and this method explains one: call "
+            "fuse_layers(model, inputs, method=...), or make the model with a single layer="
+        )
     if (
         not isinstance(returned, tuple | list)
         or len(returned) != 2

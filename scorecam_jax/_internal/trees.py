@@ -14,6 +14,13 @@ def is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray)
 
 
+def contents(model: Any) -> Any:
+    """What a model holds, as a pytree whose flattening does not freeze the model's settings."""
+    if isinstance(model, jax.tree_util.Partial):
+        return model.args, model.keywords
+    return model
+
+
 def split_arrays(tree: Any) -> tuple[list[Any], Static]:
     """Take a pytree apart into its arrays (None elsewhere) and the rest; see `join_arrays`."""
     leaves, treedef = jax.tree.flatten(tree)

@@ -1,7 +1,7 @@
 """What an adapter returns: a network whose settings are read anew at each call."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -78,6 +78,28 @@ jax.tree_util.register_pytree_node(
     lambda model: ((model.args, model.keywords), Static(model.func)),
     lambda static, children: Adapted(static.value, *children[0], **children[1]),
 )
+
+
+def check_state(names: Sequence[str]) -> None:
+    """ValueError if a call of a network updates what is named."""
+    if names:
+        listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        raise ValueError(
+            f"the call of the network updates its state ({listed}), as in training. Pass the "
+            "adapter what makes the network predict, as the network names it: train=False, "
+            "is_training=False, deterministic=True, use_running_average=True or inference=True"
+        )
+
+
+def updated(before: Any, after: Any) -> list[str]:
+    """The names of the arrays of a pytree that a call replaced, or added."""
+    held = {id(leaf) for leaf in jax.tree.leaves(before)}
+    leaves = jax.tree_util.tree_leaves_with_path(after)
+    return [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, leaf in leaves
+        if id(leaf) not in held
+    ]
 
 
 def unbound(method: Any) -> Any:

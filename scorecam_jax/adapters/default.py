@@ -57,6 +57,11 @@ def default_layer(known: Analysis, tokens: TokenView | None) -> Site:
                     "layer; name a layer with layer=, or name the value where they meet with "
                     "jax.ad_checkpoint.checkpoint_name"
                 )
+    if chosen is None and not known.outputs and len(known.shape) == 3:
+        raise ValueError(
+            f"inputs of shape {known.shape} were read as {known.shape[0]} signals, and the outputs "
+            "have no row for each: for a single image add a batch axis, inputs[None]"
+        )
     if chosen is None:
         raise ValueError(_complaint(known, tokens))
     return chosen.site

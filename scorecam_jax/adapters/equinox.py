@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 
+from scorecam_jax._internal.frameworks import check_network
 from scorecam_jax._internal.keys import Static
 from scorecam_jax._internal.trees import join_arrays, split_arrays
-from scorecam_jax.adapters.adapted import Adapted, call, unbound
+from scorecam_jax.adapters.adapted import Adapted, call, check_state, unbound, updated
 from scorecam_jax.adapters.model import require, show
 from scorecam_jax.adapters.tokens import Grid
 from scorecam_jax.contract.per_input import Arguments, count_images
@@ -61,6 +62,7 @@ def from_equinox(
             than once, or runs in a loop.
     """
     eqx = require("equinox", "equinox")
+    check_network(model, "from_equinox")
     paths = {id(node): path for path, node in reversed(list(_modules(model, (), eqx)))}
 
     def find(layer: Any) -> Any:
@@ -97,7 +99,11 @@ class _Equinox:
         def single(x: Any, rows: Any) -> Any:
             args, kwargs = arguments.fill(rows)
             outputs = call(model, self.method, x, *first, *args, **kwargs)
-            return outputs[0] if self.stateful else outputs
+            if not self.stateful:
+                return outputs
+            outputs, after = outputs
+            check_state(updated(arrays, after))
+            return outputs
 
         return jax.vmap(single)(inputs, arguments.rows(count_images(inputs)))
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 
+from scorecam_jax._internal.frameworks import check_network
 from scorecam_jax._internal.keys import Closure
-from scorecam_jax.adapters.adapted import Adapted
+from scorecam_jax.adapters.adapted import Adapted, check_state, updated
 from scorecam_jax.adapters.model import Layers, parse_path, require, show
 from scorecam_jax.adapters.tokens import Grid
 from scorecam_jax.contract.per_input import Arguments, count_images
@@ -61,6 +62,7 @@ def from_haiku(
             than once, or runs in a loop.
     """
     hk = require("haiku", "haiku")
+    check_network(transformed, "from_haiku")
     several = isinstance(transformed, hk.MultiTransformed | hk.MultiTransformedWithState)
     stateful = isinstance(transformed, hk.TransformedWithState | hk.MultiTransformedWithState)
     if stateful and state is None:
@@ -124,4 +126,8 @@ class _Haiku:
 
         with hk.intercept_methods(tap):
             outputs = self.apply.function(*first, inputs, *args, **kwargs)
-        return outputs[0] if self.stateful else outputs
+        if not self.stateful:
+            return outputs
+        outputs, state = outputs
+        check_state(updated(first[1], state))
+        return outputs

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from scorecam_jax.adapters.adapted import Adapted
+from scorecam_jax._internal.frameworks import check_network
+from scorecam_jax.adapters.adapted import Adapted, check_state, updated
 from scorecam_jax.adapters.model import Layers, parse_path, require, show
 from scorecam_jax.adapters.tokens import Grid
 from scorecam_jax.contract.per_input import Arguments, count_images
@@ -60,6 +61,7 @@ def from_keras(
             than once, or runs in a loop.
     """
     keras = require("keras", "keras")
+    check_network(model, "from_keras")
     backend = keras.backend.backend()
     if backend != "jax":
         raise RuntimeError(
@@ -104,7 +106,10 @@ class _Keras:
         with _TRACING, self._marked():
             mode = {"training": False} if _takes_training(self.model) else {}
             kwargs = {**mode, **kwargs}
-            return self.model.stateless_call(*variables.values, inputs, *args, **kwargs)[0]
+            outputs, after = self.model.stateless_call(*variables.values, inputs, *args, **kwargs)
+        names = [variable.path for variable in self.model.non_trainable_variables]
+        check_state([names[int(place)] for place in updated(variables.values, after)])
+        return outputs
 
     @contextlib.contextmanager
     def _marked(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from scorecam_jax._internal.frameworks import check_network
 from scorecam_jax.adapters.adapted import Adapted, unbound
 from scorecam_jax.adapters.model import Layers, show
 from scorecam_jax.adapters.tokens import Grid
@@ -45,6 +46,7 @@ def from_linen(
         TypeError: `mutable` is among the arguments; a model is explained as it predicts.
         ValueError: when called, if the layer is unknown, runs more than once, or runs in a loop.
     """
+    check_network(module, "from_linen")
     if "mutable" in kwargs:
         raise TypeError(
             "from_linen does not take mutable=: a model is explained as it predicts. Pass what "

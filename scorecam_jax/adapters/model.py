@@ -243,7 +243,8 @@ class _Shown:
         if callable(edits) or len(edits) != len(self.paths):
             raise TypeError(
                 f"this model shows {len(self.paths)} layers, so edit takes a tuple of "
-                f"{len(self.paths)} functions, one for each (None leaves a layer as it is)"
+                f"{len(self.paths)} functions, one for each (None leaves a layer as it is). To "
+                "explain several layers by a method, use fuse_layers(model, inputs, method=...)"
             )
         return list(edits)
 

@@ -4,7 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from scorecam_jax.adapters.adapted import Adapted, call, unbound
+import jax
+
+from scorecam_jax._internal.frameworks import check_network
+from scorecam_jax.adapters.adapted import Adapted, call, check_state, unbound, updated
 from scorecam_jax.adapters.model import Layers, show
 from scorecam_jax.adapters.tokens import Grid
 from scorecam_jax.contract.per_input import Arguments, count_images
@@ -64,6 +67,7 @@ def from_nnx(
     """
     from flax import nnx
 
+    check_network(model, "from_nnx")
     copy = nnx.merge(*nnx.split(model))
     copy.eval()
     # A subclass, unlike a wrapper, keeps a layer's attributes and its place among its siblings.
@@ -87,5 +91,10 @@ class _Nnx:
 
         state, arguments = weights
         args, kwargs = arguments.for_inputs(count_images(inputs))
+        before = jax.tree.leaves(state)  # now, because the model shares its variables
         model = nnx.merge(self.graphdef, state)
-        return call(model, self.method, inputs, *args, **kwargs)
+        outputs = call(model, self.method, inputs, *args, **kwargs)
+        # What is only noted down of a call, as by `sow`, is no state of the network.
+        after = nnx.state(model, nnx.Not(nnx.Any(nnx.Intermediate, nnx.Perturbation)))
+        check_state(updated(before, after))
+        return outputs

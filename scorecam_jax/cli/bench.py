@@ -234,13 +234,13 @@ def _photo(path: Path) -> Any:
 
 
 def _shortcuts(model: Any, narrow: Any, channels: int) -> dict[str, Any]:
-    from scorecam_jax import Gradient, Interpolated, group_cam, score_cam
+    from scorecam_jax import Deviation, Gradient, Interpolated, group_cam, score_cam
 
     ways: dict[str, Any] = {"all channels": partial(score_cam, model)}
     for count in (16, 32, 64, 128, 256):
         if count < channels:
             few = {
-                f"{count} channels": count,
+                f"{count} by deviation": Deviation(count),
                 f"{count} by gradient": Gradient(count),
                 f"{count} interpolated": Interpolated(count),
             }

@@ -42,13 +42,10 @@ class MethodOption(NamedTuple):
 
 
 def _channels(number: int, request: Request) -> Any:
-    from scorecam_jax import Deviation, Gradient, Interpolated, score_cam
+    from scorecam_jax import Deviation, Gradient, Interpolated
 
-    if request.options.choose is None:
-        interpolates = getattr(request.method, "func", request.method) is score_cam
-        return Interpolated(number) if interpolates else number
     ways = {"interpolated": Interpolated, "deviation": Deviation, "gradient": Gradient}
-    return ways[request.options.choose](number)
+    return ways.get(request.options.choose, int)(number)
 
 
 def _tolerance(tolerance: float, request: Request) -> Any:

@@ -124,6 +124,10 @@ class Arguments:
         """The arguments for `count` images, as the network takes them."""
         return self.fill(self.rows(count))
 
+    def declared_arrays(self) -> list[Any]:
+        """The arrays among the values of each `per_input`."""
+        return jax.tree.leaves([declared.values for declared in self._declared()])
+
     def take(self, rows: Int[Array, " n"]) -> "Arguments":
         """The arguments for these of the images."""
 
@@ -174,6 +178,12 @@ def take_rows(model: Any, rows: Int[Array, " n"]) -> Any:
         model,
         is_leaf=_is_arguments,
     )
+
+
+def declared_arrays(model: Any) -> list[Any]:
+    """The arrays of a model that are declared `per_input`."""
+    found = filter(_is_arguments, jax.tree.leaves(model, is_leaf=_is_arguments))
+    return [array for arguments in found for array in arguments.declared_arrays()]
 
 
 def check_rows(model: Any, count: int) -> None:

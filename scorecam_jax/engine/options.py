@@ -53,3 +53,9 @@ def check_options(called: str, known: Collection[str], options: Mapping[str, Any
     for name in options:
         if name not in known:
             raise TypeError(f"{called} has no option {name!r}; it takes {', '.join(known)}")
+    score = options.get("score")
+    if score is not None and (not callable(score) or isinstance(score, type)):
+        raise TypeError(
+            f"score is {score!r}, wanted a function of the model's outputs, such as "
+            "jax.nn.softmax, or scores.sigmoid and others of scorecam_jax.scores"
+        )

@@ -32,7 +32,7 @@ def ablation_cam(
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        channels: as in `score_cam`.
+        channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of them alone.
         **passes: see `Passes`. The default score is the outputs themselves, the logits.
 
     Source: Desai and Ramaswamy 2020 (WACV).

@@ -16,11 +16,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from scorecam_jax._internal import checks
 from scorecam_jax._internal.filter_jit import filter_jit
+from scorecam_jax._internal.frameworks import check_instance
 from scorecam_jax._internal.notes import noting
 from scorecam_jax._internal.signatures import options_of
 from scorecam_jax.contract.model import AnyModel, channel_axis_of
 from scorecam_jax.contract.per_input import check_declared
 from scorecam_jax.contract.several import split_inputs
+from scorecam_jax.engine.independence import check_independence
 from scorecam_jax.engine.options import check_options
 from scorecam_jax.engine.score_edits import score_edits
 from scorecam_jax.engine.score_masks import score_masks
@@ -39,7 +41,12 @@ from scorecam_jax.steps.outputs import (
     is_softmax_of_probabilities,
     of_targets,
 )
-from scorecam_jax.steps.scores import check_score
+from scorecam_jax.steps.scores import check_score, is_softmax
+
+
+@jax.tree_util.register_static
+class Axis(int):
+    """A number that is part of a pytree's structure, so that `jit`, `vmap` and `scan` keep it."""
 
 
 class Explanation(NamedTuple):
@@ -70,6 +77,7 @@ class Explanation(NamedTuple):
             None if nothing was interpolated.
         scored: (B, K), which channels `Interpolated` scored, where the other channels' scores are
             interpolated; None if nothing was.
+        channel_axis: where `activations` have their channels, counted from the last axis.
     """
 
     heatmap: Float[Array, "batch *targets_and_spatial"]
@@ -83,6 +91,7 @@ class Explanation(NamedTuple):
     empty: Float[Array, "batch *targets"] | None = None
     deviation: Float[Array, "batch *targets_and_spatial"] | None = None
     scored: Bool[Array, "batch channels"] | None = None
+    channel_axis: int = Axis(-1)
 
 
 _WITH_TARGETS = (
@@ -256,6 +265,8 @@ def run(
         ValueError: inputs, targets, options and the model's activations do not fit together.
     """
     check_options(method.__name__, options_of(method), shared)
+    check_instance(model)
+    checks.check_deleted(model=model)
     axis = channel_axis_of(model, shared.get("channel_axis"))
     model, inputs = split_inputs(model, inputs)
     inputs = checks.check_inputs(inputs, axis)
@@ -274,12 +285,18 @@ def run(
         },
     )  # fmt: skip
     with noting(inputs, axis):
+        sigmoids = check_independence(model, inputs, asked.score)
         if targets is not None and not checks.is_traced(targets):
             # The trace that tells the number of classes is the one that the call below runs.
             _, confidence, _ = _compiled.eval_shape(asked, **options)
             checks.check_classes(targets, confidence.shape[1])
             check_score(asked.score, confidence.shape[1])
         explanation, _, twice = _compiled(asked, **options)
+    if sigmoids and is_softmax(asked.score) and explanation.outputs.shape[1:] != (1,):
+        warnings.warn(
+            "the model's outputs already are probabilities, a sigmoid each, and the score is their "
+            "softmax, which hardly varies: pass score=scores.values", stacklevel=3,
+        )  # fmt: skip
     known = not checks.is_traced(twice, asked.baseline)
     if known and twice and _sums_to_one(model, inputs, asked.baseline):
         warnings.warn(
@@ -363,7 +380,7 @@ def _compiled(
     )
     explanation = Explanation(
         heatmap, weights, scores, layer, outputs, targets, peak, of_targets(confidence, targets),
-        empty, found.deviation, found.scored,
+        empty, found.deviation, found.scored, Axis(channel_axis % layer.ndim - layer.ndim),
     )  # fmt: skip
     twice = is_softmax_of_probabilities(outputs, of_targets(confidence, targets), targets).any()
     return explanation, confidence, twice

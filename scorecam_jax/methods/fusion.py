@@ -41,7 +41,8 @@ def fuse_layers(
 
     Returns:
         An `Explanation` whose heatmap, the fused one, is again scaled to [0, 1], and whose
-        weights, scores and activations are tuples with one entry a layer.
+        weights, scores, activations and, if interpolated, `scored` are tuples with one entry a
+        layer. It has no `deviation`.
 
     Raises:
         TypeError: the model gives a single layer's activations.
@@ -65,8 +66,10 @@ def fuse_layers(
         name: tuple(getattr(e, name) for e in explanations)
         for name in ("weights", "scores", "activations")
     }
+    if first.scored is not None:
+        each["scored"] = tuple(e.scored for e in explanations)
     peak = fused.max(tuple(range(-spatial, 0)))
-    return first._replace(heatmap=normalize(fused, spatial), peak=peak, **each)
+    return first._replace(heatmap=normalize(fused, spatial), peak=peak, deviation=None, **each)
 
 
 @dataclasses.dataclass(frozen=True)

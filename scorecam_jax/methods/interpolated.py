@@ -15,6 +15,7 @@ from scorecam_jax.methods.variants import Variant
 from scorecam_jax.steps.channels import take
 from scorecam_jax.steps.interpolation import Interpolated, choose, interpolate
 from scorecam_jax.steps.masks import is_live, with_empty_mask
+from scorecam_jax.steps.outputs import of_targets
 
 _DRAWS = 32
 _ROUND = 31  # and an empty mask: 32 passes
@@ -120,16 +121,19 @@ class _Known(NamedTuple):
         scores: those of the scored channels, at their places among all.
         scored: which these are.
         empty: the score of an empty mask.
+        whole: the score of the whole input.
     """
 
     scores: Float[Array, "batch targets channels"]
     scored: Bool[Array, "batch channels"]
     empty: Float[Array, "batch targets 1"]
+    whole: Float[Array, "batch targets 1"]
 
     @classmethod
     def nothing(cls, context: Context, layer: _Layer) -> "_Known":
         zeros = jnp.zeros((*context.targets.shape, layer.live.shape[1]), context.confidence.dtype)
-        return cls(zeros, jnp.zeros_like(layer.live), zeros[..., :1])
+        whole = of_targets(context.confidence, context.targets)[..., None]
+        return cls(zeros, jnp.zeros_like(layer.live), zeros[..., :1], whole)
 
 
 class _State(NamedTuple):
@@ -187,7 +191,7 @@ def _score_picks(
     scores = jnp.moveaxis(known.scores, 1, 2)
     scores = scores.at[rows, place].set(jnp.moveaxis(found[..., :-1], 1, 2), mode="drop")
     scored = known.scored.at[rows, place].set(True, mode="drop")
-    return _Known(jnp.moveaxis(scores, 2, 1), scored, found[..., -1:]), due
+    return _Known(jnp.moveaxis(scores, 2, 1), scored, found[..., -1:], known.whole), due
 
 
 def _estimate(
@@ -205,7 +209,12 @@ def _estimate(
         return jnp.where(known.scored[:, None], known.scores, scores)
 
     given = jnp.take_along_axis(known.scores, picks[:, None], 2)
-    guess = _each(functools.partial(interpolate, draws=_DRAWS), layer.looks, picks, given, fresh)
+    guess = _each(
+        lambda looks, picks, given, fresh, bounds: interpolate(
+            looks, picks, given, fresh, _DRAWS, bounds
+        ),
+        layer.looks, picks, given, fresh, jnp.concatenate([known.empty, known.whole], 2),
+    )  # fmt: skip
     found = finish(complete(guess.scores), known.empty)
 
     def add(total: Array, drawn: Array) -> tuple[Array, None]:
@@ -215,6 +224,7 @@ def _estimate(
     heatmap = jax.lax.stop_gradient(found.heatmap)
     squares, _ = jax.lax.scan(add, jnp.zeros_like(heatmap), jnp.moveaxis(guess.draws, 1, 0))
     deviation = jnp.sqrt(jax.lax.stop_gradient(squares) / _DRAWS)
+    deviation = jnp.where(jnp.isfinite(deviation), deviation, 1)  # no heatmap deviates by more
     missing = (layer.live & ~known.scored).any(1).reshape(-1, *[1] * (heatmap.ndim - 1))
     deviation = jnp.where(missing, deviation, 0)  # without rounding errors
     return found._replace(deviation=deviation, scored=known.scored), guess.slopes

@@ -12,7 +12,7 @@ from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.score_cam import sum_maps
-from scorecam_jax.methods.variants import OFFICIAL, Variant, default_for
+from scorecam_jax.methods.variants import OFFICIAL, Variant, default_of
 from scorecam_jax.steps.channels import Channels
 from scorecam_jax.steps.masks import with_empty_mask
 
@@ -36,12 +36,12 @@ def is_cam(
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
         steps: N. Each step costs as much as Score-CAM.
-        channels: as in `score_cam`.
+        channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of them alone.
         **masking: see `Masking`. The default score is `jax.nn.softmax`.
 
     Source: Naidu et al. 2020 (arXiv 2010.03023).
     """
-    variant = default_for(masking.get("score"))
+    variant = default_of(model, inputs, masking.get("score"))
     return run(
         is_cam, _is_cam, model, inputs, targets, masking,
         score=variant.score, channels=channels, variant=variant, steps=steps,

@@ -43,7 +43,7 @@ def opti_cam(
         targets: as in `score_cam`.
         steps: of Adam.
         learning_rate: of Adam.
-        channels: as in `score_cam`.
+        channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of them alone.
         **masking: see `Masking`. The default score is the outputs themselves, the logits.
 
     Source: Zhang et al. 2023 (arXiv 2301.07002).

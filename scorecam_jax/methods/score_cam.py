@@ -8,8 +8,8 @@ from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.interpolated import interpolated_score_cam
-from scorecam_jax.methods.variants import Variant, default_for
-from scorecam_jax.steps.channels import Channels
+from scorecam_jax.methods.variants import Variant, check_kind, default_of
+from scorecam_jax.steps.channels import Channels, interpolation_of
 from scorecam_jax.steps.combine import into_range, largest_of
 from scorecam_jax.steps.interpolation import Interpolated
 from scorecam_jax.steps.masks import is_live, with_empty_mask
@@ -40,10 +40,9 @@ def score_cam(
             out of range are clipped.
         variant: which published formula; see `scorecam_jax.variants`. None: OFFICIAL if `score`
             gives probabilities, INCREASE if not; see `variants.default_for`.
-        channels: explain by some of the channels only. None: all; n: the n channels of largest
-            spatial deviation; or a choice such as `Gradient(n)`. `Interpolated(n)` scores n of the
-            channels' masks, interpolates the scores of the others, and explains by all; the
-            explanation then has a `deviation`.
+        channels: score some of the masks only. None: all. n, which is `Interpolated(n)`: score n,
+            interpolate the scores of the others, and explain by all channels; the explanation then
+            has a `deviation`. `Deviation(n)` or `Gradient(n)`: explain by n channels alone.
         **masking: `score`, `baseline`, `channels`, `batch_size`, `channel_axis`, `mesh` and
             `remat`; see `Masking`. The default score is the variant's own: `jax.nn.softmax`
             for OFFICIAL, INCREASE and SIGNED.
@@ -64,14 +63,16 @@ def score_cam(
     >>> explanation.heatmap.shape, explanation.weights.shape
     ((1, 3), (1, 3))
     """
-    variant = variant or default_for(masking.get("score"))
-    interpolated = None
-    if isinstance(channels, Interpolated):
-        interpolated, channels = channels, None
-    return run(
+    named = variant is not None
+    variant = variant or default_of(model, inputs, masking.get("score"))
+    interpolated, channels = interpolation_of(channels)
+    explanation = run(
         score_cam, _score_cam, model, inputs, targets, masking,
         score=variant.score, channels=channels, variant=variant, interpolated=interpolated,
     )  # fmt: skip
+    if not named:
+        check_kind(variant, masking.get("score"), explanation.confidence)
+    return explanation
 
 
 def _score_cam(context: Context, *, variant: Variant, interpolated: Interpolated | None) -> Found:

@@ -10,7 +10,7 @@ from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.score_cam import sum_maps
-from scorecam_jax.methods.variants import Variant, default_for
+from scorecam_jax.methods.variants import Variant, default_of
 from scorecam_jax.steps.channels import Channels
 from scorecam_jax.steps.masks import is_live, with_empty_mask
 
@@ -39,12 +39,12 @@ def ss_cam(
         key: the key that the noise is drawn from.
         samples: the number of draws of the noise. Each draw costs as much as Score-CAM.
         deviation: the noise's standard deviation.
-        channels: as in `score_cam`.
+        channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of them alone.
         **masking: see `Masking`. The default score is `jax.nn.softmax`.
 
     Source: Wang et al. 2020 (arXiv 2006.14255), the form that smooths the maps.
     """
-    variant = default_for(masking.get("score"))
+    variant = default_of(model, inputs, masking.get("score"))
     return run(
         ss_cam, _ss_cam, model, inputs, targets, masking, score=variant.score, channels=channels,
         variant=variant, key=key, samples=samples, deviation=deviation,

@@ -16,6 +16,7 @@ Array([[ 0.26, -0.13]], dtype=float32)
 """
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,11 +25,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from scorecam_jax._internal.checks import is_traced, is_true
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.methods import VARIANTS
 from scorecam_jax.steps import combine, masks, weights
 from scorecam_jax.steps.combine import peak_of
 from scorecam_jax.steps.masks import Render
-from scorecam_jax.steps.scores import is_probability
+from scorecam_jax.steps.scores import kind_of
 
 Masks = Float[Array, "..."]
 Maps = Float[Array, "batch *grid channels"]
@@ -221,7 +224,8 @@ TABAYASHI = Variant(
     combine=combine.sum_activations,
     finish=_rectify_divide_by_maximum_resize,
 )
-"""github.com/tabayashi0117/Score-CAM; with `channels=n`, its Faster-Score-CAM with `max_N=n`.
+"""github.com/tabayashi0117/Score-CAM; with `channels=Deviation(n)`, its Faster-Score-CAM with
+`max_N=n`.
 
 H_k = U_k / (max U_k − min U_k), U_k itself if A_k is constant, U_k = Up(A_k), so that masks of
 signed maps are signed; w_k = softmax(f(X ∘ H_k))_c; R = ReLU(Σ w_k A_k); R / max R, then resized to
@@ -274,23 +278,51 @@ TF_KERAS_VIS = Variant(
 """`Scorecam` of the package tf-keras-vis 0.8 (github.com/keisen/tf-keras-vis).
 
 H_k = s(Up(A_k)) with aligned corners and eps 1e-7; w_k = softmax(f(X ∘ H_k))_c, constant maps
-included; s(Up(ReLU(Σ w_k A_k))) with aligned corners and eps 1e-7. `channels=n` is its `max_N=n`.
+included; s(Up(ReLU(Σ w_k A_k))) with aligned corners and eps 1e-7. `channels=Deviation(n)` is its
+`max_N=n`.
 """
 
 BY_NAME: dict[str, Variant] = {name: globals()[name.upper().replace("-", "_")] for name in VARIANTS}
 """The variants under the names that the command line takes."""
 
 
-def default_for(score: Callable[..., Any] | None) -> Variant:
+def default_for(
+    score: Callable[..., Any] | None, outputs: Callable[[], Any] | None = None
+) -> Variant:
     """The variant that methods take unless the caller names one.
 
     OFFICIAL for probabilities, which it weighs maps by as they are. INCREASE for every other
     score: its zero is arbitrary, and what is added to all outputs alike must not change the map.
     `scorecam_jax.scores.is_probability` tells them apart; None is the default score, the softmax.
-    Your own function of logits needs `variant=INCREASE`, or an attribute `probability = False`.
+    Your own function of logits needs `variant=INCREASE`, or an attribute `probability = False`,
+    unless it returns what a score of this package gives.
+
+    Args:
+        score: outputs -> (N, classes), or None.
+        outputs: () -> the shapes of the model's outputs, for functions that cannot be read without.
 
     >>> from scorecam_jax import scores
     >>> default_for(scores.sigmoid) is OFFICIAL, default_for(scores.values) is INCREASE
     (True, True)
     """
-    return OFFICIAL if score is None or is_probability(score) else INCREASE
+    return INCREASE if score is not None and kind_of(score, outputs) is False else OFFICIAL
+
+
+def default_of(model: AnyModel, inputs: Any, score: Any) -> Variant:
+    """As `default_for`, with the model's outputs where they are needed."""
+    known = score is None or callable(score)  # what is none is refused where it is checked
+    return default_for(score if known else None, lambda: jax.eval_shape(model, inputs)[0])
+
+
+def check_kind(variant: Variant, score: Callable[..., Any] | None, confidence: Any) -> None:
+    """Warn if scores that a default variant weighed as probabilities are none."""
+    if variant is not OFFICIAL or score is None or is_traced(confidence):
+        return
+    if kind_of(score) is not None:
+        return
+    if not is_true(lambda: (confidence >= 0).all() & (confidence <= 1).all()):
+        warnings.warn(
+            "the score function counts as a probability, and its values are not in [0, 1]: pass "
+            "variant=variants.INCREASE, or set its attribute probability to False (to True to "
+            "keep this formula)", stacklevel=3,
+        )  # fmt: skip

@@ -122,13 +122,22 @@ def _log_odds(
 
 
 def choice_of(channels: int | Channels | Interpolated | None) -> Channels | None:
-    """The choice that a caller means: a number n is `Deviation(n)`."""
+    """The choice that a method which does not interpolate takes: a number n is `Deviation(n)`."""
     if isinstance(channels, Interpolated):
         raise TypeError(
             f"channels={channels}, but only score_cam interpolates: pass a number of channels, or "
             "a choice such as Gradient(32)"
         )
     return Deviation(int(channels)) if isinstance(channels, int | np.integer) else channels
+
+
+def interpolation_of(
+    channels: int | Channels | Interpolated | None,
+) -> tuple[Interpolated | None, Channels | None]:
+    """What a method that interpolates takes: a number n is `Interpolated(n)`, if none is chosen."""
+    if isinstance(channels, int | np.integer):
+        channels = Interpolated(int(channels))
+    return (channels, None) if isinstance(channels, Interpolated) else (None, channels)
 
 
 def take(

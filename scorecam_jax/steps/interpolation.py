@@ -19,6 +19,8 @@ import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Bool, Float, Int
 
+from scorecam_jax.steps.combine import into_range
+
 # Settled on 17 photographs, with EfficientNet-Lite0. Their evidence is flat: other lengths and
 # noises from half to twice these do as well.
 _CHOICE_LENGTH, _CHOICE_NOISE = 1.14, 0.01
@@ -179,6 +181,7 @@ def interpolate(
     scores: Float[Array, "targets n"],
     scored: Bool[Array, " n"],
     draws: int,
+    bounds: Float[Array, "targets m"] | None = None,
 ) -> Interpolation:
     """Tell the scores of all masks from those of the chosen ones.
 
@@ -191,45 +194,65 @@ def interpolate(
         scores: theirs.
         scored: False where `scores` is to be passed over.
         draws: how many draws from the posterior to make. They are the same every time.
+        bounds: further scores, such as those of the whole input and of an empty mask. A single
+            score has no spread of its own: its differences from these tell the scale.
     """
+    bounds = scores[:, :0] if bounds is None else bounds
     known = masks[chosen]
     to_known = squared_distances(masks, known)
     among = squared_distances(known, known)
     odds_wanted = ((scores >= 0) & (scores <= 1) | ~scored[None]).all(1)
-    values = jnp.where(odds_wanted[:, None], _log_odds(scores, scored), scores)
+    odds, odds_of_bounds = _log_odds(scores, scored, bounds)
+    values = jnp.where(odds_wanted[:, None], odds, scores)
     values = jnp.where(scored[None], values, 0)
+    around = jnp.where(odds_wanted[:, None], odds_of_bounds, bounds)
+    # Squares of large scores would overflow, and those of small ones vanish beside the least scale.
+    joined, unit = into_range(jnp.concatenate([values, around], 1), [1], limit=0)
+    values, around = joined[:, : values.shape[1]], joined[:, values.shape[1] :]
+    differences = jnp.where(scored, around[..., None] - values[:, None], 0)
+    # Twice the largest difference, because a few scores do not show the range of all.
+    spread = 4 * jax.lax.stop_gradient((differences**2).max((1, 2), initial=0))
     logs = jnp.log(jnp.array(list(itertools.product(_LENGTHS, _NOISES)), masks.dtype))
 
     def weigh(log: Array) -> Array:
         length, noise = jnp.exp(log)
-        return _condition(length, noise, among, values, scored).evidence
+        return _condition(length, noise, among, values, scored, spread).evidence
 
     evidence = jax.lax.map(weigh, logs)
     lengths, noises = jnp.exp(jax.nn.softmax(evidence, 0).T @ logs).T
     noise = _Noise.draw(masks, draws)
 
     def predict(
-        values: Array, odds_wanted: Array, length: Array, noise_level: Array
+        values: Array,
+        spread: Array,
+        unit: Array,
+        odds_wanted: Array,
+        length: Array,
+        noise_level: Array,
     ) -> tuple[Array, Array, Array]:
-        fit = _condition(length, noise_level, among, values[None], scored)
+        fit = _condition(length, noise_level, among, values[None], scored, spread[None])
         (mean,), (scale,) = fit.mean, fit.scale
         cross = jnp.where(scored[None], matern(to_known, length), 0)
         expected = mean + cross @ fit.solve(jnp.where(scored, values - mean, 0))
         explained = (solve_triangular(fit.factor, cross.T, lower=True) ** 2).sum(0)
         variance = scale * jnp.maximum(1 + noise_level - explained, noise_level)
-        nodes = expected[:, None] + jnp.sqrt(variance)[:, None] * _NODES[None].astype(masks.dtype)
+        deviation = jnp.sqrt(variance)[:, None]
+        expected = unit * expected
+        nodes = expected[:, None] + unit * deviation * _NODES[None].astype(masks.dtype)
         mean_score = jnp.where(
             odds_wanted, jax.nn.sigmoid(nodes) @ _SHARES.astype(masks.dtype), expected
         )
         # Matheron's rule: what a draw from the prior has left once its known values are given.
         prior = noise.prior(masks, length, noise_level)
         given = cross @ fit.solve(jnp.where(scored[:, None], prior[chosen], 0))
-        drawn = expected[:, None] + jnp.sqrt(scale) * (prior - given)
+        drawn = expected[:, None] + unit * jnp.sqrt(scale) * (prior - given)
         steepness = jnp.where(odds_wanted, mean_score * (1 - mean_score), 1)
         drawn = jnp.where(odds_wanted, jax.nn.sigmoid(drawn), drawn)
-        return mean_score, drawn, jnp.sqrt(scale) * steepness
+        return mean_score, drawn, unit * jnp.sqrt(scale) * steepness
 
-    expected, drawn, slopes = jax.vmap(predict)(values, odds_wanted, lengths, noises)
+    expected, drawn, slopes = jax.vmap(predict)(
+        values, spread, unit[:, 0], odds_wanted, lengths, noises
+    )
     place = jnp.where(scored, chosen, len(masks))
     return Interpolation(
         expected.at[:, place].set(scores, mode="drop"),
@@ -254,8 +277,18 @@ def _condition(
     among: Float[Array, "n n"],
     values: Float[Array, "t n"],
     scored: Bool[Array, " n"],
+    spread: Float[Array, " t"],
 ) -> _Conditioned:
-    """A process of constant mean and unknown scale, given values (T, n) of which some count."""
+    """A process of constant mean and unknown scale, given values (T, n) of which some count.
+
+    Args:
+        length: of the process.
+        noise: of the process.
+        among: the squared distances of the masks.
+        values: the scores, or their log-odds.
+        scored: which of them count.
+        spread: the scale where a single one counts.
+    """
     both = scored[:, None] & scored[None]
     gram = jnp.where(both, matern(among, length), 0) + jnp.diag(jnp.where(scored, noise, 1))
     factor = jnp.linalg.cholesky(gram)
@@ -266,7 +299,7 @@ def _condition(
     mean = white @ one / jnp.maximum(one @ one, jnp.finfo(one.dtype).tiny)
     squares = ((white - mean[:, None] * one[None]) ** 2).sum(1)
     # Equal scores leave no scale to estimate; this is far below what any heatmap shows.
-    scale = squares / jnp.maximum(count - 1, 1) + 1e-12
+    scale = jnp.where(count > 1, squares / jnp.maximum(count - 1, 1), spread) + 1e-12
     evidence = -0.5 * count * jnp.log(scale) - jnp.log(jnp.diagonal(factor)).sum()
     return _Conditioned(factor, mean, scale, evidence)
 
@@ -305,8 +338,12 @@ class _Noise(NamedTuple):
         return np.sqrt(2 / _WAVES) * waves @ self.amplitudes + jnp.sqrt(noise) * self.white
 
 
-def _log_odds(scores: Array, scored: Array) -> Array:
+def _log_odds(scores: Array, scored: Array, others: Array) -> tuple[Array, Array]:
     shown = jnp.where(scored[None], jnp.clip(scores, 0, 1), 0)
     # A heatmap shows relations of scores: of a class at 1e-9 as of one at 0.9.
     least = 1e-6 * shown.max(1, keepdims=True) + jnp.finfo(shown.dtype).tiny
-    return jnp.log((shown + least) / (1 - shown + least))
+
+    def log_odds(shown: Array) -> Array:
+        return jnp.log((shown + least) / (1 - shown + least))
+
+    return log_odds(shown), log_odds(jnp.clip(others, 0, 1))

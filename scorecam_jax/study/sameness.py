@@ -10,8 +10,7 @@ import jax
 from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.methods.variants import default_for
-from scorecam_jax.steps.channels import choice_of
-from scorecam_jax.steps.interpolation import Interpolated
+from scorecam_jax.steps.channels import choice_of, interpolation_of
 
 
 def same_methods(
@@ -59,17 +58,19 @@ def _essence(method: Callable[..., Any], channels: int) -> Any:
     said = {}
     for name, value in options.items():
         if name == "channels":
-            value = _fewer(value, channels)
+            value = _fewer(value, channels, function is score_cam)
         default = parameters[name].default if name in parameters else None
         if not (value is default or _equal(value, default)):
             said[name] = value if _hashable(value) else id(value)
     return function, tuple(sorted(said.items(), key=lambda item: item[0]))
 
 
-def _fewer(choice: Any, channels: int) -> Any:
+def _fewer(choice: Any, channels: int, interpolates: bool) -> Any:
     """A choice of channels, or None if it takes them all."""
-    if isinstance(choice, Interpolated):
-        return None if choice.count is not None and choice.count >= channels else choice
+    if interpolates:
+        interpolated, choice = interpolation_of(choice)
+        if interpolated is not None:
+            return None if (interpolated.count or 0) >= channels else interpolated
     choice = choice_of(choice)
     return None if choice is not None and choice.count == channels else choice
 

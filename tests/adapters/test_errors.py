@@ -4,11 +4,14 @@ import flax.linen as nn
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
+from flax import nnx
 
-from scorecam_jax import score_cam, scores
-from scorecam_jax.adapters import from_equinox, from_haiku, from_linen
+from scorecam_jax import Deviation, grad_cam, score_cam, scores
+from scorecam_jax._internal.frameworks import check_instance
+from scorecam_jax.adapters import from_equinox, from_haiku, from_keras, from_linen, from_nnx
 
 IMAGES = jnp.ones((2, 8, 7, 3))
 
@@ -73,7 +76,7 @@ def _raises():
 
 def test_this_packages_own_errors_have_no_such_note(model):
     with pytest.raises(ValueError, match="channels=99") as caught:
-        score_cam(model, IMAGES, 0, channels=99)
+        score_cam(model, IMAGES, 0, channels=Deviation(99))
     assert "were read" not in notes_of(caught.value)
 
 
@@ -152,3 +155,105 @@ def test_haiku_says_that_the_state_is_missing():
     without = hk.transform(lambda x: hk.Conv2D(4, 3)(x))
     with pytest.raises(TypeError, match="leave it out"):
         from_haiku(without, without.init(jax.random.key(0), IMAGES), state=state)
+
+
+class Training(nnx.Module):
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.conv = nnx.Conv(3, 8, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.head = nnx.Linear(8, 3, rngs=rngs)
+        self.seen = nnx.Intermediate(jnp.zeros(()))
+
+    def __call__(self, x, train=True):
+        x = nnx.relu(self.norm(self.conv(x), use_running_average=not train))
+        self.seen[...] = x.mean()
+        return self.head(self.drop(x, deterministic=not train).mean((1, 2)))
+
+
+def test_nnx_in_training_mode_is_refused():
+    network = Training()
+    with pytest.raises(ValueError, match=r"state \(drop/.*, norm/mean.*\).*train=False"):
+        score_cam(from_nnx(network), IMAGES, 0)
+    from_nnx(network, None, train=False)(IMAGES)
+
+
+def test_haiku_in_training_mode_is_refused():
+    def forward(x, is_training):
+        x = hk.BatchNorm(True, True, 0.9)(hk.Conv2D(8, 3)(x), is_training)
+        return hk.Linear(3)(jax.nn.relu(x).mean((1, 2)))
+
+    transformed = hk.transform_with_state(forward)
+    params, state = transformed.init(jax.random.key(0), IMAGES, True)
+    with pytest.raises(ValueError, match=r"batch_norm/.*is_training=False"):
+        score_cam(from_haiku(transformed, params, None, state=state, is_training=True), IMAGES, 0)
+    from_haiku(transformed, params, None, state=state, is_training=False)(IMAGES)
+
+
+def test_keras_in_training_mode_is_refused():
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(), keras.layers.ReLU()]
+    head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, use_bias=False)]
+    network = keras.Sequential([*layers, *head])
+    network.build(IMAGES.shape)
+    with pytest.raises(ValueError, match=r"moving_mean.*is_training=False"):
+        from_keras(network, None, training=True)(IMAGES)
+    from_keras(network)(IMAGES)
+
+
+def test_a_missing_batch_axis_is_named_where_the_network_takes_it():
+    class Unbatched(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3)(nn.relu(nn.Conv(8, (3, 3))(x)).mean((-3, -2)))
+
+    unbatched = from_linen(Unbatched(), Unbatched().init(jax.random.key(0), IMAGES))
+    with pytest.raises(ValueError, match=r"\(8, 7, 3\) were read as 8 signals.*inputs\[None\]"):
+        score_cam(unbatched, IMAGES[0], 0)
+
+
+HAIKU = hk.transform(lambda x: x.mean((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: from_nnx(Training), r"from_nnx found the class Training.*Training\(\.\.\.\)"),
+        (lambda: from_linen(Network, {}), "from_linen found the class Network, wanted an instance"),
+        (lambda: from_linen(Training(), {}), r"Flax NNX model, a Training: use from_nnx\(model\)"),
+        (lambda: from_nnx(Network()), r"Linen module, a Network: use from_linen\(module, variabl"),
+        (lambda: from_equinox(Training()), r"use from_nnx"),
+        (lambda: from_haiku(Network(), {}), r"use from_linen"),
+        (lambda: from_keras(HAIKU), r"from_haiku\(transformed, params\)"),
+        (lambda: score_cam(Training, IMAGES), r"class Training.*from_nnx\(Training\(\.\.\.\)\)"),
+        (lambda: check_instance({"w": 1}), r"model is a dict, wanted .*from_linen"),
+    ],
+)
+def test_what_is_no_network_of_the_framework_is_named(wrong, message):
+    with pytest.raises(TypeError, match=message):
+        wrong()
+
+
+def test_options_of_other_types_are_refused_with_what_to_write(model):
+    with pytest.raises(TypeError, match=r"score is 'softmax', .*jax\.nn\.softmax"):
+        score_cam(model, IMAGES, 0, score="softmax")
+    with pytest.raises(TypeError, match=r"targets are 'cat', .*labels\.index\(name\)"):
+        score_cam(model, IMAGES, "cat")
+
+
+def test_donated_arrays_are_named(model):
+    gone = jnp.ones((2, 8, 7, 3))
+    gone.delete()
+    with pytest.raises(ValueError, match=r"inputs, of shape \(2, 8, 7, 3\), was deleted.*donate"):
+        score_cam(model, gone, 0)
+    weights = jax.tree.map(jnp.copy, model)
+    jax.tree.leaves(weights)[0].delete()
+    with pytest.raises(ValueError, match="an array of the model, of shape"):
+        score_cam(weights, IMAGES, 0)
+
+
+@pytest.mark.parametrize("method", [score_cam, grad_cam])
+def test_several_layers_are_for_fuse_layers(method):
+    variables = Network().init(jax.random.key(0), IMAGES)
+    with pytest.raises(TypeError, match=r"shows 2 layers.*fuse_layers\(model, inputs, method="):
+        method(from_linen(Network(), variables, ["conv", "conv:relu"]), IMAGES, 0)

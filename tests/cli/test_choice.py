@@ -19,7 +19,7 @@ def parsed(*arguments):
 def test_methods_get_the_options_that_they_take():
     options = parsed("--channels", "3", "--variant", "paper", "--batch-size", "2")
     keywords = chosen(options, "score-cam", None).keywords
-    assert keywords == {"channels": Interpolated(3), "variant": variants.PAPER, "batch_size": 2}
+    assert keywords == {"channels": 3, "variant": variants.PAPER, "batch_size": 2}
     grad_cam = chosen(options, "grad-cam", None)
     assert getattr(grad_cam, "keywords", {}).get("variant") is None
     assert chosen(parsed(), "grad-cam", None) is METHODS["grad-cam"]
@@ -45,8 +45,9 @@ def test_a_number_of_channels_is_interpolated_from_unless_told_otherwise():
     def channels(*arguments, name="score-cam"):
         return chosen(parsed(*arguments), name, None).keywords["channels"]
 
-    assert channels("--channels", "3") == Interpolated(3)
-    assert channels("--channels", "3", name="paper") == Interpolated(3)
+    assert channels("--channels", "3") == 3
+    assert channels("--channels", "3", name="paper") == 3
+    assert channels("--channels", "3", "--choose", "interpolated") == Interpolated(3)
     assert channels("--channels", "3", name="is-cam") == 3
     assert channels("--channels", "3", "--choose", "deviation") == Deviation(3)
     assert channels("--channels", "3", "--choose", "gradient") == Gradient(3)

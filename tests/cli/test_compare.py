@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from scorecam_jax import eigen_cam, grad_cam, models, score_cam
+from scorecam_jax import Deviation, eigen_cam, grad_cam, models, score_cam
 from scorecam_jax.cli import main as cli
 from scorecam_jax.methods import METHODS, variants
 from tests.cli.toy import BLUE, LABELS, RED, panels, read, scorecam
@@ -105,7 +105,9 @@ def test_channels_are_score_cams_alone(photo, here, capsys):
     options = ["--methods", "score-cam,grad-cam", *few, "--save-map", "maps.npy"]
     assert scorecam("compare", photo, *options, "--target", "blue") == 0
     few, gradients = np.load("maps.npy")
-    _, _, expected = own_maps(photo, lambda *asked: score_cam(*asked, channels=1), [BLUE])
+    _, _, expected = own_maps(
+        photo, lambda *asked: score_cam(*asked, channels=Deviation(1)), [BLUE]
+    )
     np.testing.assert_allclose(few, expected, atol=1e-6)
     _, _, expected = own_maps(photo, jax.jit(grad_cam), [BLUE])
     np.testing.assert_allclose(gradients, expected, atol=1e-6)

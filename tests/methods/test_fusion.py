@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scorecam_jax import from_nnx, grad_cam, score_cam
+from scorecam_jax import Deviation, from_nnx, grad_cam, score_cam
 from scorecam_jax.methods.fusion import fuse_layers
 
 
@@ -40,8 +40,14 @@ def test_heatmaps_are_those_of_each_layer_fused(method, fuse, expected):
 
 def test_all_layers_explain_the_same_best_class():
     model = from_nnx(Network(), ["first", "second"])
-    explanation = fuse_layers(model, IMAGES, channels=3)
+    explanation = fuse_layers(model, IMAGES, channels=Deviation(3))
     np.testing.assert_array_equal(explanation.targets, model(IMAGES)[0].argmax(1))
+
+
+def test_each_layers_scores_are_interpolated_and_the_fused_map_states_no_deviation():
+    fused = fuse_layers(from_nnx(Network(), ["first", "second"]), IMAGES, [1, 3], channels=3)
+    assert [scored.sum(1).tolist() for scored in fused.scored] == [[3, 3], [3, 3]]
+    assert fused.deviation is None
 
 
 def test_a_model_of_one_layer_is_refused():

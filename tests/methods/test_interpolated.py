@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from scorecam_jax import Interpolated, score_cam, variants
+from scorecam_jax import Deviation, Gradient, Interpolated, score_cam, variants
 from scorecam_jax.methods import interpolated
-from scorecam_jax.steps.channels import choice_of
+from scorecam_jax.steps.channels import choice_of, interpolation_of
 from tests.networks import CONSTANT, DEAD, images, network
 
 CHANNELS, LIVE = 40, 39
@@ -29,6 +29,7 @@ def smooth_images(batch=2):
 
 
 TARGETS = np.array([[0, 2], [1, 0]])
+FEW = 12, Interpolated(12)
 
 
 @pytest.mark.parametrize("name", ["OFFICIAL", "PAPER", "YISKW713"])
@@ -177,6 +178,30 @@ def test_no_live_channel_leaves_nothing_to_score():
         assert not found.scored.any()
         assert (found.heatmap == 0).all()
         assert (found.deviation == 0).all()
+
+
+def test_one_score_states_a_deviation_of_the_errors_size():
+    exact, one = (score_cam(many, smooth_images(), 1, channels=c) for c in (None, 1))
+    error = np.abs(exact.heatmap - one.heatmap).max()
+    assert error / 4 < one.deviation.max() < 4 * error
+
+
+def test_what_is_not_finite_deviates_by_the_most():
+    def broken(x):
+        outputs, activations = many(x)
+        return outputs.at[1].set(jnp.nan), activations
+
+    found = score_cam(broken, smooth_images(), 1, channels=1, batch_size=99)
+    assert (found.heatmap == 0).all()
+    assert (found.deviation == 1).all()
+
+
+def test_a_plain_number_interpolates_where_that_is_possible():
+    assert interpolation_of(12) == (Interpolated(12), None)
+    assert interpolation_of(Gradient(12)) == (None, Gradient(12))
+    assert choice_of(12) == Deviation(12)
+    by_number, by_name = (score_cam(many, smooth_images(), TARGETS, channels=c) for c in FEW)
+    np.testing.assert_array_equal(by_number.deviation, by_name.deviation)
 
 
 def test_other_methods_say_that_they_do_not_interpolate():

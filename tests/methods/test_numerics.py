@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scorecam_jax import (
+    Deviation,
     Gradient,
     eigen_cam,
     grad_cam,
@@ -266,18 +267,20 @@ def test_gradient_finds_the_channels_that_matter_to_a_sure_network(bias):
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_channels_by_deviation_do_not_depend_on_the_scale(scale):
     x = images()
-    expected = score_cam(network(), x, 1, channels=3).weights != 0
+    expected = score_cam(network(), x, 1, channels=Deviation(3)).weights != 0
 
     def scaled(x):
         outputs, activations = network()(x)
         return outputs, activations * scale
 
-    np.testing.assert_array_equal(score_cam(scaled, x, 1, channels=3).weights != 0, expected)
+    np.testing.assert_array_equal(
+        score_cam(scaled, x, 1, channels=Deviation(3)).weights != 0, expected
+    )
 
 
 def test_an_empty_batch_gives_empty_results():
     none, maps = np.zeros((0, 9, 14, 2), "f"), np.zeros((0, 9, 14), "f")
-    assert score_cam(network(), none, 0, channels=2).heatmap.shape == (0, 9, 14)
+    assert score_cam(network(), none, 0, channels=Deviation(2)).heatmap.shape == (0, 9, 14)
     for metric in (metrics.deletion, metrics.insertion, metrics.average_gain):
         assert metric(network(), none, maps, 0).shape == (0,)
 

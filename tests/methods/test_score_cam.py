@@ -100,7 +100,7 @@ def test_baseline_shows_where_the_mask_is_zero(kind):
 
 def test_channels_n_are_those_that_deviate_most():
     model, inputs = network(), images()
-    every, few = score_cam(model, inputs, 0), score_cam(model, inputs, 0, channels=3)
+    every, few = score_cam(model, inputs, 0), score_cam(model, inputs, 0, channels=Deviation(3))
     activations = np.asarray(model(inputs)[1])
     for row in range(2):
         chosen = np.argsort(-activations[row].std((0, 1)))[:3]
@@ -332,8 +332,8 @@ def nan_image():
         (ValueError, r"\(3,\).*\(2, T\)", images(), {"targets": [0, 1, 2]}),
         (ValueError, r"\(2, 1, 1\)", images(), {"targets": [[[0]], [[1]]]}),
         (TypeError, "float64.*integer", images(), {"targets": 1.0}),
-        (ValueError, "channels=7.* 6", images(), {"channels": 7}),
-        (ValueError, "channels=0", images(), {"channels": 0}),
+        (ValueError, "channels=7.* 6", images(), {"channels": Deviation(7)}),
+        (ValueError, "channels=0", images(), {"channels": Deviation(0)}),
         (ValueError, "channels=-1", images(), {"channels": Gradient(-1)}),
         (ValueError, "batch_size is 0", images(), {"batch_size": 0}),
         (ValueError, "channel_axis", images(), {"channel_axis": 0}),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, special
 
-from scorecam_jax import score_cam
+from scorecam_jax import Deviation, score_cam
 from scorecam_jax.methods import variants
 from scorecam_jax.steps import combine, weights
 from scorecam_jax.steps.masks import resize
@@ -23,11 +23,11 @@ ORIGINALS = {
     "haofanwang": ("official", "haofanwang/Score-CAM"),
     "yiskw713": ("yiskw713", "yiskw713/ScoreCAM"),
     "tabayashi_lowres": ("tabayashi", "tabayashi0117/Score-CAM"),
-    "tabayashi_top4_lowres": ("tabayashi, channels=4", "tabayashi0117/Score-CAM, max_N=4"),
+    "tabayashi_top4_lowres": ("tabayashi, Deviation(4)", "tabayashi0117/Score-CAM, max_N=4"),
     "pytorch_grad_cam": ("pytorch-grad-cam", "grad-cam 1.5.7"),
     "torchcam_lowres": ("torchcam", "torchcam 0.5.0"),
     "tf_keras_vis": ("tf-keras-vis", "tf-keras-vis 0.8.7"),
-    "tf_keras_vis_top4": ("tf-keras-vis, channels=4", "tf-keras-vis 0.8.7, max_N=4"),
+    "tf_keras_vis_top4": ("tf-keras-vis, Deviation(4)", "tf-keras-vis 0.8.7, max_N=4"),
 }
 
 
@@ -66,7 +66,7 @@ def test_equals_the_published_implementation(name, shape, layer, targets, record
         arrays["input_nhwc"][None],
         [targets],
         variant=variants.BY_NAME[variant.partition(",")[0]],
-        channels=4 if "top4" in name else None,
+        channels=Deviation(4) if "top4" in name else None,
     ).heatmap[0]
     expected = np.stack([arrays[f"{layer}/target{target}/{name}"] for target in targets])
     if name.endswith("_lowres"):

@@ -139,6 +139,26 @@ def test_equal_scores_are_the_score_of_all():
     np.testing.assert_allclose(found.draws, 0.25, atol=1e-4)
 
 
+def test_a_single_scores_scale_is_its_distance_from_other_scores():
+    given = jnp.array([[5.0]]), jnp.ones(1, bool)
+    bounds = jnp.array([[3.0, 5.5]])
+    found = interpolation.interpolate(jnp.asarray(masks()), jnp.arange(1), *given, 64, bounds)
+    number = int(((masks() - masks()[0]) ** 2).mean(1).argmax())  # hardly correlated with it
+    assert 2 < found.draws[:, 0, number].std() < 6
+    np.testing.assert_array_equal(found.draws[:, 0, 0], 5)
+
+
+def test_a_common_factor_of_the_scores_changes_nothing_else():
+    points, chosen = masks(), np.arange(8)
+    values = -7 * scores(points)[:1, chosen].astype("float32")
+    expected = interpolate(points, chosen, values, np.ones(8, bool), 3)
+    for factor in (2.0**66, 2.0**-66):
+        found = interpolate(points, chosen, np.float32(factor) * values, np.ones(8, bool), 3)
+        for name in ("scores", "draws", "slopes"):
+            scaled = getattr(found, name) / np.float32(factor)
+            np.testing.assert_allclose(scaled, getattr(expected, name), rtol=1e-5, atol=1e-5)
+
+
 def test_each_choice_lowers_the_variance_of_the_sum_most():
     points = masks()
     shares = np.random.default_rng(2).normal(size=(MASKS, 5)).astype("float32")

@@ -228,6 +228,11 @@ def pooled(x):
         (scores.detection([0, 0, 1, 1], activation=jax.nn.sigmoid), False),
         (scores.contrast(1, score=jax.nn.softmax), False),
         (lambda outputs: outputs, True),
+        (lambda outputs: scores.detection([0, 0, 1, 1])((outputs[0], outputs["scores"])), False),
+        (lambda outputs: scores.select("a", score=scores.values)(outputs.parts), False),
+        (lambda outputs: jax.nn.softmax(scores.logits(outputs)), True),
+        (lambda outputs: scores.sigmoid(outputs), True),
+        (scores.select("a", score=lambda outputs: scores.logits(outputs)), False),
     ],
 )
 def test_which_scores_are_probabilities_is_known(score, known):
@@ -235,6 +240,73 @@ def test_which_scores_are_probabilities_is_known(score, known):
     leaves, tree = jax.tree.flatten(score) if isinstance(score, jax.tree_util.Partial) else ([], 0)
     if leaves:
         assert scores.is_probability(jax.tree.unflatten(tree, leaves)) == known
+
+
+def test_the_models_outputs_tell_of_more_functions():
+    def score(outputs):
+        return scores.values(outputs.mean(1))
+
+    assert scores.kind_of(score) is None
+    assert scores.kind_of(score, lambda: jax.ShapeDtypeStruct((2, 3, 4), "float32")) is False
+    assert scores.kind_of(score, lambda: jax.ShapeDtypeStruct((), "float32")) is None
+
+
+def test_a_score_gets_the_same_formula_inside_a_function():
+    def logits_of(outputs):
+        return scores.values(outputs)
+
+    image = jnp.asarray(RNG.uniform(size=(1, 4, 4, 3)), jnp.float32)
+    expected = score_cam(pooled, image, 0, score=scores.values)
+    found = score_cam(pooled, image, 0, score=logits_of)
+    np.testing.assert_array_equal(found.heatmap, expected.heatmap)
+
+
+def test_values_outside_0_to_1_that_count_as_probabilities_are_told():
+    image = jnp.asarray(RNG.uniform(1, 2, size=(1, 4, 4, 3)), jnp.float32)
+    with pytest.warns(UserWarning, match=r"variant=variants\.INCREASE.*probability to False"):
+        score_cam(pooled, image, 0, score=lambda outputs: 2 * outputs)
+
+
+def test_a_softmax_of_sigmoids_is_told():
+    def labels(x):
+        outputs, activations = pooled(x)
+        return jax.nn.sigmoid(outputs), activations
+
+    image = jnp.asarray(RNG.uniform(size=(1, 4, 4, 3)), jnp.float32)
+    with pytest.warns(UserWarning, match=r"a sigmoid each.*score=scores\.values"):
+        score_cam(labels, image, 0)
+    score_cam(labels, image, 0, score=scores.values)
+
+
+RAW = np.concatenate([RNG.uniform(0, 4, (2, 5, 2)), RNG.uniform(5, 9, (2, 5, 2))], -1)
+CLASSES = RNG.uniform(size=(2, 5, 3))
+
+
+def test_one_array_of_detections_is_read_as_its_layout_says():
+    box = [1, 2, 6, 7]
+    expected = scores.detection(box)((jnp.asarray(RAW), jnp.asarray(CLASSES)))
+    centers = np.concatenate([(RAW[..., :2] + RAW[..., 2:]) / 2, RAW[..., 2:] - RAW[..., :2]], -1)
+    for boxes, layout in ((RAW, "corners"), (centers, "centers")):
+        rows = jnp.asarray(np.concatenate([boxes, CLASSES], -1), jnp.float32)
+        last = scores.detection(box, layout=layout, channel_axis=-1)(rows)
+        first = scores.detection(box, layout=layout)(rows.swapaxes(1, 2))
+        np.testing.assert_allclose(last, expected, rtol=1e-5)
+        np.testing.assert_allclose(first, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "message"),
+    [
+        ({}, (2, 84, 10), r"shape \(2, 84, 10\).*\(N, M, 4\).*layout='centers'"),
+        ({"layout": "corners"}, (2, 84), r"shape \(2, 84\), wanted for layout='corners'"),
+        ({"layout": "corners", "channel_axis": -1}, (2, 84, 4), r"\(N, M, 4 \+ classes\)"),
+    ],
+)
+def test_detections_in_another_layout_are_refused_with_the_layout_found(options, shape, message):
+    with pytest.raises(ValueError, match=message):
+        scores.detection([0, 0, 1, 1], **options)(jnp.zeros(shape))
+    with pytest.raises(ValueError, match="'corners', 'centers'"):
+        scores.detection([0, 0, 1, 1], layout="yolo")
 
 
 def test_a_function_may_say_that_it_gives_probabilities():

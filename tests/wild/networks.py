@@ -5,6 +5,9 @@ returns, is read by the framework's own means.
 """
 
 import functools
+import importlib
+import importlib.metadata
+import importlib.util
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,6 +20,15 @@ import pytest
 from scorecam_jax import from_equinox, from_haiku, from_keras, from_linen, scores
 
 KEY = jax.random.key(0)
+
+
+def package(name: str, module: str | None = None) -> Any:
+    """Import a module of a package; skip only where the package is not there at all."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    return importlib.import_module(module or name)
+
+
 FUNCTIONS = {
     "relu": jax.nn.relu,
     "relu6": jax.nn.relu6,
@@ -99,7 +111,7 @@ def hugging_face(kind: str, config: str, size: int = 48, **settings: Any) -> Cal
     """A Flax model of `transformers`, whose settings hold lists and dicts."""
 
     def make() -> Wild:
-        transformers = pytest.importorskip("transformers")
+        transformers = package("transformers")
         whole = getattr(transformers, kind)(
             getattr(transformers, config)(num_labels=5, **settings), input_shape=(1, size, size, 3)
         )
@@ -119,8 +131,7 @@ def flaxmodels(kind: str, size: int = 64) -> Callable[[], Wild]:
     """A Linen network of `flaxmodels`."""
 
     def make() -> Wild:
-        package = pytest.importorskip("flaxmodels")
-        module = getattr(package, kind)(
+        module = getattr(package("flaxmodels"), kind)(
             output="logits", pretrained=None, normalize=False, num_classes=10
         )
         variables = jax.jit(lambda key: module.init(key, jnp.zeros((1, size, size, 3))))(KEY)
@@ -136,7 +147,7 @@ def haiku(kind: str, *arguments: Any, size: int = 64) -> Callable[[], Wild]:
     """A network of `hk.nets`."""
 
     def make() -> Wild:
-        hk = pytest.importorskip("haiku")
+        hk = package("haiku")
         transformed = hk.without_apply_rng(
             hk.transform_with_state(
                 lambda x, is_training: getattr(hk.nets, kind)(*arguments)(x, is_training)
@@ -179,7 +190,7 @@ def keras_application(kind: str, size: int = 96) -> Callable[[], Wild]:
 
     def make() -> Wild:
         os.environ["KERAS_BACKEND"] = "jax"
-        keras = pytest.importorskip("keras")
+        keras = package("keras")
         settings = {"input_shape": (size, size, 3), "classes": 10, "classifier_activation": None}
         keras.utils.set_random_seed(0)
         network = getattr(keras.applications, kind)(weights=None, **settings)
@@ -228,7 +239,7 @@ def segformer(size: int = 64) -> Callable[[], Wild]:
 
 def _keras_hub() -> tuple[Any, Any]:
     os.environ["KERAS_BACKEND"] = "jax"
-    hub = pytest.importorskip("keras_hub", exc_type=ImportError)
+    hub = package("keras_hub")
     import keras
 
     keras.utils.set_random_seed(0)
@@ -256,7 +267,9 @@ def equimo(kind: str, size: int = 64, **settings: Any) -> Callable[[], Wild]:
     """An Equinox network of `equimo`, which takes one channels-first image and a key."""
 
     def make() -> Wild:
-        models = pytest.importorskip("equimo.models")
+        package("equimo")
+        first = importlib.metadata.version("equimo").startswith("1.")
+        models = package("equimo", "equimo.models" if first else "equimo.vision.models")
         import equinox as eqx
 
         network = getattr(models, kind)(in_channels=3, num_classes=5, key=KEY, **settings)

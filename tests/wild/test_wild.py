@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from packaging.version import Version
 
-from scorecam_jax import list_layers, score_cam
+from scorecam_jax import Deviation, list_layers, score_cam
 from tests import reference
 from tests.agreement import note
 from tests.wild.networks import QUICK, SLOW
+from tests.wild.primitives import without_rule
 
 CHANNELS = 6
 TARGET = 3
@@ -56,6 +58,7 @@ LAYERS = {
 
 pytestmark = [
     pytest.mark.wild,
+    pytest.mark.canary,
     pytest.mark.filterwarnings("ignore:::(?!scorecam_jax)"),
 ]
 
@@ -108,6 +111,19 @@ def test_the_default_layer_by_name(wild):
     assert unnumbered[0] == unnumbered[1]
 
 
+def test_every_primitive_has_a_rule(wild):
+    _, found = wild
+    program = jax.make_jaxpr(found.model)(found.images)
+    missing = without_rule(program.jaxpr)
+    assert not missing, f"look at {missing}, then give them rules or list them in primitives.py"
+
+
+def test_this_is_a_pre_release():
+    version = importlib.metadata.version("jax")
+    if not Version(version).is_prerelease:
+        pytest.skip(f"JAX {version} is no pre-release: see CONTRIBUTING")
+
+
 def test_outputs_and_activations_are_the_networks_own(wild):
     _, found = wild
     outputs, activations = found.model(found.images)
@@ -129,7 +145,7 @@ def test_the_heatmap_is_that_of_a_loop_of_masked_passes(wild, record_property):
         # Keras says this of its own Swin, however it is called.
         warnings.filterwarnings("ignore", message="(?s).*does not support masking")
         explanation = score_cam(
-            found.model, found.images[:1], TARGET, score=found.score, channels=CHANNELS
+            found.model, found.images[:1], TARGET, score=found.score, channels=Deviation(CHANNELS)
         )
     image = np.moveaxis(found.images[0], axis if axis < 0 else axis - 1, -1)
     maps = np.moveaxis(expected_activations(found)[0], axis if axis < 0 else axis - 1, -1)
@@ -154,7 +170,7 @@ def test_the_heatmap_is_that_of_a_loop_of_masked_passes(wild, record_property):
 def test_the_network_is_left_as_it_was_and_compiled_once(wild):
     _, found = wild
     before = jax.tree.map(np.array, found.weights())
-    options = {"score": found.score, "channels": CHANNELS}
+    options = {"score": found.score, "channels": Deviation(CHANNELS)}
     first = score_cam(found.model, found.images[:1], TARGET, **options)
     programs = []
     jax.monitoring.register_event_duration_secs_listener(
