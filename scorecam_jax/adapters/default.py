@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from scorecam_jax.adapters.places import fates, is_elementwise
+from scorecam_jax.adapters.positions import Arrangement, arrange, follow
 from scorecam_jax.adapters.sites import Site, find_sites
 from scorecam_jax.adapters.tokens import TokenView
 from scorecam_jax.engine.jaxprs import Node, flatten
@@ -93,8 +94,22 @@ class Analysis:
         given = {self.program.numbers[variable] for variable in jaxpr.invars[weights:]}
         self.constant = set(self.program.inputs) - given
         self._count()
+        image_sizes = [size for axis, size in enumerate(self.shape) if axis in self._space]
+        self.space = tuple(image_sizes)
+        self.positions = follow(
+            self.program, self.image, self.shape, self.channel_axis, self.constant
+        )
         self.later = self._look_back(self.program.nodes, self.outputs)
         self._find_cuts()
+
+    @property
+    def _space(self) -> list[int]:
+        return [axis for axis in range(1, len(self.shape)) if axis != self.channel_axis]
+
+    def arrangement(self, value: Any, shape: tuple[int, ...]) -> Arrangement | None:
+        """How a value lies over the image, if the program tells."""
+        state = self.positions.states.get(value)
+        return state and arrange(state, shape, self.space, self.positions.seen)
 
     def _count(self) -> None:
         """Count the paths from the image to each value, and find what depends on weights alone."""
