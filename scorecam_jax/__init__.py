@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from scorecam_jax.adapters import from_linen as from_linen
     from scorecam_jax.adapters import from_nnx as from_nnx
     from scorecam_jax.adapters import list_layers as list_layers
+    from scorecam_jax.adapters import register as register
+    from scorecam_jax.adapters.registration import Registration as Registration
+    from scorecam_jax.adapters.registration import registration as registration
     from scorecam_jax.diagnosis import Finding as Finding
     from scorecam_jax.diagnosis import diagnose as diagnose
     from scorecam_jax.engine.score_masks import score_masks as score_masks
@@ -76,8 +79,9 @@ _MEMBERS = {
     "adapters": (
         "LayerInfo", "Model", "from_equinox", "from_function", "from_haiku", "from_keras",
         "from_linen", "from_nnx",
-        "list_layers",
+        "list_layers", "register",
     ),
+    "adapters.registration": ("Registration", "registration"),
     "diagnosis": ("Finding", "diagnose"),
     "engine.score_masks": ("score_masks",),
     "methods.base": ("Explanation",),

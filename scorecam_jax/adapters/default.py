@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from scorecam_jax.adapters.places import fates, is_elementwise
 from scorecam_jax.adapters.positions import Arrangement, arrange, follow
 from scorecam_jax.adapters.sites import Site, find_sites
-from scorecam_jax.adapters.tokens import TokenView
+from scorecam_jax.adapters.tokens import Asked
 from scorecam_jax.engine.jaxprs import Node, flatten
 
 # Paths are counted modulo a prime, since a deep residual network has 2 to the hundreds of them.
@@ -45,6 +45,7 @@ class Found(NamedTuple):
         mixed: whether its places are mixed later on.
         alive: whether the outputs still depend on its places; without any, on the value.
         weighted: whether a product or convolution with weights follows.
+        arrangement: how it lies over the image, if the program tells.
     """
 
     site: Site
@@ -55,6 +56,7 @@ class Found(NamedTuple):
     mixed: bool
     alive: bool
     weighted: bool
+    arrangement: Arrangement | None
 
 
 class _Later(NamedTuple):
@@ -106,10 +108,10 @@ class Analysis:
     def _space(self) -> list[int]:
         return [axis for axis in range(1, len(self.shape)) if axis != self.channel_axis]
 
-    def arrangement(self, value: Any, shape: tuple[int, ...]) -> Arrangement | None:
+    def arrangement(self, value: Any) -> Arrangement | None:
         """How a value lies over the image, if the program tells."""
         state = self.positions.states.get(value)
-        return state and arrange(state, shape, self.space, self.positions.seen)
+        return state and arrange(state, self.space, self.positions.seen)
 
     def _count(self) -> None:
         """Count the paths from the image to each value, and find what depends on weights alone."""
@@ -172,6 +174,7 @@ class Analysis:
         self.order: dict[int, int] = {}
         self.values: list[tuple[int, tuple[int, ...]]] = []  # cuts with one row per image
         self.grids: list[tuple[int, tuple[int, ...]]] = []
+        self.told: set[int] = set()  # where cuts have their channels
         for number, node in enumerate(self.program.nodes):
             for value, atom in zip(node.results, node.eqn.outvars, strict=True):
                 self.order[value] = number
@@ -183,6 +186,11 @@ class Analysis:
                 shape = aval.shape
                 if shape[:1] == self.shape[:1]:
                     self.values.append((value, shape))
+                    if arrangement := self.arrangement(value):
+                        self.grids.append((number, arrangement.grid))
+                        if len(shape) == len(self.shape):
+                            self.told.add(arrangement.channels)
+                        continue
                     for axis in sorted({self.channel_axis, 1, len(shape) - 1}):
                         grid = self._spatial(shape, axis)
                         if grid:
@@ -212,7 +220,8 @@ class Analysis:
 
     def layout(self, shape: tuple[int, ...], cut: bool) -> tuple[tuple[int, ...] | None, int]:
         """The grid and the channel axis of activations; of a cut, also if it is not the image's."""
-        for axis in (self.channel_axis, self.other_axis)[: 1 + cut]:
+        transposed = cut and self.channel_axis not in self.told
+        for axis in (self.channel_axis, self.other_axis)[: 1 + transposed]:
             if grid := self._spatial(shape, axis):
                 return grid, axis
         return None, self.channel_axis
@@ -245,7 +254,11 @@ class Analysis:
 
     def _describe(self, site: Any, value: Any, shape: tuple[int, ...]) -> Found:
         order, cut = self.order.get(value, -1), value in self.cuts
-        if len(shape) == len(self.shape):
+        arrangement = self.arrangement(value)
+        if arrangement:
+            grid: tuple[int, ...] | None = arrangement.grid
+            channels = arrangement.channels
+        elif len(shape) == len(self.shape):
             grid, channels = self.layout(shape, cut)
         else:
             grid, channels = self._tokens(shape, order), len(shape) - 1
@@ -261,6 +274,7 @@ class Analysis:
                 places & self.later.alive.get(value, set()) if places else value in self.later.paths
             ),
             value in self.later.weighted,
+            arrangement,
         )
 
     @functools.cached_property
@@ -269,7 +283,7 @@ class Analysis:
         found = [self.describe(site) for site in self.sites if not site.inside]
         return sorted(found, key=lambda each: each.order)
 
-    def default(self, tokens: TokenView | None) -> Site:
+    def default(self, tokens: Asked | None) -> Site:
         """The layer to explain; ValueError if there is none.
 
         Args:
@@ -308,7 +322,7 @@ class Analysis:
             raise ValueError(self._complaint(tokens))
         return chosen.site
 
-    def _stream(self, tokens: TokenView | None) -> "_Stream | None":
+    def _stream(self, tokens: Asked | None) -> "_Stream | None":
         """The last value, named or not, that would do."""
         for value, shape in reversed(self.values):
             found = self._describe(None, value, shape)
@@ -336,7 +350,7 @@ class Analysis:
         mixed = between.mixed.get(self._number(found.site), set())
         return bool(_places(found.site.shape, found.channels) & mixed)
 
-    def _complaint(self, tokens: TokenView | None) -> str:
+    def _complaint(self, tokens: Asked | None) -> str:
         wanted = (
             f"tokens for {tokens}" if tokens else f"a spatial grid, like the image {self.shape}"
         )
@@ -353,7 +367,7 @@ class Analysis:
             f"name a value with jax.ad_checkpoint.checkpoint_name. Layers: {listing}"
         )
 
-    def _lacks(self, found: Found, tokens: TokenView | None) -> str:
+    def _lacks(self, found: Found, tokens: Asked | None) -> str:
         fits = found.grid is not None if tokens is None else tokens.accepts(found.site.shape)
         reasons = {
             "no grid": fits,

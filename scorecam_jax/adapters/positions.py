@@ -12,6 +12,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
 from jax.extend.core import Literal
 
 from scorecam_jax.adapters.places import fates, is_elementwise
@@ -68,7 +71,7 @@ class Arrangement(NamedTuple):
         axes: of the activations, without the first.
         channels: which axis is the channels'.
         grid: how many cells there are along each of the image's axes.
-        box: where they lie along each axis, from and to which pixel.
+        box: from which pixel to which they lie along each.
     """
 
     axes: State
@@ -76,17 +79,73 @@ class Arrangement(NamedTuple):
     grid: tuple[int, ...]
     box: Box
 
-    @property
-    def digits(self) -> list[Digit]:
-        """The digits of all axes in order."""
-        return [digit for axis in self.axes for digit in axis.digits if digit.axis >= 0]
+    def to_grid(self, activations: Array, channel_axis: int) -> Array:
+        """The activations as a grid that lies as the image does, its channels at an axis."""
+        moved = jnp.moveaxis(activations, self.channels, -1)
+        cells = moved[self._kept()]
+        digits = self._digits()
+        cells = cells.reshape(len(moved), *(digit.count for digit in digits), moved.shape[-1])
+        cells = jnp.flip(cells.transpose(0, *self._order(), len(digits) + 1), self._mirrored())
+        return jnp.moveaxis(cells.reshape(len(moved), *self.grid, -1), -1, channel_axis)
+
+    def from_grid(self, grid: Array, activations: Array, channel_axis: int) -> Array:
+        """The inverse; what is no cell of the grid is taken from the activations."""
+        moved = jnp.moveaxis(activations, self.channels, -1)
+        digits, order = self._digits(), self._order()
+        cells = jnp.moveaxis(grid, channel_axis, -1)
+        counts = (digits[number - 1].count for number in order)
+        cells = cells.reshape(len(moved), *counts, moved.shape[-1])
+        cells = jnp.flip(cells, self._mirrored())
+        cells = cells.transpose(0, *(1 + int(place) for place in np.argsort(order)), len(order) + 1)
+        kept = self._kept()
+        whole = moved.at[kept].set(cells.reshape(moved[kept].shape))
+        return jnp.moveaxis(whole, -1, self.channels)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the axes are the image's, in order and each in its direction."""
-        found = [(digit.axis, digit.step > 0) for digit in self.digits]
-        return len(self.axes) == len(self.grid) + 1 and found == [
-            (axis, True) for axis in range(len(self.grid))
+    def mirrored(self) -> tuple[int, ...]:
+        """Those of the image's axes along which the activations run backwards."""
+        return tuple(sorted({digit.axis for digit in self._digits() if digit.step < 0}))
+
+    @property
+    def runs(self) -> list[int]:
+        """The image's axes in the order in which the activations run over them."""
+        return [digit.axis for digit in self._digits()]
+
+    def is_plain(self, shape: tuple[int, ...], channel_axis: int) -> bool:
+        """Whether activations of a shape, and their channels, already lie as the image does."""
+        return (
+            self.channels == channel_axis
+            and not self.mirrored
+            and self.runs == list(range(len(self.grid)))
+            and len(shape) == len(self.grid) + 2
+            and math.prod(shape[1:]) == math.prod(self.grid) * shape[self.channels]
+        )
+
+    def lies_as_usual(self, image: Sequence[int]) -> bool:
+        """Whether the grid lies over the whole image, row by row."""
+        whole = tuple((0.0, float(size)) for size in image)
+        return self.runs == list(range(len(image))) and not self.mirrored and self.box == whole
+
+    def _digits(self) -> list[Digit]:
+        return [digit for axis in self._places() for digit in axis.digits]
+
+    def _places(self) -> list[Axis]:
+        return [axis for number, axis in enumerate(self.axes, 1) if number != self.channels]
+
+    def _kept(self) -> tuple[slice, ...]:
+        kept = (slice(axis.first, axis.first + axis.count) for axis in self._places())
+        return (slice(None), *kept)
+
+    def _order(self) -> list[int]:
+        """The numbers of the digits, those of the image's first axis first."""
+        digits = self._digits()
+        found = sorted(range(len(digits)), key=lambda i: (digits[i].axis, -abs(digits[i].step)))
+        return [number + 1 for number in found]
+
+    def _mirrored(self) -> list[int]:
+        digits = self._digits()
+        return [
+            place for place, number in enumerate(self._order(), 1) if digits[number - 1].step < 0
         ]
 
 
@@ -112,10 +171,7 @@ class Positions:
     def _pass(self, node: Node) -> None:
         name = node.eqn.primitive.name
         rule = _RULES.get(name)
-        rows = [
-            None if value is None else self.states.get(value)
-            for value in node.operands
-        ]
+        rows = [None if value is None else self.states.get(value) for value in node.operands]
         if name == "scan":
             found = _scan(node, rows)
         elif name == "dot_general":
@@ -174,52 +230,53 @@ def follow(
     return Positions(program, {image: start}, constant, {image: box})
 
 
-def arrange(
-    state: State, shape: tuple[int, ...], image: Sequence[int], seen: Box | None
-) -> Arrangement | None:
+def arrange(state: State, image: Sequence[int], seen: Box | None) -> Arrangement | None:
     """How activations of that state lie over the image; None if they are no whole grid of it.
 
-    A grid whose edges are within a cell of the pixels that the network reads counts as lying over
-    them, since padding and strides shift it by less.
+    Cells that look at nothing of the image are left out, as those over padding are. A grid whose
+    edges are then within a cell of the pixels that the network reads counts as lying over them:
+    strides and the padding of windows shift it by less.
 
     Args:
         state: of the activations.
-        shape: their shape.
         image: the sizes of the image's axes.
         seen: the box of the pixels that are read at all.
     """
     if not state or state[0].places:
         return None
-    rest = state[1:]
-    channels = [number for number, axis in enumerate(rest, 1) if not axis.places]
-    if len(channels) != 1:
-        return None
-    found = [digit for axis in rest if axis.places for digit in axis.digits]
-    if any(digit.axis < 0 for digit in found):
+    seen = seen or tuple((0.0, float(size)) for size in image)
+    axes = tuple(_over_image(axis, seen) for axis in state[1:])
+    channels = [number for number, axis in enumerate(axes, 1) if not axis.places]
+    found = [digit for axis in axes if axis.places for digit in axis.digits]
+    if len(channels) != 1 or any(digit.axis < 0 for digit in found):
         return None
     grid, box = [], []
     for number in range(len(image)):
-        own = sorted((d for d in found if d.axis == number), key=lambda d: -abs(d.step))
-        whole = _joined(own)
-        if len(whole) != 1:
+        whole = _joined(_along(found, number))
+        if len(whole) != 1 or not whole[0].count:
             return None
         _, low, step, count = whole[0]
-        grid.append(count)
         edges = sorted((low, low + step * count))
-        box.append(_settle(edges, abs(step), (seen or ((0.0, image[number]),) * len(image))[number]))
-    return Arrangement(rest, channels[0], tuple(grid), tuple(box)) if math.prod(grid) > 1 else None
+        grid.append(count)
+        box.append(_settle(edges, abs(step), seen[number]))
+    return Arrangement(axes, channels[0], tuple(grid), tuple(box)) if math.prod(grid) > 1 else None
 
 
 def arrange_as(
-    image: Sequence[int], grid: Sequence[int], order: Sequence[Sequence[int]], first: int = 0
+    image: Sequence[int],
+    grid: Sequence[int],
+    order: Sequence[Sequence[int]],
+    channels: int,
+    first: int = 0,
 ) -> Arrangement:
-    """A grid that lies over the whole image, its axes and tokens in some order.
+    """A grid that lies over the whole image, its axes or tokens in some order.
 
     Args:
         image: the sizes of the image's axes.
         grid: how many cells there are along each.
         order: of each axis of the activations that has places, the image's axes that it runs over,
             the slowest first: `[[0], [1]]` for a grid, `[[0, 1]]` for tokens row by row.
+        channels: which axis of the activations is the channels'.
         first: how many tokens come before the grid's.
     """
     digits = [
@@ -227,8 +284,25 @@ def arrange_as(
         for axis, (size, count) in enumerate(zip(image, grid, strict=True))
     ]
     axes = [Axis(tuple(digits[axis] for axis in run), first) for run in order]
+    axes.insert(channels - 1, Axis(()))
     box = tuple((0.0, float(size)) for size in image)
-    return Arrangement((*axes, _blank(1)), len(axes) + 1, tuple(grid), box)
+    return Arrangement(tuple(axes), channels, tuple(grid), box)
+
+
+def _along(digits: Sequence[Digit], number: int) -> list[Digit]:
+    """The digits along one of the image's axes, the most significant first."""
+    return sorted((d for d in digits if d.axis == number), key=lambda d: -abs(d.step))
+
+
+def _over_image(axis: Axis, seen: Box) -> Axis:
+    """An axis without those of its cells that lie beside what is seen."""
+    if len(axis.digits) != 1 or axis.first or not axis.places:
+        return axis
+    number, low, step, count = axis.digits[0]
+    ends = sorted((goal - low) / step for goal in seen[number])
+    first = min(max(math.floor(ends[0] + 1e-6), 0), count)
+    last = min(max(math.ceil(ends[1] - 1e-6), first), count)
+    return Axis((Digit(number, low + first * step, step, last - first),), first)
 
 
 def _settle(edges: list[float], cell: float, seen: tuple[float, float]) -> tuple[float, float]:

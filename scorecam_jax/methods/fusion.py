@@ -75,6 +75,19 @@ class _OneLayer:
     count: int
     channel_axis: int
 
+    def frames(self, model: Any, inputs: Any) -> Any:
+        """Where in the image the layer's map belongs."""
+        frames = getattr(getattr(model, "func", None), "frames", None)
+        return (None if frames is None else frames(*model.args, inputs)[self.index],)
+
+    def measured(self, model: Any, score: Any, inputs: Any) -> Any:
+        """The model with its layers' places measured where they were guessed."""
+        (whole,) = model.args
+        measured = getattr(getattr(whole, "func", None), "measured", None)
+        if measured is None:
+            return model
+        return jax.tree_util.Partial(self, measured(whole, score, inputs))
+
     def __call__(self, model: Any, inputs: Any, edit: Any = None) -> tuple[Any, Any]:
         if edit is None:
             outputs, layers = model(inputs)
