@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from scorecam_jax._internal.notes import unscorable
 from scorecam_jax.adapters.places import fates, is_elementwise
 from scorecam_jax.adapters.positions import Arrangement, arrange, follow
 from scorecam_jax.adapters.sites import Site, find_sites
@@ -87,6 +88,7 @@ class Analysis:
         self.shape = image.aval.shape
         self.channel_axis = channel_axis % len(self.shape)
         self.image: Any = self.program.numbers[image]
+        self._returned = jaxpr.outvars
         chosen = range(len(jaxpr.outvars)) if outputs is None else outputs
         self.outputs = [
             self.program.outputs[i]
@@ -290,6 +292,9 @@ class Analysis:
             tokens: the grid that was asked for, if any.
         """
 
+        if lacks := self._unscorable():
+            raise ValueError(lacks)
+
         def fits(found: Found) -> bool:
             if tokens is not None:
                 return tokens.accepts(found.site.shape)
@@ -321,6 +326,76 @@ class Analysis:
         if chosen is None:
             raise ValueError(self._complaint(tokens))
         return chosen.site
+
+    def _unscorable(self) -> str | None:
+        """Why none of the outputs can be scored, if so."""
+        if self.outputs:
+            return None
+        avals = [atom.aval for atom in self._returned]
+        return unscorable([(aval.shape, aval.dtype) for aval in avals], self.shape[0])
+
+    def streams(self, chosen: Found) -> list[Found]:
+        """The last layers of streams that part after a layer and are pooled apart.
+
+        Empty if no later layer sees more of the image than the chosen one.
+        """
+        makers = {value: node for node in self.program.nodes for value in node.results}
+        named = {self._number(each.site): each for each in self.found if each.site.layer}
+        found: dict[str, Found] = {}
+        for node in self.program.nodes:
+            pooled = [v for v in node.operands if v is not None and self.arrangement(v)]
+            ends = any(value in self.later.paths for value in node.results) and not any(
+                axis.places for value in node.results for axis in self.positions.states[value]
+            )
+            for value in pooled if ends else ():
+                last = self._last_layer(value, makers, named)
+                if last and last.weighted and last.grid and last.order > chosen.order:
+                    found[last.site.name] = last
+        parted = [each for each in found.values() if not each.cut]
+        return parted if any(self._sees_more(chosen, each) for each in parted) else []
+
+    def _last_layer(
+        self, value: int, makers: dict[int, Node], named: dict[int, Found]
+    ) -> Found | None:
+        """The last layer among what a value is computed of, place by place."""
+        ahead, seen, best = [value], set(), None
+        while ahead:
+            value = ahead.pop()
+            if value in seen:
+                continue
+            seen.add(value)
+            each = named.get(value)
+            if each and (best is None or each.order > best.order):
+                best = each
+            node = makers.get(value)
+            if node and is_elementwise(node.eqn):
+                ahead += [operand for operand in node.operands if operand in self.paths]
+        return best
+
+    def _sees_more(self, chosen: Found, later: Found) -> bool:
+        nodes = self.program.nodes[chosen.order + 1 : later.order + 1]
+        between = self._look_back(nodes, [self._number(later.site)])
+        mixed = between.mixed.get(self._number(chosen.site), set())
+        return bool(_places(chosen.site.shape, chosen.channels) & mixed)
+
+    def _beside(self, found: Found) -> str:
+        """What leads from the image to the outputs past a layer."""
+        value = self._number(found.site)
+        before, after = {self.image}, set(self.outputs)
+        makes = {value}  # what the layer is computed of
+        for node in reversed(self.program.nodes):
+            if makes.intersection(node.results):
+                makes.update(v for v in node.operands if v is not None)
+            if after.intersection(node.results) and value not in node.results:
+                after.update(v for v in node.operands if v is not None)
+        for node in self.program.nodes:
+            if before.intersection(node.operands) and value not in node.results:
+                before.update(node.results)
+                here = after.intersection(node.results) and not makes.intersection(node.results)
+                if here and node.eqn.primitive.name not in _PASSING:
+                    shape = node.eqn.invars[0].aval.shape  # type: ignore[union-attr]
+                    return f" ({node.eqn.primitive.name} of {shape} leads past it)"
+        return ""
 
     def _stream(self, tokens: Asked | None) -> "_Stream | None":
         """The last value, named or not, that would do."""
@@ -360,10 +435,11 @@ class Analysis:
             if each.site.layer
         ]
         listing = "; ".join(rows[-12:]) or "none"
+        sizes = _SIZES.get(len(self.space), "the sizes of the grid")
         return (
             f"no layer returns activations with {wanted}, that all paths to the outputs pass "
             "through, before places are mixed and weights used for the last time; name one with "
-            "layer=, give tokens that are not found by themselves grid=(height, width), or "
+            f"layer=, give tokens that are not found by themselves grid={sizes}, or "
             f"name a value with jax.ad_checkpoint.checkpoint_name. Layers: {listing}"
         )
 
@@ -376,7 +452,14 @@ class Analysis:
             "places are not mixed after it": found.mixed or not found.alive,
             "no weights after it": found.weighted,
         }
-        return ", ".join(reason for reason, holds in reasons.items() if not holds) or "it would do"
+        missing = [reason for reason, holds in reasons.items() if not holds]
+        if missing == ["not all paths pass through it"]:
+            missing[0] += self._beside(found)
+        return ", ".join(missing) or "it would do"
+
+
+_PASSING = ("layer", "name", "copy", "convert_element_type", "broadcast_in_dim", "reshape", "jit")
+_SIZES = {1: "(length,)", 2: "(height, width)", 3: "(t, h, w)"}
 
 
 class _Stream(NamedTuple):

@@ -261,6 +261,7 @@ class _Shown:
     def _measure(self, weights: Any, inputs: Any) -> tuple[Arrangement | None, ...]:
         known = self._analyse(self._trace(weights, inputs), weights)
         sites = self._sites(known)
+        self._warn_of_streams(sites, known)
         places = [self._place(number, site, known) for number, site in enumerate(sites)]
         doubtful = {i: p.arrangement for i, p in enumerate(places) if p.guessed and p.arrangement}
         if not doubtful:
@@ -282,6 +283,19 @@ class _Shown:
                 warnings.warn(told, stacklevel=2)
             found[number] = best if best != proposed and measured.aligned else None
         return tuple(found)
+
+    def _warn_of_streams(self, sites: list[Site], known: Analysis) -> None:
+        for path, site in zip(self.paths, sites, strict=True):
+            streams = known.streams(known.describe(site)) if path is None else []
+            if len(streams) > 1:
+                names = [each.site.name for each in streams]
+                warnings.warn(
+                    f"layer {site.name!r} {site.shape} is the only place that all the outputs know "
+                    f"of the image passes through, and it is early: after it the network parts "
+                    f"into streams that are pooled apart. layer={names} explains the streams, with "
+                    f"fuse_layers; layer={site.name!r} keeps this one without a warning",
+                    stacklevel=2,
+                )
 
     def _sites(self, known: Analysis) -> list[Site]:
         return [

@@ -413,8 +413,8 @@ def _slice(eqn: Any, rows: Sequence[State | None]) -> list[State]:
     state, after = rows[0], _shape(eqn.outvars[0])
     if state is None:
         return [_blanks(after)]
-    starts = eqn.params["start_indices"]
-    strides = eqn.params["strides"] or (1,) * len(after)
+    starts = map(int, eqn.params["start_indices"])
+    strides = map(int, eqn.params["strides"] or (1,) * len(after))
     return [tuple(map(_cut, state, starts, strides, after))]
 
 
@@ -435,10 +435,24 @@ def _dynamic_slice(eqn: Any, rows: Sequence[State | None]) -> list[State]:
     ]
 
 
+def _gather(eqn: Any, rows: Sequence[State | None]) -> list[State]:
+    """Axes that are taken whole keep their places; which entries are picked is not followed."""
+    state, numbers = rows[0], eqn.params["dimension_numbers"]
+    found = list(_blanks(_shape(eqn.outvars[0])))
+    gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
+    goals = iter(numbers.offset_dims)
+    sizes = zip(_shape(eqn.invars[0]), eqn.params["slice_sizes"], strict=True)
+    for axis, (size, part) in enumerate(sizes):
+        goal = None if axis in gone else next(goals)
+        if state and goal is not None and size == part:
+            found[goal] = state[axis]
+    return [tuple(found)]
+
+
 def _split(eqn: Any, rows: Sequence[State | None]) -> list[State]:
     (state,), along = rows, eqn.params["axis"]
     found, start = [], 0
-    for size in eqn.params["sizes"]:
+    for size in map(int, eqn.params["sizes"]):
         part = _cut(state[along], start, 1, size) if state else _blank(size)
         found.append((*state[:along], part, *state[along + 1 :]))  # type: ignore[index]
         start += size
@@ -452,9 +466,9 @@ def _pad(eqn: Any, rows: Sequence[State | None]) -> list[State]:
     return [tuple(map(_pad_axis, state, eqn.params["padding_config"], after))]
 
 
-def _pad_axis(axis: Axis, padding: tuple[int, int, int], count: int) -> Axis:
-    low, high, interior = padding
-    if padding == (0, 0, 0):
+def _pad_axis(axis: Axis, padding: Sequence[Any], count: int) -> Axis:
+    low, high, interior = map(int, padding)
+    if low == high == interior == 0:
         return axis
     if not axis.places:
         return _blank(count)
@@ -552,7 +566,7 @@ def _dealt(digits: Sequence[Digit], sizes: Sequence[int]) -> list[Axis] | None:
 
 
 def _slide(
-    axis: Axis, count: int, size: int, stride: int, low: int, spread: int = 1, dilation: int = 1
+    axis: Axis, count: int, size: int, stride: Any, low: Any, spread: Any = 1, dilation: Any = 1
 ) -> Axis:
     """What windows read that slide along an axis.
 
@@ -570,8 +584,8 @@ def _slide(
         return axis if same else _blank(count)
     number, start, step, _ = axis.digits[0]
     centre = (((size - 1) * dilation + 1) / 2 - low - 0.5) / spread + 0.5
-    wide = step * stride / spread
-    return Axis((Digit(number, start + step * centre - wide / 2, wide, count),))
+    wide = float(step * stride / spread)
+    return Axis((Digit(number, float(start + step * centre - wide / 2), wide, count),))
 
 
 def _convolve(eqn: Any, rows: Sequence[State | None]) -> list[State]:
@@ -601,7 +615,7 @@ def _pool(eqn: Any, rows: Sequence[State | None]) -> State:
     if state is None:
         return _blanks(after)
     ones = (1,) * len(after)
-    lows = [low for low, _ in params["padding"]]
+    lows = [int(low) for low, _ in params["padding"]]
     spread = params.get("base_dilation") or ones
     dilation = params.get("window_dilation") or ones
     sides, strides = params["window_dimensions"], params["window_strides"]
@@ -668,6 +682,7 @@ def _same_rank(outside: Any, inside: Any) -> bool:
 _RULES: dict[str, Any] = {
     "slice": _slice,
     "dynamic_slice": _dynamic_slice,
+    "gather": _gather,
     "split": _split,
     "pad": _pad,
     "rev": _reverse,
@@ -675,7 +690,10 @@ _RULES: dict[str, Any] = {
     "reshape": _reshape,
     "conv_general_dilated": _convolve,
     **dict.fromkeys(
-        ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "dynamic_update_slice"),
+        (
+            "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "dynamic_update_slice",
+            "scatter", "scatter-add",
+        ),
         _keep_first,
     ),
 }

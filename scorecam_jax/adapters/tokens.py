@@ -2,23 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
 from scorecam_jax.adapters.positions import Arrangement, arrange_as
 
 Grid: TypeAlias = tuple[int, ...] | tuple[Callable[..., Any], Callable[..., Any]]
-
-
-class View(Protocol):
-    """A layer's activations as a grid, and back."""
-
-    def to_grid(self, activations: jax.Array) -> jax.Array:
-        """The grid."""
-
-    def from_grid(self, grid: jax.Array, activations: jax.Array) -> jax.Array:
-        """The inverse, with what is not of the grid taken from the activations."""
 
 
 class ArrangedView(NamedTuple):
@@ -54,6 +44,9 @@ class FunctionsView(NamedTuple):
     def from_grid(self, grid: jax.Array, activations: jax.Array) -> jax.Array:
         """The inverse."""
         return self.back(grid)
+
+
+View: TypeAlias = ArrangedView | FunctionsView
 
 
 class Asked(NamedTuple):
