@@ -113,7 +113,7 @@ class Analysis:
     def arrangement(self, value: Any) -> Arrangement | None:
         """How a value lies over the image, if the program tells."""
         state = self.positions.states.get(value)
-        return state and arrange(state, self.space, self.positions.seen)
+        return arrange(state, self.space, self.positions.seen) if state else None
 
     def _count(self) -> None:
         """Count the paths from the image to each value, and find what depends on weights alone."""
@@ -291,7 +291,6 @@ class Analysis:
         Args:
             tokens: the grid that was asked for, if any.
         """
-
         if lacks := self._unscorable():
             raise ValueError(lacks)
 

@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.extend.core import Literal
@@ -79,27 +78,26 @@ class Arrangement(NamedTuple):
     grid: tuple[int, ...]
     box: Box
 
-    def to_grid(self, activations: Array, channel_axis: int) -> Array:
+    def to_grid(self, activations: Any, channel_axis: int) -> Any:
         """The activations as a grid that lies as the image does, its channels at an axis."""
-        moved = jnp.moveaxis(activations, self.channels, -1)
-        cells = moved[self._kept()]
+        cells = _move(activations, self.channels, -1)[self._kept()]
         digits = self._digits()
-        cells = cells.reshape(len(moved), *(digit.count for digit in digits), moved.shape[-1])
-        cells = jnp.flip(cells.transpose(0, *self._order(), len(digits) + 1), self._mirrored())
-        return jnp.moveaxis(cells.reshape(len(moved), *self.grid, -1), -1, channel_axis)
+        ends = len(cells), cells.shape[-1]
+        cells = cells.reshape(ends[0], *(digit.count for digit in digits), ends[1])
+        cells = cells.transpose(0, *self._order(), len(digits) + 1)[self._turned()]
+        return _move(cells.reshape(ends[0], *self.grid, ends[1]), -1, channel_axis)
 
     def from_grid(self, grid: Array, activations: Array, channel_axis: int) -> Array:
         """The inverse; what is no cell of the grid is taken from the activations."""
-        moved = jnp.moveaxis(activations, self.channels, -1)
+        moved = _move(activations, self.channels, -1)
         digits, order = self._digits(), self._order()
-        cells = jnp.moveaxis(grid, channel_axis, -1)
         counts = (digits[number - 1].count for number in order)
-        cells = cells.reshape(len(moved), *counts, moved.shape[-1])
-        cells = jnp.flip(cells, self._mirrored())
+        cells = _move(grid, channel_axis, -1)
+        cells = cells.reshape(len(moved), *counts, moved.shape[-1])[self._turned()]
         cells = cells.transpose(0, *(1 + int(place) for place in np.argsort(order)), len(order) + 1)
         kept = self._kept()
         whole = moved.at[kept].set(cells.reshape(moved[kept].shape))
-        return jnp.moveaxis(whole, -1, self.channels)
+        return _move(whole, -1, self.channels)
 
     @property
     def mirrored(self) -> tuple[int, ...]:
@@ -142,11 +140,10 @@ class Arrangement(NamedTuple):
         found = sorted(range(len(digits)), key=lambda i: (digits[i].axis, -abs(digits[i].step)))
         return [number + 1 for number in found]
 
-    def _mirrored(self) -> list[int]:
+    def _turned(self) -> tuple[slice, ...]:
         digits = self._digits()
-        return [
-            place for place, number in enumerate(self._order(), 1) if digits[number - 1].step < 0
-        ]
+        steps = (-1 if digits[number - 1].step < 0 else 1 for number in self._order())
+        return (slice(None), *(slice(None, None, step) for step in steps))
 
 
 class Positions:
@@ -303,6 +300,13 @@ def _over_image(axis: Axis, seen: Box) -> Axis:
     first = min(max(math.floor(ends[0] + 1e-6), 0), count)
     last = min(max(math.ceil(ends[1] - 1e-6), first), count)
     return Axis((Digit(number, low + first * step, step, last - first),), first)
+
+
+def _move(array: Any, source: int, goal: int) -> Any:
+    """An array of NumPy's or JAX's with one axis moved."""
+    order = list(range(array.ndim))
+    order.insert(goal % array.ndim, order.pop(source))
+    return array.transpose(order)
 
 
 def _settle(edges: list[float], cell: float, seen: tuple[float, float]) -> tuple[float, float]:
@@ -691,8 +695,14 @@ _RULES: dict[str, Any] = {
     "conv_general_dilated": _convolve,
     **dict.fromkeys(
         (
-            "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "dynamic_update_slice",
-            "scatter", "scatter-add",
+            "cumsum",
+            "cumprod",
+            "cummax",
+            "cummin",
+            "cumlogsumexp",
+            "dynamic_update_slice",
+            "scatter",
+            "scatter-add",
         ),
         _keep_first,
     ),

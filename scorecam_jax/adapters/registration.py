@@ -19,6 +19,7 @@ from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax._internal.findings import Finding
 from scorecam_jax._internal.per_input import split_inputs, take_rows
+from scorecam_jax.steps.masks import spatial_shape
 
 SHARE = 0.18
 """The side of a patch, as a share of the image's."""
@@ -123,7 +124,7 @@ def registration(model: Callable[..., Any], inputs: Any, *, channel_axis: int | 
                 f"the layer's activations have shape {layer.shape}, wanted a grid like the image's "
                 f"{image.shape}: name another layer, or pass grid=(height, width) to the adapter"
             )
-    space = np.delete(image.shape, (0, axis % image.ndim)).tolist()
+    space = spatial_shape(image, axis)
     whole = tuple((0.0, float(size)) for size in space)
     frames = getattr(getattr(model, "func", None), "frames", None)
     found = [None] * len(layers) if frames is None else frames(*model.args, image)
@@ -133,9 +134,13 @@ def registration(model: Callable[..., Any], inputs: Any, *, channel_axis: int | 
         return list(shown) if several else [shown]
 
     responses = respond(activations, image[:1], axis, [axis % image.ndim] * len(layers))
+    boxes = [
+        tuple((float(low), float(high)) for low, high in frame.box) if frame else whole
+        for frame in found
+    ]
     measured = tuple(
-        fit(response, response.changes.shape[1:], frame.box if frame else whole)
-        for response, frame in zip(responses, found, strict=True)
+        fit(response, response.changes.shape[1:], box)
+        for response, box in zip(responses, boxes, strict=True)
     )
     return measured if several else measured[0]
 
@@ -175,7 +180,7 @@ def respond(
         What changed in each layer.
     """
     image = np.asarray(image)
-    space = tuple(np.delete(image.shape, (0, channel_axis % image.ndim)))
+    space = spatial_shape(image, channel_axis)
     lattice = _LATTICE.get(len(space), 2)
     steps = [(i + 0.5) / lattice for i in range(lattice)]
     patches = np.stack([_patch(at, space) for at in itertools.product(steps, repeat=len(space))])
@@ -244,6 +249,8 @@ def _verdict(
 ) -> str:
     lines = slope[~alone][:, ~alone]
     turned = np.abs(lines).argmax(1).tolist()
+    if r2 >= _LINE and (np.abs(lines).max(1) < 0.4).any():
+        return "no places along an axis"
     if r2 < _LINE or sorted(turned) != list(range(len(lines))):
         return "no places: what changes does not follow what was changed"
     if turned != list(range(len(lines))):
@@ -251,8 +258,6 @@ def _verdict(
     along = np.diag(lines)
     if (along < 0).any():
         return "mirrored"
-    if (along < 0.4).any():
-        return "no places along an axis"
     if (along > 1.25).any() or heard < 0.8 * patches:
         return "cropped: parts of the image are not seen"
     if (np.abs(offset[~alone]) > 0.12).any() or (along < 0.72).any():

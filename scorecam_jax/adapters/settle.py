@@ -19,8 +19,8 @@ def register_as(arrangement: Arrangement, responses: Responses) -> Registration:
         arrangement: how it is thought to lie.
         responses: the patches, and the changes of what the layer returned.
     """
-    changes = responses.changes
-    grids = np.asarray(arrangement.to_grid(np.expand_dims(changes, arrangement.channels), -1))
+    changes = np.expand_dims(responses.changes, arrangement.channels)
+    grids = arrangement.to_grid(changes, -1)
     return fit(responses._replace(changes=grids[..., 0]), arrangement.grid, arrangement.box)
 
 

@@ -31,6 +31,8 @@ def class_scores(
     check_arrays(outputs)
     leaves = jax.tree.leaves(outputs)
     lacks = unscorable([(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves], batch)
+    if lacks and not _is_floating(leaves) and is_softmax(score):
+        raise ValueError(lacks)
     try:
         scores = score(jax.tree.map(in_full_precision, outputs))
     except (TypeError, AttributeError, ValueError) as error:
