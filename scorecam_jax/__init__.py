@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 from scorecam_jax.methods import METHODS
 
 if TYPE_CHECKING:
-    from scorecam_jax import evaluate as evaluate
-    from scorecam_jax import gradient as gradient
     from scorecam_jax import metrics as metrics
     from scorecam_jax import models as models
+    from scorecam_jax import reading as reading
     from scorecam_jax import samples as samples
+    from scorecam_jax import study as study
     from scorecam_jax import visualize as visualize
-    from scorecam_jax._internal.per_input import per_input as per_input
     from scorecam_jax.adapters import LayerInfo as LayerInfo
-    from scorecam_jax.adapters import Model as Model
     from scorecam_jax.adapters import from_equinox as from_equinox
     from scorecam_jax.adapters import from_function as from_function
     from scorecam_jax.adapters import from_haiku as from_haiku
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
     from scorecam_jax.adapters import register as register
     from scorecam_jax.adapters.registration import Registration as Registration
     from scorecam_jax.adapters.registration import registration as registration
+    from scorecam_jax.contract import Model as Model
+    from scorecam_jax.contract import per_input as per_input
     from scorecam_jax.diagnosis import Finding as Finding
     from scorecam_jax.diagnosis import diagnose as diagnose
     from scorecam_jax.engine.score_masks import score_masks as score_masks
@@ -63,25 +63,25 @@ if TYPE_CHECKING:
 
 # Public modules, and the members of other modules that are public here.
 _MODULES = {
-    "evaluate": "evaluate",
-    "gradient": "gradient",
     "masks": "steps.masks",
     "metrics": "metrics",
     "models": "models",
+    "reading": "reading",
     "samples": "samples",
     "scores": "steps.scores",
+    "study": "study",
     "variants": "methods.variants",
     "visualize": "visualize",
     "weights": "steps.weights",
 }
 _MEMBERS = {
-    "_internal.per_input": ("per_input",),
     "adapters": (
-        "LayerInfo", "Model", "from_equinox", "from_function", "from_haiku", "from_keras",
+        "LayerInfo", "from_equinox", "from_function", "from_haiku", "from_keras",
         "from_linen", "from_nnx",
         "list_layers", "register",
     ),
     "adapters.registration": ("Registration", "registration"),
+    "contract": ("Model", "per_input"),
     "diagnosis": ("Finding", "diagnose"),
     "engine.score_masks": ("score_masks",),
     "methods.base": ("Explanation",),

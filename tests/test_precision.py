@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scorecam_jax import metrics, score_cam
-from scorecam_jax.engine.jaxprs import bodies
+from scorecam_jax.program.jaxprs import bodies
 from scorecam_jax.steps import interpolation, masks, scores
 from tests.fuzz.explainers import EXPLAINERS
 

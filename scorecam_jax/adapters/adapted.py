@@ -8,8 +8,10 @@ import jax
 
 from scorecam_jax._internal.keys import Static
 from scorecam_jax._internal.notes import check_arrays, noting
-from scorecam_jax._internal.per_input import Arguments, Layout, check_rows, split_inputs
 from scorecam_jax._internal.trees import cast
+from scorecam_jax.contract.per_input import Arguments, Layout, check_rows
+from scorecam_jax.contract.several import split_inputs
+from scorecam_jax.steps.frames import Frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +49,33 @@ class Adapted(jax.tree_util.Partial):
     settings are frozen as they are then: equal ones share a trace, and changed ones get another.
     """
 
+    @property
+    def channel_axis(self) -> int:
+        """Where inputs and activations have their channels."""
+        shown: Any = self.func
+        return shown.channel_axis
+
     def __call__(self, inputs: Any, edit: Any = None) -> Any:
         """Run the network on an image, or on a list or dict of inputs that begins with one."""
         model: Any
         model, image = split_inputs(self, inputs)
         return model.func(*model.args, image, edit)
+
+    def follow_score(self, score: Callable[[Any], Any], inputs: Any) -> "Adapted":
+        """The model with its default layer chosen for those outputs that a score reads."""
+        shown: Any = self.func
+        return shown.follow_score(self, score, inputs)
+
+    def measured(self, inputs: Any, score: Callable[[Any], Any] | None = None) -> "Adapted":
+        """The model with its layers' places measured where the program does not tell them."""
+        followed = self if score is None else self.follow_score(score, inputs)
+        shown: Any = followed.func
+        return Adapted(shown.register(*self.args, inputs), *self.args)
+
+    def frames(self, inputs: Any) -> tuple[Frame | None, ...]:
+        """The part of the image that each layer lies over; None for all of it."""
+        shown: Any = self.func
+        return shown.frames(*self.args, inputs)
 
     def feed(self, layout: Layout, others: Arguments) -> "Adapted":
         """The model of the image alone, the others of its inputs being given."""

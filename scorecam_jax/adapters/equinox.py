@@ -7,12 +7,12 @@ from typing import Any
 import jax
 
 from scorecam_jax._internal.keys import Static
-from scorecam_jax._internal.per_input import Arguments, count_images
 from scorecam_jax._internal.trees import join_arrays, split_arrays
-from scorecam_jax.adapters.adapted import call, unbound
-from scorecam_jax.adapters.marks import Path, marked_class
+from scorecam_jax.adapters.adapted import Adapted, call, unbound
 from scorecam_jax.adapters.model import require, show
 from scorecam_jax.adapters.tokens import Grid
+from scorecam_jax.contract.per_input import Arguments, count_images
+from scorecam_jax.program.marks import Path, marked_class
 
 
 def from_equinox(
@@ -26,7 +26,7 @@ def from_equinox(
     channel_axis: int = 1,
     per_input: Any = (),
     **kwargs: Any,
-) -> jax.tree_util.Partial:
+) -> Adapted:
     """Show one layer of an Equinox model.
 
     Equinox's convolutions take one channels-first example, so the model is vmapped over a batch

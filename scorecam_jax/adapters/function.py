@@ -4,13 +4,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
 from scorecam_jax._internal.keys import Closure, Static
-from scorecam_jax._internal.per_input import Arguments, count_images
 from scorecam_jax._internal.trees import join_arrays, split_arrays
+from scorecam_jax.adapters.adapted import Adapted
 from scorecam_jax.adapters.model import Layers, show
 from scorecam_jax.adapters.tokens import Grid
+from scorecam_jax.contract.per_input import Arguments, count_images
 
 
 def from_function(
@@ -23,7 +22,7 @@ def from_function(
     channel_axis: int = -1,
     per_input: Any = (),
     **kwargs: Any,
-) -> jax.tree_util.Partial:
+) -> Adapted:
     """Show one layer of a network that is a function of its parameters.
 
     Its layers are what it names with `jax.ad_checkpoint.checkpoint_name`: in

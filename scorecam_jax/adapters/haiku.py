@@ -8,10 +8,11 @@ from typing import Any
 import jax
 
 from scorecam_jax._internal.keys import Closure
-from scorecam_jax._internal.per_input import Arguments, count_images
-from scorecam_jax.adapters.marks import Path, mark
+from scorecam_jax.adapters.adapted import Adapted
 from scorecam_jax.adapters.model import Layers, parse_path, require, show
 from scorecam_jax.adapters.tokens import Grid
+from scorecam_jax.contract.per_input import Arguments, count_images
+from scorecam_jax.program.marks import Path, mark
 
 
 def from_haiku(
@@ -27,7 +28,7 @@ def from_haiku(
     channel_axis: int = -1,
     per_input: Any = (),
     **kwargs: Any,
-) -> jax.tree_util.Partial:
+) -> Adapted:
     """Show one layer of a Haiku model.
 
     Args:

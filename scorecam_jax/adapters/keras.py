@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from scorecam_jax._internal.per_input import Arguments, count_images
-from scorecam_jax.adapters.marks import Path, mark
+from scorecam_jax.adapters.adapted import Adapted
 from scorecam_jax.adapters.model import Layers, parse_path, require, show
 from scorecam_jax.adapters.tokens import Grid
+from scorecam_jax.contract.per_input import Arguments, count_images
+from scorecam_jax.program.marks import Path, mark
 
 # Held while a model is traced, so that two threads do not mark its layers at once.
 _TRACING = threading.RLock()
@@ -29,7 +30,7 @@ def from_keras(
     channel_axis: int = -1,
     per_input: Any = (),
     **kwargs: Any,
-) -> jax.tree_util.Partial:
+) -> Adapted:
     """Show one layer of a Keras model: sequential, functional or subclassed.
 
     Args:

@@ -3,13 +3,11 @@
 import dataclasses
 from typing import Any
 
-import jax
-
-from scorecam_jax._internal.per_input import Arguments, count_images
-from scorecam_jax.adapters.adapted import unbound
-from scorecam_jax.adapters.marks import Path, mark
+from scorecam_jax.adapters.adapted import Adapted, unbound
 from scorecam_jax.adapters.model import Layers, show
 from scorecam_jax.adapters.tokens import Grid
+from scorecam_jax.contract.per_input import Arguments, count_images
+from scorecam_jax.program.marks import Path, mark
 
 
 def from_linen(
@@ -22,7 +20,7 @@ def from_linen(
     channel_axis: int = -1,
     per_input: Any = (),
     **kwargs: Any,
-) -> jax.tree_util.Partial:
+) -> Adapted:
     """Show one layer of a Flax Linen model.
 
     Args:

@@ -8,52 +8,31 @@ import math
 import warnings
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from scorecam_jax._internal.keys import Static
-from scorecam_jax._internal.per_input import split_inputs, take_rows
 from scorecam_jax._internal.trees import cast
 from scorecam_jax.adapters.adapted import Adapted, Network
-from scorecam_jax.adapters.default import Analysis, Found, analyse
-from scorecam_jax.adapters.marks import Chosen, Edit, Path, expose, is_exposed, replay
-from scorecam_jax.adapters.positions import Arrangement, arrange_as
+from scorecam_jax.adapters.default import default_layer
 from scorecam_jax.adapters.registration import AT_ONCE, Registration, registration, respond
 from scorecam_jax.adapters.settle import settle
-from scorecam_jax.adapters.sites import Site, parse_runs
 from scorecam_jax.adapters.tokens import ArrangedView, Asked, FunctionsView, Grid, View
+from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.contract.per_input import take_rows
+from scorecam_jax.contract.several import split_inputs
+from scorecam_jax.program.analysis import Analysis, Candidate, analyse
+from scorecam_jax.program.marks import Chosen, Edit, Path, expose, is_exposed, replay
+from scorecam_jax.program.positions import Arrangement, arrange_as
+from scorecam_jax.program.sites import Site, parse_runs
+from scorecam_jax.program.streams import streams
 from scorecam_jax.steps.frames import Frame, frame_of
 
 Layer: TypeAlias = str | tuple[str | int, ...]
 Layers: TypeAlias = Layer | list[Layer] | None
-
-
-class Model(Protocol):
-    """A network that shows one of its layers.
-
-    Called with `inputs` (N, *spatial, C) it returns `(outputs, activations)`: `outputs` is any
-    pytree of arrays with leading axis N, `activations` is (N, *grid, K).
-
-    `edit`, a function from activations to activations of the same shape, is applied where they
-    arise, and the rest of the network runs on what it returns; the returned activations are the
-    edited ones. Laws:
-
-    - without `edit` the outputs are the network's own;
-    - `edit=lambda a: a` changes nothing;
-    - `edit=lambda a: b` makes the outputs a function of `b` alone, along this layer's path.
-
-    A model of several layers (`layer=[...]`) returns a tuple of activations, and `edit` is a tuple
-    of one function, or None, for each.
-
-    Methods that only mask the input never pass `edit`, so a plain function
-    `inputs -> (outputs, activations)` serves them as well.
-    """
-
-    def __call__(self, inputs: Any, edit: Any = None) -> tuple[Any, Any]:
-        """Run the network."""
 
 
 class LayerInfo(NamedTuple):
@@ -83,7 +62,7 @@ class LayerInfo(NamedTuple):
     registration: Registration | None = None
 
 
-def list_layers(model: Any, inputs: Any, *, measure: bool = False) -> list[LayerInfo]:
+def list_layers(model: AnyModel, inputs: Any, *, measure: bool = False) -> list[LayerInfo]:
     """The layers of `model` that can be explained, in the order in which they finish.
 
     Functions that directly follow a layer are listed if all that the outputs know of the image
@@ -105,11 +84,12 @@ def list_layers(model: Any, inputs: Any, *, measure: bool = False) -> list[Layer
             "(from_linen, from_nnx, from_equinox, from_haiku, from_keras, from_function) know "
             "their layers"
         )
-    model, image = split_inputs(model, inputs)
-    return model.func.layers(*model.args, image, measure)
+    adapted: Any
+    adapted, image = split_inputs(model, inputs)
+    return adapted.func.layers(*adapted.args, image, measure)
 
 
-def register(model: Any, inputs: Any) -> Any:
+def register(model: AnyModel, inputs: Any) -> AnyModel:
     """Measure where a model's layers lie in the image, where the program does not tell.
 
     Methods do this themselves when they are called eagerly, once for each program and shape. Call
@@ -128,11 +108,9 @@ def register(model: Any, inputs: Any) -> Any:
     Raises:
         ValueError: a layer does not lie over the image.
     """
-    model, image = split_inputs(model, inputs)
-    shown = getattr(model, "func", None)
-    if not isinstance(shown, _Shown):
-        return model
-    return type(model)(shown.register(*model.args, image), *model.args)
+    adapted: Any
+    adapted, image = split_inputs(model, inputs)
+    return adapted.measured(image) if isinstance(adapted, Adapted) else adapted
 
 
 def show(
@@ -143,7 +121,7 @@ def show(
     dtype: Any = None,
     grid: Grid | None = None,
     channel_axis: int = -1,
-) -> jax.tree_util.Partial:
+) -> Adapted:
     """The Model of a network that marks its layers.
 
     Args:
@@ -182,12 +160,6 @@ class _Shown:
         if edit is None:
             return _read(Static(shown), weights, inputs)
         return shown.replay(weights, inputs, edit)
-
-    def measured(self, model: Any, score: Callable[[Any], Any], inputs: Any) -> Any:
-        """The model, the places of its layers measured where the program does not tell them."""
-        followed = self.follow_score(model, score, inputs)
-        shown = followed.func.register(*followed.args, inputs)
-        return type(model)(shown, *model.args)
 
     def follow_score(self, model: Any, score: Callable[[Any], Any], inputs: Any) -> Any:
         """The model with its default layer chosen for those outputs that a score reads.
@@ -286,9 +258,9 @@ class _Shown:
 
     def _warn_of_streams(self, sites: list[Site], known: Analysis) -> None:
         for path, site in zip(self.paths, sites, strict=True):
-            streams = known.streams(known.describe(site)) if path is None else []
-            if len(streams) > 1:
-                names = [each.site.name for each in streams]
+            parted = streams(known, known.describe(site)) if path is None else []
+            if len(parted) > 1:
+                names = [each.site.name for each in parted]
                 warnings.warn(
                     f"layer {site.name!r} {site.shape} is the only place that all the outputs know "
                     f"of the image passes through, and it is early: after it the network parts "
@@ -299,14 +271,14 @@ class _Shown:
 
     def _sites(self, known: Analysis) -> list[Site]:
         return [
-            known.default(self.tokens) if path is None else _named(path, known)
+            default_layer(known, self.tokens) if path is None else _named(path, known)
             for path in self.paths
         ]
 
     def layers(self, weights: Any, inputs: Any, measure: bool = False) -> list[LayerInfo]:
         known = self._analyse(self._trace(weights, inputs), weights)
         try:
-            default = known.default(self.tokens).name
+            default = default_layer(known, self.tokens).name
         except ValueError:  # which explaining it says
             default = None
         listed = [
@@ -319,7 +291,7 @@ class _Shown:
                 each.grid,
                 each.site.name == default,
             )
-            for each in known.found
+            for each in known.candidates
             if each.site.layer or (each.cut and not known.is_layer(each.site))
         ]
         if not measure:
@@ -366,7 +338,7 @@ class _Shown:
         view = None if plain else ArrangedView(arrangement, self.channel_axis)
         return _Place(view, arrangement, told is None or not usual, told is not None)
 
-    def _guess(self, site: Site, found: Found, known: Analysis) -> Arrangement | None:
+    def _guess(self, site: Site, found: Candidate, known: Analysis) -> Arrangement | None:
         """What the shape of activations suggests."""
         rank = len(known.space)
         if len(site.shape) != len(known.shape):

@@ -4,13 +4,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
-from scorecam_jax._internal.per_input import Arguments, count_images
-from scorecam_jax.adapters.adapted import call, unbound
-from scorecam_jax.adapters.marks import marked_class
+from scorecam_jax.adapters.adapted import Adapted, call, unbound
 from scorecam_jax.adapters.model import Layers, show
 from scorecam_jax.adapters.tokens import Grid
+from scorecam_jax.contract.per_input import Arguments, count_images
+from scorecam_jax.program.marks import marked_class
 
 
 def from_nnx(
@@ -23,7 +21,7 @@ def from_nnx(
     channel_axis: int = -1,
     per_input: Any = (),
     **kwargs: Any,
-) -> jax.tree_util.Partial:
+) -> Adapted:
     """Show one layer of a Flax NNX model.
 
     Layers: without a name, the layer is the last one that all paths from the image to the outputs

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax._internal.findings import Finding
-from scorecam_jax._internal.per_input import split_inputs, take_rows
+from scorecam_jax.contract.model import channel_axis_of
+from scorecam_jax.contract.per_input import take_rows
+from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.steps.masks import spatial_shape
 
 SHARE = 0.18
@@ -126,8 +127,8 @@ def registration(model: Callable[..., Any], inputs: Any, *, channel_axis: int | 
             )
     space = spatial_shape(image, axis)
     whole = tuple((0.0, float(size)) for size in space)
-    frames = getattr(getattr(model, "func", None), "frames", None)
-    found = [None] * len(layers) if frames is None else frames(*model.args, image)
+    frames = getattr(model, "frames", None)
+    found = [None] * len(layers) if frames is None else frames(image)
 
     def activations(images: Any) -> list[Any]:
         shown = _activations(rows, images)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from scorecam_jax.adapters.positions import Arrangement, Axis, Digit, arrange_as
 from scorecam_jax.adapters.registration import Registration, Responses, fit
+from scorecam_jax.program.positions import Arrangement, Axis, Digit, arrange_as
 
 _CLEAR = 0.9  # the least r² of a line by which a map is moved
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
-from scorecam_jax.adapters.positions import Arrangement, arrange_as
+from scorecam_jax.program.positions import Arrangement, arrange_as
 
 Grid: TypeAlias = tuple[int, ...] | tuple[Callable[..., Any], Callable[..., Any]]
 

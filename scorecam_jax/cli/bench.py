@@ -1,8 +1,10 @@
 """`scorecam bench`: how fast Score-CAM is on this machine."""
 
 import argparse
+import importlib
 import json
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,13 +74,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--peers",
         action="store_true",
         help="also time whole maps of the packages grad-cam and torchcam, if they are installed, "
-        "on the same weights and layer, alternately; takes minutes",
+        "on the same weights and layer, alternately; takes minutes, and a checkout",
     )
     command.add_argument(
         "--compile-for",
         metavar="CHIPS",
         help="instead of timing, compile for a TPU slice such as v5e:2x2 or for the GPU h100, "
-        "which need not be there, and tell what the program needs (needs the extra tpu or cuda); "
+        "which need not be there, and tell what the program needs (needs a checkout, and "
+        "the extra tpu or cuda); "
         "--batch-size is then the masked inputs at a time on each chip",
     )
     options.add_json(command)
@@ -94,9 +97,10 @@ def run(asked: argparse.Namespace) -> int:
     import numpy as np
 
     from scorecam_jax import models
-    from scorecam_jax.benchmark.bench import bench, blobs, compare_with_exact
-    from scorecam_jax.benchmark.peers import race
-    from scorecam_jax.cli.loading import load
+    from scorecam_jax.cli.common import load
+    from scorecam_jax.timing import bench, blobs, compare_with_exact
+
+    race = _from_checkout("peers", "--peers").race if asked.peers else None
 
     photo = _photo(asked.photo) if asked.photo else blobs()
     several = [_photo(path) for path in asked.shortcuts]
@@ -130,7 +134,7 @@ def run(asked: argparse.Namespace) -> int:
                 [jnp.asarray(classifier.preprocess(photo))[None] for photo in several],
                 progress.start,
             )
-        if asked.peers:
+        if race:
             figures["peers"] = race(
                 asked.model,
                 np.asarray(classifier.preprocess(photo))[None],
@@ -144,17 +148,16 @@ def run(asked: argparse.Namespace) -> int:
 
 def _compile(asked: argparse.Namespace) -> int:
     """Print what the compiler tells of a program for TPUs or a GPU."""
-    from scorecam_jax.benchmark import compilers
-
     if len(asked.batch_size) > 1:
         raise UserError("--batch-size with --compile-for is one number: masked inputs at a time")
     if others := [name for name in ("photo", "shortcuts", "peers") if getattr(asked, name)]:
         raise UserError(f"--{others[0]} runs the network, and --compile-for runs nothing")
+    compilers = _from_checkout("compilers", "--compile-for")
     os.environ.update(compilers.ENVIRONMENT)
     import jax
 
     jax.config.update("jax_platforms", compilers.ENVIRONMENT["JAX_PLATFORMS"])
-    from scorecam_jax.cli.loading import load
+    from scorecam_jax.cli.common import load
 
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
@@ -174,6 +177,20 @@ def _compile(asked: argparse.Namespace) -> int:
     figures = named | figures
     say(json.dumps(figures, indent=2) if asked.json else _forecast(figures))
     return 0
+
+
+def _from_checkout(name: str, option: str) -> Any:
+    """A module of `benchmarks/`, which stands beside this package in a checkout."""
+    root = Path(__file__).parents[2]
+    if not (root / "benchmarks" / f"{name}.py").exists():
+        raise UserError(
+            f"{option} needs benchmarks/{name}.py, which the installed package leaves out: run "
+            "scorecam from a checkout, or from the source distribution, installed with pip "
+            "install -e"
+        )
+    if str(root) not in sys.path:
+        sys.path.append(str(root))  # where processes that are started look as well
+    return importlib.import_module(f"benchmarks.{name}")
 
 
 def _forecast(figures: dict[str, Any]) -> str:
@@ -208,11 +225,11 @@ def _forecast(figures: dict[str, Any]) -> str:
 
 
 def _photo(path: Path) -> Any:
-    from scorecam_jax.cli.files import open_photo
+    from scorecam_jax.reading import ReadingError, read_picture
 
     try:
-        return open_photo(path)
-    except UserError as problem:
+        return read_picture(path).image
+    except ReadingError as problem:
         raise UserError(f"{path}: {problem}") from problem
 
 

@@ -71,7 +71,7 @@ def _signed(wanted: bool, request: Request) -> Any:
 
 
 def _contrast(name: str, request: Request) -> Any:
-    from scorecam_jax.cli.classes import find_class
+    from scorecam_jax.reading.labels import find_class
     from scorecam_jax.steps.scores import contrast
 
     return contrast(find_class(name, request.classifier.labels))
@@ -233,9 +233,9 @@ def chosen(options: argparse.Namespace, name: str, classifier: Any) -> Callable[
 
 def named(name: str) -> Callable[..., Any]:
     """The method, the preset or the variant of Score-CAM that has a name."""
-    from scorecam_jax.evaluate import METHODS
+    from scorecam_jax.study import OFFERED
     from scorecam_jax.methods.variants import BY_NAME
 
-    if name in METHODS:
-        return METHODS[name]
-    return functools.partial(METHODS["score-cam"], variant=BY_NAME[name])
+    if name in OFFERED:
+        return OFFERED[name]
+    return functools.partial(OFFERED["score-cam"], variant=BY_NAME[name])

@@ -1,15 +1,12 @@
 """`scorecam compare`: several methods, or variants of Score-CAM, side by side."""
 
 import argparse
-from functools import partial
 from typing import Any
 
 from scorecam_jax.cli import names, options
 from scorecam_jax.cli.choice import add_how
-from scorecam_jax.cli.errors import percent, short
-from scorecam_jax.cli.page import Found, Page
 
-NAME, ARGUMENTS = "compare", "PHOTO..."
+NAME, ARGUMENTS = "compare", "PHOTO|DIR..."
 
 SUMMARY = "draw several methods side by side"
 
@@ -21,9 +18,6 @@ An option such as --channels reaches the methods that take it.
 """
 
 DEFAULT = ("score-cam", "grad-cam", "grad-cam++")
-
-# A wider sheet is shrunk to illegibility on a screen.
-_MOST_COLUMNS = 5
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -53,55 +47,23 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Draw a sheet of each photograph: methods in columns, targets in rows."""
-    from scorecam_jax.cli.photographs import explain_photos
+    from scorecam_jax.cli.common import draw_photos
+    from scorecam_jax.study.drawing import by_method
 
     methods = [*asked.variants, *asked.methods] or list(DEFAULT)
-    return explain_photos(
+    return draw_photos(
         asked,
         methods,
         ending="-compared",
-        present=partial(_present, methods),
+        layout=by_method,
         remarks=_remarks,
         head={"methods": methods},
     )
 
 
-def _present(methods: list[str], found: Found) -> Page:
-    targets: list[dict[str, Any]] = []
-    panels: list[Any] = []
-    titles: list[str] = []
-    for row, target in enumerate(found.targets):
-        maps: list[dict[str, Any]] = [
-            {
-                "method": name,
-                "empty": not heatmap.any(),
-                "correlation": _correlation(heatmap, found.heatmaps[0, row]),
-            }
-            for name, heatmap in zip(methods, found.heatmaps[:, row], strict=True)
-        ]
-        targets.append({**target, "maps": maps})
-        panels += [found.photo, *(drawn[row] for drawn in found.drawn)]
-        titles += ["", *(one["method"] + ", nothing found" * one["empty"] for one in maps)]
-    labels = [f"{short(target['name'])} {percent(target['probability'])}" for target in targets]
-    columns: int | None = 1 + len(methods)
-    if len(targets) == 1:
-        titles[0], labels = labels[0], []
-        columns = columns if len(methods) < _MOST_COLUMNS else None
-    return Page(panels, titles, targets, found.heatmaps, columns, labels)
-
-
-def _correlation(heatmap: Any, other: Any) -> float | None:
-    """Pearson's correlation, or None if one of the heatmaps is constant."""
-    import jax.numpy as jnp
-
-    from scorecam_jax.metrics.sanity import correlation
-
-    if not (heatmap.max() > heatmap.min() and other.max() > other.min()):
-        return None
-    return float(correlation(jnp.asarray(heatmap), jnp.asarray(other)))
-
-
 def _remarks(targets: list[dict[str, Any]]) -> list[str]:
+    from scorecam_jax.study.drawing import short
+
     first, *others = (one["method"] for one in targets[0]["maps"])
     if not others:
         return []

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from scorecam_jax._internal.text import abridged as abridged
 from scorecam_jax.cli.progress import Progress
+from scorecam_jax.reading.labels import short as short
 
 
 class UserError(Exception):
@@ -93,16 +95,6 @@ def reported(record: dict[str, Any], progress: Progress | None = None) -> Iterat
         if progress:
             progress.hide()
         complain(f"{record['photo']}: {problem}")
-
-
-def abridged(text: str, most: int = 60) -> str:
-    """A text to quote, its middle left out if it is long."""
-    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"
-
-
-def short(label: str) -> str:
-    """The first of the names in a label."""
-    return label.split(",")[0]
 
 
 def percent(probability: float) -> str:

@@ -1,18 +1,17 @@
 """`scorecam evaluate`: methods in rows, metrics in columns, means over a folder of photographs."""
 
 import argparse
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from scorecam_jax.cli import names, options
-from scorecam_jax.cli.choice import add_how, check_options, chosen, given
-from scorecam_jax.cli.errors import UserError, complain, out_of_memory, say, translated
+from scorecam_jax.cli.choice import add_how, check_options
+from scorecam_jax.cli.errors import UserError, complain, say
 from scorecam_jax.cli.progress import Progress
 
-NAME, ARGUMENTS = "evaluate", "DIR"
+NAME, ARGUMENTS = "evaluate", "PHOTO|DIR..."
 
 SUMMARY = "measure methods on many photographs"
 
@@ -33,24 +32,7 @@ _MOST_NOTES = 20
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    command.add_argument(
-        "folder", type=options.place, metavar="DIR", help="a folder of photographs, or sample:"
-    )
-    what = command.add_argument_group("what to measure")
-    what.add_argument(
-        "--boxes",
-        type=Path,
-        metavar="FILE",
-        help="where the objects are: COCO's JSON, or a folder of VOC's XML (default: "
-        "annotations.json in DIR if it is there; without boxes there are fewer metrics)",
-    )
-    what.add_argument(
-        "--target",
-        choices=("predicted", "annotated"),
-        default="predicted",
-        help="explain the likeliest class, or the class of the boxes, which COCO's category_id "
-        "must then index (default: predicted)",
-    )
+    what = options.add_targets(command)
     methods = (*names.METHODS, *names.PRESETS)
     what.add_argument(
         "--methods",
@@ -79,63 +61,64 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Print the table; 1 if anything was left out."""
-    folder = asked.folder
-    usual = folder / "annotations.json"
-    boxes = asked.boxes or (usual if usual.is_file() else None)
-    if asked.target == "annotated" and boxes is None:
-        raise UserError("--target annotated: name the file of annotations with --boxes")
-    output = Path(asked.output or f"{folder.resolve().name}-scorecam")
+    output = Path(asked.output or f"{_called(asked.photos)}-scorecam")
     _check_output(output)
     check_options(asked, asked.methods, also=["batch_size"])
-    found = _measure(asked, boxes, output)
+    study = _measure(asked, output)
+    found = study.evaluation()
     _report(found, output, as_json=asked.json)
     return int(bool(found.left_out))
 
 
-def _measure(asked: argparse.Namespace, boxes: Path | None, output: Path) -> Any:
-    from scorecam_jax.cli.loading import load
-    from scorecam_jax.cli.reporting import MapJournal, report_evaluation
-    from scorecam_jax.evaluate import evaluate_folder
+def _measure(asked: argparse.Namespace, output: Path) -> Any:
+    from scorecam_jax.cli import common
+    from scorecam_jax.study import study
+    from scorecam_jax.study.outputs import save
+    from scorecam_jax.study.study import default_metrics
 
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
-        classifier = load(asked.model, asked.weights, layer=asked.layer)
+        classifier = common.load(asked.model, asked.weights, layer=asked.layer)
         progress.start("looking for photographs")
-        # The number of masked images per pass changes no figure.
-        settings = {name: value for name, value in given(asked).items() if name != "batch-size"}
-        try:
-            maps = MapJournal(output, asked.methods)
-            found = evaluate_folder(
-                classifier,
-                asked.folder,
-                boxes=boxes,
-                methods={name: chosen(asked, name, classifier) for name in asked.methods},
-                metrics=asked.metrics,
-                target=asked.target,
-                output=output,
-                settings={
-                    "model": asked.model,
-                    "layer": classifier.layer,
-                    "weights": _digest(asked.weights),
-                    **settings,
-                },
-                batch_size=asked.batch_size,
-                progress=progress.follow,
-                keep=maps.keep,
-            )
-            report_evaluation(asked, classifier, found, maps, output / "report.html")
-            return found
-        except (OSError, TypeError, ValueError) as error:
-            raise translated(error) from error
-        except KeyboardInterrupt as stop:
-            stop.add_note(
-                f"what is measured is kept in {output}/, and the same command continues from there"
-            )
-            raise
-        except Exception as error:
-            if not out_of_memory(error):
+        found = common.listed(asked, volumes=len(classifier.input_size) == 3)
+        plan = common.plan_of(asked, asked.methods, classifier, found, metrics=(), maps=False)
+        settings = common.settings_of(asked, classifier, found)
+        with common.translating():
+            try:
+                measured = study(
+                    classifier,
+                    asked.photos,
+                    methods=plan.methods,
+                    targets=asked.target,
+                    top=asked.top,
+                    boxes=found.boxes or {},
+                    metrics=asked.metrics or default_metrics(bool(found.boxes)),
+                    window=asked.window,
+                    page=asked.page,
+                    batch_size=asked.batch_size,
+                    signed=plan.signed,
+                    heatmaps=False,
+                    output=output,
+                    settings=settings,
+                    progress=common.following(progress),
+                    announce=common.announcing(asked, plan, len(found.sources), progress),
+                )
+            except KeyboardInterrupt as stop:
+                stop.add_note(
+                    f"what is measured is kept in {output}/, and the same command continues from "
+                    "there"
+                )
                 raise
-            raise UserError(f"{error}\na smaller --batch-size needs less memory") from error
+            text = measured.report(settings=settings, command=asked.command)
+            content = text.encode("utf-8", "backslashreplace")
+            save(output / "report.html", lambda file: file.write(content))
+            return measured
+
+
+def _called(photos: Sequence[Path]) -> str:
+    """What results are called after: the first folder or file."""
+    first = photos[0].resolve()
+    return first.name if first.is_dir() else first.stem
 
 
 def _check_output(output: Path) -> None:
@@ -150,13 +133,6 @@ def _check_output(output: Path) -> None:
             raise UserError(f"{output} holds other files than results; name another folder with -o")
     except OSError as error:
         raise UserError(f"cannot write to {output}: {error.strerror}") from error
-
-
-def _digest(weights: Path | None) -> str | None:
-    if weights is None:
-        return None
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _report(found: Any, output: Path, *, as_json: bool) -> None:

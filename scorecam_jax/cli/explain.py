@@ -5,10 +5,8 @@ from typing import Any
 
 from scorecam_jax.cli import names, options
 from scorecam_jax.cli.choice import add_how
-from scorecam_jax.cli.errors import percent, short
-from scorecam_jax.cli.page import Found, Page
 
-NAME, ARGUMENTS = "explain", "PHOTO..."
+NAME, ARGUMENTS = "explain", "PHOTO|DIR..."
 
 SUMMARY = "draw what made a photograph look like a class"
 
@@ -49,33 +47,22 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Draw a sheet of each photograph: itself, and its heatmap for each class."""
-    from scorecam_jax.cli.photographs import explain_photos
+    from scorecam_jax.cli.common import draw_photos
+    from scorecam_jax.study.drawing import by_target
 
-    return explain_photos(
+    return draw_photos(
         asked,
         [asked.method],
         ending=f"-{asked.method.replace('-', '')}",
-        present=_present,
+        layout=by_target,
         remarks=_remarks,
         head={"method": asked.method},
     )
 
 
-def _present(found: Found) -> Page:
-    (heatmaps,), (drawn,) = found.heatmaps, found.drawn
-    targets = [
-        {**target, "empty": not heatmap.any()}
-        for target, heatmap in zip(found.targets, heatmaps, strict=True)
-    ]
-    titles = [
-        f"{short(target['name'])} {percent(target['probability'])}"
-        + ", nothing found" * target["empty"]
-        for target in targets
-    ]
-    return Page([found.photo, *drawn], ["photograph", *titles], targets, heatmaps)
-
-
 def _remarks(targets: list[dict[str, Any]]) -> list[str]:
+    from scorecam_jax.study.drawing import short
+
     lines = [
         f"nothing in it speaks for {short(target['name'])}: that heatmap is empty"
         for target in targets

@@ -26,7 +26,7 @@ def run(asked: argparse.Namespace) -> int:
     import jax
 
     from scorecam_jax import list_layers, models
-    from scorecam_jax.cli.loading import input_shape, load
+    from scorecam_jax.cli.common import input_shape, load
 
     classifier = load(asked.model, asked.weights, or_random=True)
     inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")

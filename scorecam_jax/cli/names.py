@@ -4,6 +4,7 @@ A test holds them equal to the library's own.
 """
 
 from scorecam_jax.methods import METHODS as _METHODS
+from scorecam_jax.methods import VARIANTS as VARIANTS
 
 METHODS = tuple(_METHODS)
 
@@ -14,11 +15,6 @@ DEFAULT_METHODS = ("score-cam", "score-cam-64", "grad-cam", "grad-cam++", "unifo
 METRICS = (
     "average-drop", "average-increase", "average-gain", "insertion", "deletion", "adcc", "road",
     "energy", "pointing", "box-acc",
-)  # fmt: skip
-
-VARIANTS = (
-    "official", "increase", "paper", "yiskw713", "tabayashi", "pytorch-grad-cam", "torchcam",
-    "tf-keras-vis",
 )  # fmt: skip
 
 COLORMAPS = ("ember", "jet", "gray")

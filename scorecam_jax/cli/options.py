@@ -33,14 +33,27 @@ class Help(argparse.RawDescriptionHelpFormatter):
         return text.split("\n", 1)[1] if action.nargs == argparse.PARSER else text
 
 
-def add_targets(command: argparse.ArgumentParser) -> None:
-    """Which photographs and which classes to explain."""
+def add_targets(command: argparse.ArgumentParser) -> Any:
+    """Which photographs and which classes to explain; returns the group."""
     command.add_argument(
-        "photos", nargs="+", type=place, metavar="PHOTO", help="an image file, or sample:jaguar"
+        "photos",
+        nargs="+",
+        type=place,
+        metavar="PHOTO|DIR",
+        help="image, DICOM and NIfTI files, or folders of them; sample:jaguar is a photograph that "
+        "comes with the package, sample: the folder of all",
     )
     what = command.add_argument_group("what to explain")
     add_classes(what)
     add_reading(what)
+    what.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="where the objects are: COCO's JSON, CSV, or a folder of VOC's XML or YOLO's text "
+        "files (default: annotations.json in DIR if it is there)",
+    )
+    return what
 
 
 def place(text: str) -> Path:
@@ -64,7 +77,9 @@ def add_classes(group: Any) -> None:
         default=[],
         metavar="NAME|INDEX",
         help="a class: its index, its name, or a part of its name that no other class shares; "
-        "may be repeated",
+        "may be repeated. predicted: the likeliest class; annotated: the class of the boxes that "
+        "cover most, with the boxes of that class; folder: the class that a photograph's folder "
+        "is called after (default: predicted)",
     )
     group.add_argument("--top", type=count, metavar="N", help="the N likeliest classes")
 
@@ -81,10 +96,9 @@ def add_reading(group: Any) -> None:
     group.add_argument(
         "--page",
         type=page,
-        default=1,
         metavar="N|all",
-        help="the page of a TIFF, GIF, WebP or DICOM file of several, from 1, or each of them "
-        "(default: 1)",
+        help="the page of a TIFF, GIF, WebP or DICOM file of several or the slice of a volume, "
+        "from 1, or each of them (default: the first; of a volume the middle slice)",
     )
 
 
@@ -204,9 +218,9 @@ def count(text: str) -> int:
     return int(text)
 
 
-def page(text: str) -> int | None:
-    """A whole number from 1 up, or None for "all"."""
-    return None if text == "all" else count(text)
+def page(text: str) -> int | str:
+    """A whole number from 1 up, or "all"."""
+    return text if text == "all" else count(text)
 
 
 def counts(text: str) -> list[int]:

@@ -1,11 +1,15 @@
 """`scorecam report`: photographs and their heatmaps in one HTML file."""
 
 import argparse
+import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from scorecam_jax.cli import names, options
 from scorecam_jax.cli.choice import add_how, check_options
-from scorecam_jax.cli.errors import complain
+from scorecam_jax.cli.errors import UserError, complain, say
+from scorecam_jax.cli.progress import Progress
 
 NAME, ARGUMENTS = "report", "PHOTO|DIR..."
 
@@ -24,23 +28,7 @@ With boxes, the file also tells how well each heatmap lies on them.
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    command.add_argument(
-        "photos",
-        nargs="+",
-        type=options.place,
-        metavar="PHOTO|DIR",
-        help="image files, or folders of them; sample: is one with animals",
-    )
-    what = command.add_argument_group("what to explain")
-    options.add_classes(what)
-    options.add_reading(what)
-    what.add_argument(
-        "--boxes",
-        type=Path,
-        metavar="FILE",
-        help="where the objects are: COCO's JSON, or a folder of VOC's XML (default: "
-        "annotations.json in DIR if it is there)",
-    )
+    what = options.add_targets(command)
     methods = (*names.METHODS, *names.PRESETS)
     what.add_argument(
         "--methods",
@@ -77,9 +65,90 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> int:
     """Write the file; 1 if anything was left out."""
     check_options(asked, asked.methods)
-    from scorecam_jax.cli.reporting import report_photos
+    from scorecam_jax.cli import common
+    from scorecam_jax.study.journal import Journal
+    from scorecam_jax.study.outputs import Guard, save
+    from scorecam_jax.study.record import is_row
+    from scorecam_jax.study.study import conduct
 
-    left_out = report_photos(asked)
-    for note in left_out:
+    output = asked.output
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"a report is an HTML file; name {output.with_suffix('.html')} with -o")
+    found = common.listed(asked)
+    with common.translating():
+        Guard(common.inputs_of(asked, found), force=asked.force).check(output)
+    partial = output.with_name(f"{output.name}.partial")
+    with Progress(len(found.sources), enabled=not asked.quiet) as progress:
+        progress.start("loading the model")
+        classifier = common.load(asked.model, asked.weights, layer=asked.layer)
+        if len(classifier.input_size) == 3:
+            found = common.listed(asked, volumes=True)
+        plan = common.plan_of(asked, asked.methods, classifier, found, maps=False)
+        settings = {**common.settings_of(asked, classifier, found), "methods": asked.methods}
+        with common.translating():
+            journal = Journal(partial, settings, valid=is_row)
+            try:
+                study = conduct(
+                    plan,
+                    found.sources,
+                    found.left_out,
+                    found.remarks,
+                    journal=journal,
+                    progress=common.following(progress),
+                    announce=common.announcing(asked, plan, len(found.sources), progress),
+                )
+            except KeyboardInterrupt as stop:
+                whole = Counter(row["image"] for row in journal.records).values()
+                kept = sum(count >= len(plan.run) for count in whole)
+                stop.add_note(
+                    f"{kept} of {len(found.sources)} photographs are kept in {partial}, and the "
+                    "same command continues from there"
+                )
+                raise
+            except ValueError:
+                if not journal.records:
+                    partial.unlink(missing_ok=True)
+                raise
+            text = study.report(
+                settings=settings, command=asked.command, colormap=asked.colormap
+            )
+            content = text.encode("utf-8", "backslashreplace")
+            save(output, lambda file: file.write(content))
+    partial.unlink(missing_ok=True)
+    _tell(asked, study, len(content))
+    return int(bool(study.left_out))
+
+
+def _tell(asked: argparse.Namespace, study: Any, size: int) -> None:
+    """Print what was written and what was left out."""
+    shown = study.records
+    if not asked.json:
+        many = f"{len(shown)} photograph{'s' * (len(shown) != 1)}"
+        say(f"wrote {asked.output}: {many}, {size / 1e6:.1f} MB")
+    for note in (*study.remarks, *study.left_out):
         complain(f"{note.what}: {note.why}")
-    return int(bool(left_out))
+    if not asked.json:
+        return
+    labels = study.plan.classifier.labels
+    document = {
+        "output": str(asked.output),
+        "photos": [
+            {
+                "photo": one.name,
+                "targets": [
+                    {"name": labels[target.index], "probability": target.probability}
+                    for target in one.targets
+                ],
+                "boxes": [list(map(float, box)) for box in one.boxes],
+                "metrics": {name: result.metrics for name, result in one.results.items()},
+                "findings": {
+                    name: [[(kind, text) for kind, _, text in each] for each in result.findings]
+                    for name, result in one.results.items()
+                },
+            }
+            for one in shown
+        ],
+        "left_out": [note._asdict() for note in study.left_out],
+        "remarks": [note._asdict() for note in study.remarks],
+    }
+    say(json.dumps(document, indent=2))

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from scorecam_jax.engine.jaxprs import bodies, flatten
+from scorecam_jax.program.jaxprs import bodies, flatten
 
 # What makes an array of its own. All else, such as a sum or a reshaping, is part of what reads it.
 _STORED = (

@@ -9,13 +9,14 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal.trees import join_arrays, split_arrays
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.sharding import explicit_mesh, lay_out
 from scorecam_jax.engine.tuning import default_batch_size
-from scorecam_jax.steps.outputs import class_scores, select
+from scorecam_jax.steps.outputs import class_scores, of_targets
 
 
 def score_edits(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Float[Array, "batch ..."],
     edit: Callable[[Array, Array], Array],
     count: int,
@@ -62,7 +63,7 @@ def score_edits(
             return jnp.moveaxis(edited, -1, channel_axis).astype(activations.dtype)
 
         outputs, _ = model(inputs, edit=replace)
-        return select(class_scores(score, outputs, len(inputs)), targets)
+        return of_targets(class_scores(score, outputs, len(inputs)), targets)
 
     def loop(arrays: Any, numbers: Array, *operands: Array) -> Array:
         one = jax.checkpoint(score_one) if remat else score_one

@@ -9,19 +9,20 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal import checks
-from scorecam_jax._internal.per_input import check_declared, take_rows
 from scorecam_jax._internal.trees import join_arrays, split_arrays
-from scorecam_jax.engine.jaxprs import hoist
+from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.contract.per_input import check_declared, take_rows
 from scorecam_jax.engine.schedule import schedule
 from scorecam_jax.engine.sharding import explicit_mesh, lay_out
 from scorecam_jax.engine.tuning import default_batch_size, streams
+from scorecam_jax.program.hoist import hoist
 from scorecam_jax.steps import masks as _masks
 from scorecam_jax.steps.masks import Render, spatial_shape
-from scorecam_jax.steps.outputs import class_scores, select
+from scorecam_jax.steps.outputs import class_scores, of_targets
 
 
 def score_masks(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Float[Array, "batch ..."],
     masks: Float[Array, "batch *grid channels"],
     render: Render,
@@ -82,7 +83,7 @@ def score_masks(
             _rows(inputs, image), render(maps[pairs], spatial), _rows(baseline, image), channel_axis
         )
         outputs, _ = model(shown)
-        return select(class_scores(score, outputs, len(pairs)), targets[image])
+        return of_targets(class_scores(score, outputs, len(pairs)), targets[image])
 
     mesh = mesh or explicit_mesh(inputs)
     operands = (inputs, baseline, maps, targets)

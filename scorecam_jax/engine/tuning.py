@@ -1,7 +1,6 @@
 """What depends on the platform: how many inputs make a call, how many masked inputs a pass."""
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from scorecam_jax._internal.per_input import take_rows
+from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.contract.per_input import take_rows
 from scorecam_jax.engine.memory import estimate_temporaries
 
 _CPU_BATCH = 4
@@ -17,9 +17,7 @@ _ACCELERATOR_BATCH = 128
 _ACCELERATOR_TOGETHER = 8
 
 
-def default_batch_size(
-    model: Callable[..., Any], inputs: Float[Array, "batch ..."], mesh: Any = None
-) -> int:
+def default_batch_size(model: AnyModel, inputs: Float[Array, "batch ..."], mesh: Any = None) -> int:
     """Choose how many masked inputs make a pass on each device of a mesh.
 
     On a CPU few, which stay in its caches. On an accelerator 128, above which throughput no longer
@@ -72,7 +70,7 @@ def device_of(mesh: Any = None) -> Any:
     return default
 
 
-def _bytes_per_input(model: Callable[..., Any], inputs: Array, platform: str) -> int:
+def _bytes_per_input(model: AnyModel, inputs: Array, platform: str) -> int:
     several = 8
     batch = jax.ShapeDtypeStruct((several, *inputs.shape[1:]), inputs.dtype)
 

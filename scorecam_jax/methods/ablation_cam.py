@@ -1,22 +1,22 @@
 """Ablation-CAM (Desai and Ramaswamy, WACV 2020)."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Passes
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.channels import Channels
 from scorecam_jax.steps.masks import divide
-from scorecam_jax.steps.outputs import select
+from scorecam_jax.steps.outputs import of_targets
 from scorecam_jax.steps.scores import logits
 
 
 def ablation_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     *,
@@ -46,7 +46,7 @@ def ablation_cam(
 def _ablation_cam(context: Context) -> Found:
     maps = context.activations
     without = context.score_edits(Partial(_ablate, context.chosen), maps.shape[-1])
-    whole = select(context.confidence, context.targets)[..., None]
+    whole = of_targets(context.confidence, context.targets)[..., None]
     weights = divide(whole - without, whole)
     return context.finish_weighted(weights, without)
 

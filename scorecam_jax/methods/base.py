@@ -16,11 +16,12 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from scorecam_jax._internal import checks
-from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax._internal.notes import noting
-from scorecam_jax._internal.per_input import check_declared, split_inputs
 from scorecam_jax._internal.signatures import options_of
+from scorecam_jax.contract.model import AnyModel, channel_axis_of
+from scorecam_jax.contract.per_input import check_declared
+from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.engine.options import check_options
 from scorecam_jax.engine.score_edits import score_edits
 from scorecam_jax.engine.score_masks import score_masks
@@ -38,7 +39,7 @@ from scorecam_jax.steps.outputs import (
     class_scores,
     in_full_precision,
     is_softmax_of_probabilities,
-    select,
+    of_targets,
 )
 from scorecam_jax.steps.scores import check_score
 
@@ -137,7 +138,7 @@ class Context:
         frame: the part of the image that the layer lies over; None for all of it.
     """
 
-    model: Callable[..., Any]
+    model: AnyModel
     inputs: Float[Array, "batch ..."]
     outputs: Any
     activations: Float[Array, "batch *grid channels"]
@@ -232,10 +233,25 @@ class _InFrame:
         return self.frame.into_image(render(maps, self.frame.shape), shape)
 
 
+class _Asked(NamedTuple):
+    """What is asked of a model, checked; each as in `Context`, before anything ran."""
+
+    formula: Callable[..., Found]
+    model: AnyModel
+    inputs: Float[Array, "batch ..."]
+    targets: Int[Array, "batch targets"] | None
+    score: Callable[..., Any]
+    channel_axis: int
+    channels: Channels | None
+    gradients: bool
+    baseline: Any
+    passes: Mapping[str, Any]
+
+
 def run(
     method: Callable[..., Explanation],
     formula: Callable[..., Found],
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any,
     shared: Mapping[str, Any],
@@ -276,24 +292,25 @@ def run(
     checks.check_batch_size(shared.get("batch_size"))
     if gradients or edits:
         checks.check_edit(model)
-    measured = getattr(getattr(model, "func", None), "measured", None)
-    if measured is not None and not checks.is_traced(model, inputs):
-        with noting(inputs, axis):
-            model = measured(model, shared.get("score") or score, inputs)
-    arguments = (
-        formula, model, inputs, targets, shared.get("score") or score, axis, choice_of(channels),
-        gradients, checks.as_array(shared.get("baseline", 0.0)), shared.get("batch_size"),
-        shared.get("mesh"), shared.get("remat", False),
+    model = _measured(model, shared.get("score") or score, inputs, axis)
+    asked = _Asked(
+        formula=formula, model=model, inputs=inputs, targets=targets,
+        score=shared.get("score") or score, channel_axis=axis, channels=choice_of(channels),
+        gradients=gradients, baseline=checks.as_array(shared.get("baseline", 0.0)),
+        passes={
+            "batch_size": shared.get("batch_size"), "mesh": shared.get("mesh"),
+            "remat": shared.get("remat", False),
+        },
     )  # fmt: skip
     with noting(inputs, axis):
         if targets is not None and not checks.is_traced(targets):
             # The trace that tells the number of classes is the one that the call below runs.
-            _, confidence, _ = _compiled.eval_shape(*arguments, **options)
+            _, confidence, _ = _compiled.eval_shape(asked, **options)
             checks.check_classes(targets, confidence.shape[1])
-            check_score(arguments[4], confidence.shape[1])
-        explanation, _, twice = _compiled(*arguments, **options)
-    baseline = arguments[8]
-    if not checks.is_traced(twice, baseline) and twice and _sums_to_one(model, inputs, baseline):
+            check_score(asked.score, confidence.shape[1])
+        explanation, _, twice = _compiled(asked, **options)
+    known = not checks.is_traced(twice, asked.baseline)
+    if known and twice and _sums_to_one(model, inputs, asked.baseline):
         warnings.warn(
             "the model's outputs already are probabilities, and the score is their softmax, which "
             "hardly varies: pass score=scores.values", stacklevel=3,
@@ -304,8 +321,25 @@ def run(
     return explanation._replace(**jax.tree.map(lambda value: value[:, 0], values))
 
 
+def _measured(model: AnyModel, score: Callable[..., Any], inputs: Array, axis: int) -> AnyModel:
+    """The model with its places measured where they were guessed, if values are known."""
+    measured = getattr(model, "measured", None)
+    if measured is None or checks.is_traced(model, inputs):
+        return model
+    with noting(inputs, axis):
+        return measured(inputs, score)
+
+
+def _frame_of(model: AnyModel, inputs: Array) -> Frame | None:
+    """The part of the image that a model's layer lies over; None for all of it."""
+    frames = getattr(model, "frames", None)
+    if frames is not None:
+        return frames(inputs)[0]
+    return getattr(getattr(model, "func", None), "frame", None)
+
+
 @filter_jit
-def _sums_to_one(model: Callable[..., Any], inputs: Array, baseline: Any) -> Array:
+def _sums_to_one(model: AnyModel, inputs: Array, baseline: Any) -> Array:
     """Whether the outputs on the baseline are probabilities too, and not so by chance."""
     blank = jnp.broadcast_to(checks.check_baseline(baseline, inputs), inputs.shape)
     outputs, _ = model(blank)
@@ -315,27 +349,17 @@ def _sums_to_one(model: Callable[..., Any], inputs: Array, baseline: Any) -> Arr
 
 @filter_jit
 def _compiled(
-    formula: Callable[..., Found],
-    model: Callable[..., Any],
-    inputs: Float[Array, "batch ..."],
-    targets: Int[Array, "batch targets"] | None,
-    score: Callable[..., Any],
-    channel_axis: int,
-    channels: Channels | None,
-    gradients: bool,
-    baseline: Any,
-    batch_size: int | None,
-    mesh: Any,
-    remat: bool,
-    **options: Any,
+    asked: _Asked, **options: Any
 ) -> tuple[Explanation, Float[Array, "batch classes"], Array]:
+    inputs, channel_axis, gradients = asked.inputs, asked.channel_axis, asked.gradients
+    model, score, targets, channels = asked.model, asked.score, asked.targets, asked.channels
     # With weights sharded over explicit axes, JAX would ask the model how to shard its results.
     if len(inputs):
-        model, score = replicate((model, score), mesh or explicit_mesh(inputs))
+        model, score = replicate((model, score), asked.passes["mesh"] or explicit_mesh(inputs))
 
     # An adapter's model may choose its layer by the outputs that the score reads.
-    follow = getattr(getattr(model, "func", None), "follow_score", None)
-    model = model if follow is None else follow(model, score, inputs)
+    follow = getattr(model, "follow_score", None)
+    model = model if follow is None else follow(score, inputs)
 
     def forward(tap: Any) -> tuple[Array, tuple[Any, Array]]:
         edit = {"edit": lambda a: a + tap.astype(a.dtype)} if gradients else {}
@@ -365,16 +389,14 @@ def _compiled(
         (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
         slopes = lay_out_like(jnp.moveaxis(slopes, channel_axis % layer.ndim + 1, -1), inputs)
 
-    frames = getattr(getattr(model, "func", None), "frames", None)
-    frame = None if frames is None else frames(*model.args, inputs)[0]
-    passes = {"batch_size": batch_size, "mesh": mesh, "remat": remat}
+    frame = _frame_of(model, inputs)
     context = Context(
         model=model, inputs=inputs, outputs=outputs, activations=take(activations, chosen),
         chosen=chosen, targets=targets, confidence=confidence, score=score,
-        channel_axis=channel_axis, baseline=baseline, passes=passes, slopes=slopes,
+        channel_axis=channel_axis, baseline=asked.baseline, passes=asked.passes, slopes=slopes,
         frame=frame,
     )  # fmt: skip
-    found = formula(context, **options)
+    found = asked.formula(context, **options)
     seen = None
     if frame is not None:
         shape = spatial_shape(inputs, channel_axis)
@@ -397,8 +419,8 @@ def _compiled(
         (jnp.where(finite, found.heatmap, 0), weights, scores, peak, found.empty),
     )
     explanation = Explanation(
-        heatmap, weights, scores, layer, outputs, targets, peak, select(confidence, targets), empty,
-        found.deviation, found.scored, seen,
+        heatmap, weights, scores, layer, outputs, targets, peak, of_targets(confidence, targets),
+        empty, found.deviation, found.scored, seen,
     )  # fmt: skip
-    twice = is_softmax_of_probabilities(outputs, select(confidence, targets), targets).any()
+    twice = is_softmax_of_probabilities(outputs, of_targets(confidence, targets), targets).any()
     return explanation, confidence, twice

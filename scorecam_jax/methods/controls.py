@@ -1,10 +1,10 @@
 """Maps that look at nothing: the baselines that any method must beat."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax.numpy as jnp
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.masks import normalize
@@ -12,7 +12,7 @@ from scorecam_jax.steps.scores import logits
 
 
 def uniform(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],
@@ -34,7 +34,7 @@ def _uniform(context: Context) -> Found:
 
 
 def center(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],

@@ -1,12 +1,12 @@
 """Eigen-CAM (Muhammad and Yeasin 2020, arXiv 2008.00299)."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.combine import into_range
@@ -15,7 +15,7 @@ from scorecam_jax.steps.scores import logits
 
 
 def eigen_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],

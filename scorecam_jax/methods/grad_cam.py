@@ -1,15 +1,15 @@
 """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391)."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.scores import logits
 
 
 def grad_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],

@@ -1,10 +1,10 @@
 """Grad-CAM++ (Chattopadhyay et al. 2018, arXiv 1710.11063)."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax.numpy as jnp
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.masks import divide
@@ -12,7 +12,7 @@ from scorecam_jax.steps.scores import logits
 
 
 def grad_cam_plus_plus(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],

@@ -10,19 +10,19 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from scorecam_jax._internal.axes import channel_axis_of
+from scorecam_jax.contract.model import AnyModel, channel_axis_of
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.variants import OFFICIAL
-from scorecam_jax.metrics.filters import blur
 from scorecam_jax.steps.combine import peak_of, sum_masks
+from scorecam_jax.steps.filters import blur
 from scorecam_jax.steps.masks import with_empty_mask
 from scorecam_jax.steps.scores import logits
 
 
 def group_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: ArrayLike,
     targets: Any = None,
     *,

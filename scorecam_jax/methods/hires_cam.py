@@ -1,15 +1,15 @@
 """HiResCAM (Draelos and Carin 2020, arXiv 2011.08891)."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.scores import logits
 
 
 def hires_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],

@@ -1,6 +1,6 @@
 """IS-CAM (Naidu et al. 2020, arXiv 2010.03023)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Unpack
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.score_cam import sum_maps
@@ -17,7 +18,7 @@ from scorecam_jax.steps.masks import with_empty_mask
 
 
 def is_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     *,

@@ -1,17 +1,17 @@
 """LayerCAM (Jiang et al. 2021, IEEE Transactions on Image Processing 30)."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.scores import logits
 
 
 def layer_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],

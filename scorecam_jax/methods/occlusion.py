@@ -1,6 +1,6 @@
 """Occlusion sensitivity (Zeiler and Fergus 2014, arXiv 1311.2901)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Unpack
 
 import jax
@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
-from scorecam_jax.steps.outputs import select
+from scorecam_jax.steps.outputs import of_targets
 
 
 def occlusion(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     *,
@@ -51,7 +52,7 @@ def _occlusion(context: Context, *, steps: int, size: Any) -> Found:
     numbers = jnp.arange(1.0, steps ** len(shape) + 1)
     masks = jnp.broadcast_to(numbers, (len(context.inputs), 1, len(numbers)))
     scores = context.score_masks(masks, Partial(_cover, size, steps))
-    whole = select(context.confidence, context.targets)[..., None]
+    whole = of_targets(context.confidence, context.targets)[..., None]
     maps = (whole - scores).reshape(*scores.shape[:2], *[steps] * len(shape))
     return context.finish(maps, scores)
 

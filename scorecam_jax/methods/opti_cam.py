@@ -1,6 +1,5 @@
 """Opti-CAM (Zhang et al. 2023, arXiv 2301.07002)."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
@@ -8,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from scorecam_jax._internal import checks
-from scorecam_jax._internal.per_input import take_rows
+from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.contract.per_input import take_rows
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.methods.base import Context, Explanation, Found, run
@@ -16,12 +16,12 @@ from scorecam_jax.methods.variants import OFFICIAL
 from scorecam_jax.steps.channels import Channels
 from scorecam_jax.steps.combine import into_range, sum_activations
 from scorecam_jax.steps.masks import apply_masks, normalize, resize
-from scorecam_jax.steps.outputs import class_scores, select
+from scorecam_jax.steps.outputs import class_scores, of_targets
 from scorecam_jax.steps.scores import logits
 
 
 def opti_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     *,
@@ -80,7 +80,7 @@ def _opti_cam(context: Context, *, steps: int, learning_rate: Any) -> Found:
         masks = context.into_image(masks)
         outputs, _ = model(apply_masks(inputs, masks, baseline, context.channel_axis))
         scores = class_scores(context.score, outputs, batch * wanted)
-        return -select(scores, targets.reshape(batch * wanted, 1)).sum()
+        return -of_targets(scores, targets.reshape(batch * wanted, 1)).sum()
 
     if context.passes["remat"]:
         loss = jax.checkpoint(loss)

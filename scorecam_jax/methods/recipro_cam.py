@@ -1,12 +1,12 @@
 """Recipro-CAM (Byun and Lee 2022, arXiv 2209.14074)."""
 
 import math
-from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
 from jaxtyping import Array, Float
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Passes
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.combine import peak_of
@@ -14,7 +14,7 @@ from scorecam_jax.steps.masks import normalize, resize
 
 
 def recipro_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     **passes: Unpack[Passes],

@@ -1,10 +1,10 @@
 """Score-CAM (Wang et al., CVPR Workshops 2020, arXiv 1910.01279)."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
 from jaxtyping import Array, Float
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.interpolated import interpolated_score_cam
@@ -16,7 +16,7 @@ from scorecam_jax.steps.masks import is_live, with_empty_mask
 
 
 def score_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     *,

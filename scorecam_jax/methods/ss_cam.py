@@ -1,12 +1,12 @@
 """SS-CAM (Wang et al. 2020, arXiv 2006.14255)."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.score_cam import sum_maps
@@ -16,7 +16,7 @@ from scorecam_jax.steps.masks import is_live, with_empty_mask
 
 
 def ss_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     *,

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from scorecam_jax.methods import VARIANTS
 from scorecam_jax.steps import combine, masks, weights
 from scorecam_jax.steps.combine import peak_of
 from scorecam_jax.steps.masks import Render
@@ -276,16 +277,7 @@ H_k = s(Up(A_k)) with aligned corners and eps 1e-7; w_k = softmax(f(X ∘ H_k))_
 included; s(Up(ReLU(Σ w_k A_k))) with aligned corners and eps 1e-7. `channels=n` is its `max_N=n`.
 """
 
-BY_NAME = {
-    "official": OFFICIAL,
-    "increase": INCREASE,
-    "paper": PAPER,
-    "yiskw713": YISKW713,
-    "tabayashi": TABAYASHI,
-    "pytorch-grad-cam": PYTORCH_GRAD_CAM,
-    "torchcam": TORCHCAM,
-    "tf-keras-vis": TF_KERAS_VIS,
-}
+BY_NAME: dict[str, Variant] = {name: globals()[name.upper().replace("-", "_")] for name in VARIANTS}
 """The variants under the names that the command line takes."""
 
 

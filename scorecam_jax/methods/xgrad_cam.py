@@ -1,8 +1,8 @@
 """XGrad-CAM (Fu et al. 2020, arXiv 2008.02312)."""
 
-from collections.abc import Callable
 from typing import Any, Unpack
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.masks import divide
@@ -10,7 +10,7 @@ from scorecam_jax.steps.scores import logits
 
 
 def xgrad_cam(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     targets: Any = None,
     **question: Unpack[Question],

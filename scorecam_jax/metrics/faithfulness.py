@@ -26,15 +26,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from scorecam_jax._internal import checks
-from scorecam_jax._internal.axes import channel_axis_of
 from scorecam_jax._internal.filter_jit import filter_jit
-from scorecam_jax._internal.per_input import split_inputs
+from scorecam_jax.contract.model import AnyModel, channel_axis_of
+from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.engine.options import Masking, check_options
 from scorecam_jax.engine.score_masks import score_masks
-from scorecam_jax.metrics.filters import blur
 from scorecam_jax.metrics.imputation import impute
 from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.steps import masks
+from scorecam_jax.steps.filters import blur
 from scorecam_jax.steps.masks import Render, spatial_shape
 from scorecam_jax.steps.outputs import class_scores
 from scorecam_jax.steps.scores import complement_of
@@ -43,7 +43,7 @@ PerInput = Float[Array, " batch"]
 
 
 def average_drop(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     heatmaps: Any,
     targets: Any = None,
@@ -79,7 +79,7 @@ def average_drop(
 
 
 def average_increase(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     heatmaps: Any,
     targets: Any = None,
@@ -104,7 +104,7 @@ def average_increase(
 
 
 def average_gain(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     heatmaps: Any,
     targets: Any = None,
@@ -124,7 +124,7 @@ def average_gain(
 
 
 def adcc(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     heatmaps: Any,
     targets: Any = None,
@@ -169,7 +169,7 @@ def adcc(
 
 
 def deletion(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     heatmaps: Any,
     targets: Any = None,
@@ -186,7 +186,7 @@ def deletion(
 
 
 def insertion(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     heatmaps: Any,
     targets: Any = None,
@@ -203,7 +203,7 @@ def insertion(
 
 
 def deletion_curve(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     heatmaps: Any,
     targets: Any = None,
@@ -241,7 +241,7 @@ def deletion_curve(
 
 
 def insertion_curve(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     heatmaps: Any,
     targets: Any = None,
@@ -264,7 +264,7 @@ def insertion_curve(
 
 
 def road(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     heatmaps: Any,
     targets: Any = None,
@@ -307,7 +307,7 @@ def road(
 
 
 def _before_and_after(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Any,
     heatmaps: Any,
     targets: Any,
@@ -329,7 +329,7 @@ def _before_and_after(
 
 
 def _score_revealed(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Float[Array, "batch ..."],
     ranks: Int[Array, "batch *spatial"],
     counts: Int[np.ndarray, " steps"],
@@ -368,7 +368,7 @@ def _show_all(shown: Float[Array, "n *grid"], shape: Sequence[int]) -> Float[Arr
 
 
 def _masked_scores(
-    model: Callable[..., Any],
+    model: AnyModel,
     inputs: Float[Array, "batch ..."],
     shown: Float[Array, "batch *grid masks"],
     render: Render,
@@ -396,7 +396,7 @@ def _masked_scores(
 
 @filter_jit
 def _compiled(
-    model: Callable[..., Any],
+    model: AnyModel,
     score: Callable[..., Any],
     render: Render,
     inputs: Float[Array, "batch ..."],
@@ -425,13 +425,13 @@ def _with_complements(score: Callable[..., Any], outputs: Any) -> Float[Array, "
 
 @filter_jit
 def _best_class(
-    model: Callable[..., Any], inputs: Float[Array, "batch ..."], score: Callable[..., Any]
+    model: AnyModel, inputs: Float[Array, "batch ..."], score: Callable[..., Any]
 ) -> Int[Array, " batch"]:
     return class_scores(score, model(inputs)[0], len(inputs)).argmax(1)
 
 
 def _fitting(
-    model: Callable[..., Any], inputs: Any, heatmaps: Any, masking: Masking
+    model: AnyModel, inputs: Any, heatmaps: Any, masking: Masking
 ) -> tuple[Callable[..., Any], Array, Array, int]:
     """The model of the image alone, inputs and heatmaps that fit together, the channel axis."""
     check_options("the metric", Masking.__annotations__, masking)

@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from scorecam_jax.metrics.filters import smooth
+from scorecam_jax.steps.filters import smooth
 from scorecam_jax.steps.outputs import in_full_precision
 
 

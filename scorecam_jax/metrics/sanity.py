@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from scorecam_jax.metrics.filters import gaussian_window, smooth
+from scorecam_jax.steps.filters import gaussian_window, smooth
 from scorecam_jax.steps.masks import divide, is_constant
 from scorecam_jax.steps.outputs import in_full_precision
 

@@ -1,9 +1,9 @@
 """Classifiers to explain: their networks, weights and photographs' way in and out."""
 
 from scorecam_jax.models.checkpoints.read import load_checkpoint
-from scorecam_jax.models.dicom import Dicom, read_dicom
-from scorecam_jax.models.preprocess import Preprocess, as_rgb, window_of
+from scorecam_jax.models.preprocess import Preprocess
 from scorecam_jax.models.registry import Classifier, load, names, packaged_weights, random
+from scorecam_jax.reading import Dicom, as_rgb, read_dicom, window_of
 
 __all__ = [
     "Classifier",

@@ -4,65 +4,9 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Array, Float, Real, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
-
-def as_rgb(
-    image: Image.Image, window: tuple[int | float, int | float] | None = None
-) -> Image.Image:
-    """The photograph upright, in 8-bit RGB.
-
-    Turns it as its EXIF orientation says; puts transparent images on white; scales deep greyscale
-    to 8 bits.
-
-    Args:
-        image: of any mode.
-        window: the values of deep greyscale that become black and white; what is beyond them is
-            clipped. None: as `window_of` says.
-
-    Raises:
-        ValueError: the image holds NaN or infinity, or the window has no width or is given for an
-            image of 8 bits.
-    """
-    image = ImageOps.exif_transpose(image)
-    found = window_of(image)
-    if window is not None and found is None:
-        raise ValueError("a window is for greyscale of more than 8 bits, and this image has 8")
-    if found is not None:
-        low, high = found if window is None else window
-        if not low < high:
-            raise ValueError(f"window is {low:g} to {high:g}, wanted the lower value first")
-        # Pillow's own conversion would clip at 255.
-        share = (np.asarray(image, np.float64) - low) / (high - low)
-        image = Image.fromarray(np.rint(255 * share.clip(0, 1)).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
-
-
-def window_of(image: Image.Image) -> tuple[float, float] | None:
-    """The values of a deep greyscale image that `as_rgb` makes black and white.
-
-    None for 8 bits per channel. Unsigned integers: 0 and the largest number of the fewest of 8, 10,
-    12, 14 and 16 bits that hold them all, as 12-bit cameras and scanners write files of 16 bits.
-    Floats in [0, 1]: 0 and 1. Other values, such as CT's with negative ones, have no usual range:
-    their own minimum and maximum.
-
-    Raises:
-        ValueError: the image holds NaN or infinity.
-    """
-    if image.mode != "F" and not image.mode.startswith("I"):
-        return None
-    values = np.asarray(image)
-    if not np.isfinite(values).all():
-        raise ValueError("the image holds NaN or infinity: replace them before it is shown")
-    low, high = float(values.min()), float(values.max())
-    if image.mode == "F" and low >= 0 and high <= 1:
-        return 0.0, 1.0
-    if image.mode != "F" and low >= 0 and high < 2**16:
-        return 0.0, float(next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if high < 2**bits))
-    return low, high if high > low else low + 1
+from scorecam_jax.reading.rgb import as_rgb
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@
 
 from pathlib import Path
 
-from scorecam_jax.evaluate.annotations import Annotation, read_annotations
+from scorecam_jax.reading.annotations import Annotation, read_annotations
 
 FOLDER = Path(__file__).parent / "animals"
 """The folder with the photographs, `annotations.json` (COCO) and `ATTRIBUTION.md`."""

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal.checks import check_edit
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.steps.interpolation import Interpolated
 from scorecam_jax.steps.masks import divide
-from scorecam_jax.steps.outputs import class_scores, select
+from scorecam_jax.steps.outputs import class_scores, of_targets
 from scorecam_jax.steps.scores import logits
 
 
@@ -29,7 +30,7 @@ class Channels(Protocol):
 
     def __call__(
         self,
-        model: Callable[..., Any],
+        model: AnyModel,
         inputs: Float[Array, "batch ..."],
         activations: Float[Array, "batch *grid channels"],
         targets: Int[Array, "batch targets"],
@@ -50,7 +51,7 @@ class Deviation:
 
     def __call__(
         self,
-        model: Callable[..., Any],
+        model: AnyModel,
         inputs: Float[Array, "batch ..."],
         activations: Float[Array, "batch *grid channels"],
         targets: Int[Array, "batch targets"],
@@ -75,7 +76,7 @@ class Gradient:
 
     def __call__(
         self,
-        model: Callable[..., Any],
+        model: AnyModel,
         inputs: Float[Array, "batch ..."],
         activations: Float[Array, "batch *grid channels"],
         targets: Int[Array, "batch targets"],
@@ -91,7 +92,7 @@ class Gradient:
             if score is jax.nn.softmax:
                 scores, slopes = _log_odds(class_scores(logits, outputs, len(inputs)), targets)
             else:
-                scores = select(class_scores(score, outputs, len(inputs)), targets)
+                scores = of_targets(class_scores(score, outputs, len(inputs)), targets)
                 slopes = jnp.ones_like(scores)
             return scores.sum(0), slopes
 
@@ -114,7 +115,7 @@ def _log_odds(
     is_target = jax.nn.one_hot(targets, logits.shape[1], dtype=bool)
     others = jnp.where(is_target, -jnp.inf, logits[:, None])
     rest = jax.nn.logsumexp(others, axis=-1)
-    chosen = select(logits, targets)
+    chosen = of_targets(logits, targets)
     logarithms = chosen + rest - 2 * jnp.logaddexp(chosen, rest)  # log p + log(1 − p)
     slopes = jnp.exp(logarithms - logarithms.max(1, keepdims=True))
     return chosen - rest, jax.lax.stop_gradient(slopes)

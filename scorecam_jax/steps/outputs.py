@@ -84,7 +84,7 @@ def is_softmax_of_probabilities(
             continue
         rows = in_full_precision(leaf)
         sums_to_one = (rows >= 0).all(1) & (jnp.abs(rows.sum(1) - 1) < _TOLERANCE)
-        again = select(jnp.asarray(jax.nn.softmax(rows)), jnp.asarray(targets))
+        again = of_targets(jnp.asarray(jax.nn.softmax(rows)), jnp.asarray(targets))
         same = (jnp.abs(scores - again) <= _ROUNDING * again).all(1)
         uneven = (rows.max(1) - rows.min(1) > _TOLERANCE) & (rows.max(1) < 1)
         found |= sums_to_one & same & uneven
@@ -95,7 +95,7 @@ _TOLERANCE = 1e-2  # of a sum of probabilities in half precision
 _ROUNDING = 1e-5
 
 
-def select(
+def of_targets(
     scores: Float[Array, "n classes"], targets: Int[Array, "n targets"]
 ) -> Float[Array, "n targets"]:
     """Return each row's scores of its targets."""

@@ -158,7 +158,7 @@ def channels_last(activations):
 
 def images(model):
     """The images with the channels where the model has them."""
-    return jnp.moveaxis(IMAGES, -1, model.func.channel_axis)
+    return jnp.moveaxis(IMAGES, -1, model.channel_axis)
 
 
 def one_by_one(method, **options):

@@ -186,7 +186,7 @@ def test_activations_have_their_channels_where_the_image_has_them(tokens, layer)
     network = ChannelsFirst(tokens)
     model = from_nnx(network, layer, channel_axis=1)
     outputs, activations = model(images)
-    assert model.func.channel_axis == 1
+    assert model.channel_axis == 1
     expected = nnx.gelu(network.norm(network.patch(IMAGES)))
     np.testing.assert_allclose(activations, jnp.moveaxis(expected, -1, 1), atol=1e-6)
     edited, _ = model(images, edit=lambda a: a.at[:, :4].set(0))
@@ -219,10 +219,10 @@ def test_outputs_that_the_score_does_not_read_do_not_count():
     }
     model = from_function(network, params)
     assert model(IMAGES)[1].shape == (2, 16, 16, 4)
-    followed = model.func.follow_score(model, lambda outputs: outputs["logits"], IMAGES)
+    followed = model.follow_score(lambda outputs: outputs["logits"], IMAGES)
     assert followed(IMAGES)[1].shape == (2, 16, 16, 6)
     named = from_function(network, params, "early")
-    assert named.func.follow_score(named, lambda outputs: outputs["logits"], IMAGES) is named
+    assert named.follow_score(lambda outputs: outputs["logits"], IMAGES) is named
 
 
 def test_a_function_that_does_not_follow_is_an_error_that_says_what_does():

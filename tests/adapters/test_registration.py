@@ -52,7 +52,7 @@ KINDS = {
     "mirrored": lambda x: pool(x[:, ::-1]),
     "cropped: parts of the image are not seen": lambda x: pool(x[:, 6:-6, 6:-6]),
     "shifted or padded": lambda x: pool(pad(x, (0, 12), (0, 12))),
-    "no places along an axis": lambda x: jnp.broadcast_to(pool(x).mean(1, keepdims=True), (len(x), 8, 8, 6)),
+    "no places along an axis": lambda x: jnp.repeat(pool(x).mean(1, keepdims=True), 8, 1),
     "no places: what changes does not follow what was changed": lambda x: pool(x)[
         :, np.random.default_rng(0).permutation(8)
     ][:, :, np.random.default_rng(1).permutation(8)],
@@ -150,7 +150,7 @@ TURNED = {
 def test_maps_are_drawn_where_the_cells_look(kind, jit):
     model = network(TURNED[kind])
     explain = jax.jit(grad_cam) if jit else grad_cam
-    image = blob(2, 4) if kind != "crop" else blob(2, 4)
+    image = blob(2, 4)
     target = int((pool(image)[0, 2, 4] @ HEAD).argmax())
     explanation = explain(model, image, target)
     assert peak(explanation.heatmap) == (2, 4)
@@ -307,7 +307,7 @@ def test_streams_that_are_pooled_apart_are_named():
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        ("labels", r"outputs are int32\[1\], wanted floating-point .*\(1, classes\).*without argmax"),
+        ("labels", r"outputs are int32\[1\], wanted floating-point .*\(1, .*without argmax"),
         ("yes", r"outputs are bool\[1, 3\].*threshold"),
         ("nothing", r"returned no outputs"),
         ("loss", r"outputs are float32\[\].*not a loss"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax.evaluate import tables
+from scorecam_jax.study import tables
 from scorecam_jax.visualize import grids
 from scorecam_jax.visualize.report import photograph, report
 

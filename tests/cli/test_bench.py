@@ -2,11 +2,13 @@ import json
 import re
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
+from benchmarks import compilers, peers
 from scorecam_jax import models
-from scorecam_jax.benchmark import compilers, peers
+from scorecam_jax.cli import bench
 from tests.cli.toy import scorecam
 
 pytestmark = pytest.mark.usefixtures("traces")
@@ -136,3 +138,15 @@ def test_the_floor_follows_from_operations_and_bytes(monkeypatch, capsys):
 def test_what_runs_the_network_is_refused_beside_compiling(also, capsys):
     assert scorecam("bench", "--compile-for", "v5e:2x2", *also) == 2
     assert also[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "module"), [(["--peers"], "peers"), (["--compile-for", "h100"], "compilers")]
+)
+def test_what_the_installed_package_leaves_out_is_named(asked, module, monkeypatch, capsys):
+    installed = Path("site-packages/scorecam_jax/cli/bench.py").absolute()
+    monkeypatch.setattr(bench, "__file__", str(installed))
+    assert scorecam("bench", *QUICK[:4], *asked) == 2
+    message = capsys.readouterr().err
+    assert f"{asked[0]} needs benchmarks/{module}.py" in message
+    assert "checkout" in message

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from scorecam_jax import gradient, models, score_cam
+from scorecam_jax import eigen_cam, grad_cam, models, score_cam
 from scorecam_jax.cli import main as cli
 from scorecam_jax.methods import METHODS, variants
 from tests.cli.toy import BLUE, LABELS, RED, panels, read, scorecam
@@ -33,8 +33,8 @@ def test_methods_and_variants_stand_in_columns_and_targets_in_rows(photo, here, 
     by_hand = [
         score_cam,
         lambda *asked: score_cam(*asked, variant=variants.PAPER),
-        gradient.grad_cam,
-        gradient.eigen_cam,
+        grad_cam,
+        eigen_cam,
     ]
     raw = []
     for maps, method in zip(saved, by_hand, strict=True):
@@ -107,5 +107,5 @@ def test_channels_are_score_cams_alone(photo, here, capsys):
     few, gradients = np.load("maps.npy")
     _, _, expected = own_maps(photo, lambda *asked: score_cam(*asked, channels=1), [BLUE])
     np.testing.assert_allclose(few, expected, atol=1e-6)
-    _, _, expected = own_maps(photo, jax.jit(gradient.grad_cam), [BLUE])
+    _, _, expected = own_maps(photo, jax.jit(grad_cam), [BLUE])
     np.testing.assert_allclose(gradients, expected, atol=1e-6)

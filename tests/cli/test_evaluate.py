@@ -9,7 +9,7 @@ from PIL import Image
 
 from scorecam_jax import models
 from scorecam_jax.cli import evaluate
-from scorecam_jax.evaluate.measure import Evaluator
+from scorecam_jax.study.pipeline import _Run
 from tests.cli.toy import BLUE, scorecam
 
 pytestmark = pytest.mark.usefixtures("traces")
@@ -84,15 +84,15 @@ def test_long_lists_of_what_is_left_out_are_cut_short(folder, capsys):
 
 
 def test_an_interrupted_run_carries_on(folder, here, monkeypatch, capsys):
-    measure, seen = Evaluator.measure, []
+    measure, seen = _Run._result, []
 
-    def interrupted(evaluator, method, batch, names, *rest):
+    def interrupted(run, method, one, *rest):
         if len(seen) == 3:
             raise KeyboardInterrupt
-        seen.append((*names, method))
-        return measure(evaluator, method, batch, names, *rest)
+        seen.append((one.item.name, method))
+        return measure(run, method, one, *rest)
 
-    monkeypatch.setattr(Evaluator, "measure", interrupted)
+    monkeypatch.setattr(_Run, "_result", interrupted)
     assert scorecam("evaluate", folder, *QUICK, "-o", "out") == 130
     assert "kept in out/" in capsys.readouterr().err
     done = list(seen)

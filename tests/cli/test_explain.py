@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from scorecam_jax import models, samples, score_cam
-from scorecam_jax.cli import photographs
-from scorecam_jax.cli.programs import Programs
+from scorecam_jax.study import drawing, pipeline
+from scorecam_jax.study.programs import Programs
 from scorecam_jax.visualize import colorize
 from tests.cli.toy import BLUE, LABELS, RED, panels, read, scorecam
 
@@ -417,7 +417,7 @@ def test_large_memory_gets_advice(photo, traces, capsys, monkeypatch):
     def run(*arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
-    monkeypatch.setattr(photographs, "compile_programs", lambda *_: Programs(run, {}))
+    monkeypatch.setattr(Programs, "predict", run)
     assert scorecam("explain", photo) == 1
     assert re.search("out of memory\n.*--batch-size", capsys.readouterr().err)
 
@@ -453,7 +453,7 @@ class TestEdges:
         self, photo, here, capsys, monkeypatch
     ):
         assert scorecam("explain", photo, "--save-map", "whole.npy") == 0
-        monkeypatch.setattr(photographs, "_MOST_PIXELS", 2 * 24 * 16)
+        monkeypatch.setattr(drawing, "MOST_PIXELS", 2 * 24 * 16)
         options = ["--save-map", "small.npy", "--force"]
         assert scorecam("explain", photo, *options) == 0
         assert "drawn at 24 x 16 instead of 48 x 32 pixels" in capsys.readouterr().out
@@ -490,14 +490,14 @@ class TestEdges:
         self, photo, here, monkeypatch, capsys
     ):
         read(photo).save("other.png")
-        open_photo = photographs.open_photo
+        read_picture = pipeline.read_picture
 
-        def scarce(path, **options):
-            if path.name == "other.png" and not options.get("header_only"):
+        def scarce(source, **options):
+            if source.name == "other.png":
                 raise MemoryError
-            return open_photo(path, **options)
+            return read_picture(source, **options)
 
-        monkeypatch.setattr(photographs, "open_photo", scarce)
+        monkeypatch.setattr(pipeline, "read_picture", scarce)
         assert scorecam("explain", "other.png", photo) == 1
         assert "other.png: out of memory" in capsys.readouterr().err
         assert (here / "photo-scorecam.png").exists()

@@ -1,12 +1,12 @@
-from scorecam_jax import evaluate, visualize
+from scorecam_jax import study, visualize
 from scorecam_jax.cli import names
 from scorecam_jax.methods import METHODS, variants
 
 
 def test_names_for_the_help_are_those_of_the_library():
     assert tuple(METHODS) == names.METHODS
-    assert {*names.METHODS, *names.PRESETS} == set(evaluate.METHODS)
-    assert names.DEFAULT_METHODS == evaluate.DEFAULT_METHODS
-    assert tuple(evaluate.METRICS) == names.METRICS
+    assert {*names.METHODS, *names.PRESETS} == set(study.OFFERED)
+    assert names.DEFAULT_METHODS == study.DEFAULT_METHODS
+    assert tuple(study.METRICS) == names.METRICS
     assert tuple(variants.BY_NAME) == names.VARIANTS
     assert tuple(visualize.COLORMAPS) == names.COLORMAPS

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from scorecam_jax import models, score_cam, scores, variants
-from scorecam_jax.cli import patience, photographs
-from scorecam_jax.cli.programs import compile_programs
+from scorecam_jax.cli import common
+from scorecam_jax.study import cost
+from scorecam_jax.study.programs import Programs
 from tests.cli.toy import BLUE, RED, colour_network, panels, read, scorecam
-from tests.models.test_dicom import write
+from tests.reading.test_dicom import write
 
 PREPROCESS = models.Preprocess((16, 16), mean=(0.0,) * 3, std=(255.0,) * 3, fit="crop")
 MODEL = colour_network([])
@@ -160,11 +161,16 @@ def test_a_long_wait_is_told_with_what_to_write(photo, monkeypatch, capsys):
     assert "--channels 64" not in capsys.readouterr().err
     inputs = jnp.asarray(PREPROCESS(read(photo)))[None]
     wide = models.Classifier(wide_network, PREPROCESS, ("a", "b", "c"), (16, 16), "grid")
-    predict = compile_programs(wide, {}, [RED], 0).predict
-    assert patience.shortcut(predict, wide_network, inputs) is None
-    monkeypatch.setattr(patience, "PATIENCE", 0.0)
-    assert "takes 70 passes" in patience.shortcut(predict, wide_network, inputs)
-    monkeypatch.setattr(photographs, "shortcut", lambda *_: "it takes long")
+    live = int(Programs({}).predict(wide.model, inputs).live.sum())
+    known = {"live": live, "seconds": 0.1, "targets": 1, "photographs": 1}
+    assert cost.advice({"score-cam": score_cam}, **known) is None
+    monkeypatch.setattr(cost, "PATIENCE", 0.0)
+    assert "takes 70 passes" in cost.advice({"score-cam": score_cam}, **known)
+
+    def only_exact(methods, **known):
+        return "it takes long" if list(methods.values()) == [score_cam] else None
+
+    monkeypatch.setattr(common, "advice", only_exact)
     assert scorecam("explain", photo, "--force") == 0
     assert capsys.readouterr().err == "scorecam: it takes long\n"
     for less in (["--channels", 2], ["--method", "grad-cam"], ["--quiet"]):

@@ -8,7 +8,7 @@ from PIL import Image
 
 import scorecam_jax
 from scorecam_jax import metrics, models
-from scorecam_jax.cli import reporting
+from scorecam_jax.study.pipeline import _Run
 from scorecam_jax.visualize import grids
 from tests.cli.toy import LABELS, scorecam
 
@@ -119,20 +119,15 @@ def test_the_file_says_how_it_was_made(traces, photo, monkeypatch):
 def interrupting(monkeypatch, after):
     """Ctrl-C, when so many photographs are explained; how many have been."""
     explained = []
-    whole = reporting._compile
+    explain = _Run._result
 
-    def compile_once(*arguments):
-        explain = whole(*arguments)
+    def one(run, method, asked, *rest):
+        if len(explained) == after:
+            raise KeyboardInterrupt
+        explained.append(asked.item.name)
+        return explain(run, method, asked, *rest)
 
-        def one(name, *rest):
-            if len(explained) == after:
-                raise KeyboardInterrupt
-            explained.append(name)
-            return explain(name, *rest)
-
-        return one
-
-    monkeypatch.setattr(reporting, "_compile", compile_once)
+    monkeypatch.setattr(_Run, "_result", one)
     return explained
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax.cli import photographs
 from scorecam_jax.cli.errors import OutputError
-from scorecam_jax.cli.programs import Programs, compile_programs
+from scorecam_jax.cli import common
 from scorecam_jax.engine import tuning
+from scorecam_jax.models import Preprocess
+from scorecam_jax.study import drawing, pipeline
+from scorecam_jax.study.programs import Programs
 from tests.cli.toy import BLUE, GREEN, RED, UNIX, read, scorecam
 
 
@@ -38,7 +40,8 @@ def explain(photos, monkeypatch, capsys):
     """Run a command with so many photographs a call: its status, what it prints, and its files."""
 
     def run(size, *arguments, command="explain"):
-        monkeypatch.setattr(photographs, "inputs_together", lambda count: min(count, size))
+        for room in (common, pipeline):
+            monkeypatch.setattr(room, "inputs_together", lambda count: min(count, size))
         status = scorecam(command, *photos, *arguments, "-o", "out", "--save-map", "out")
         files = {}
         for name in sorted(os.listdir("out")):
@@ -103,33 +106,33 @@ class TestTogether:
 
     def test_all_take_one_program(self, explain, monkeypatch):
         sizes, rows = [], []
-        run = Programs.explain
+        run, prepare = Programs.explain_each, Programs.prepare
 
-        def compiled(*arguments):
+        def prepared(*arguments):
             sizes.append(arguments[-1])
-            return compile_programs(*arguments)
+            return prepare(*arguments)
 
-        def counted(self, model, inputs, classes):
+        def counted(self, method, model, inputs, *rest):
             rows.append(len(inputs))
-            return run(self, model, inputs, classes)
+            return run(self, method, model, inputs, *rest)
 
-        monkeypatch.setattr(photographs, "compile_programs", compiled)
-        monkeypatch.setattr(Programs, "explain", counted)
+        monkeypatch.setattr(Programs, "prepare", prepared)
+        monkeypatch.setattr(Programs, "explain_each", counted)
         explain(4)
         assert sizes == [4]
         assert rows == [3, 2]
 
     def test_too_little_memory_for_several_is_enough_for_one(self, explain, monkeypatch):
         *expected, wanted = explain(1)
-        run, tried = Programs.explain, []
+        run, tried = Programs.explain_each, []
 
-        def scarce(self, model, inputs, classes):
+        def scarce(self, method, model, inputs, classes, size):
             tried.append(len(inputs))
-            if self.size > 1:
+            if size > 1:
                 raise MemoryError
-            return run(self, model, inputs, classes)
+            return run(self, method, model, inputs, classes, size)
 
-        monkeypatch.setattr(Programs, "explain", scarce)
+        monkeypatch.setattr(Programs, "explain_each", scarce)
         *printed, files = explain(3)
         assert tried == [2, 1, 1, 1, 1, 1]
         assert printed == expected
@@ -138,15 +141,15 @@ class TestTogether:
 
 @pytest.mark.usefixtures("traces")
 def test_memory_that_does_not_suffice_for_one_costs_that_one(explain, monkeypatch):
-    run, count = Programs.explain, [0]
+    run, count = Programs.explain_each, [0]
 
-    def scarce(self, model, inputs, classes):
+    def scarce(self, method, model, inputs, classes, size):
         count[0] += 1
-        if self.size > 1 or count[0] == 3:
+        if size > 1 or count[0] == 3:
             raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return run(self, model, inputs, classes)
+        return run(self, method, model, inputs, classes, size)
 
-    monkeypatch.setattr(Programs, "explain", scarce)
+    monkeypatch.setattr(Programs, "explain_each", scarce)
     status, _, err, files = explain(3)
     assert status == 1
     assert "green.png: out of memory" in err
@@ -160,7 +163,7 @@ def test_memory_that_does_not_suffice_for_one_costs_that_one(explain, monkeypatc
 @pytest.mark.usefixtures("traces", "interruptible")
 def test_an_interruption_leaves_whole_files_and_no_threads(photos, here, monkeypatch, capsys):
     before = threading.active_count()
-    sheet = photographs.sheet
+    sheet = drawing.sheet
 
     def interrupted(*arguments, **options):
         time.sleep(0.5)
@@ -168,7 +171,7 @@ def test_an_interruption_leaves_whole_files_and_no_threads(photos, here, monkeyp
         time.sleep(1)
         return sheet(*arguments, **options)
 
-    monkeypatch.setattr(photographs, "sheet", interrupted)
+    monkeypatch.setattr(drawing, "sheet", interrupted)
     assert scorecam("explain", *photos, "-o", "out") == 130
     assert capsys.readouterr().err.endswith("scorecam: interrupted\n")
     assert os.listdir("out") == ["photo-scorecam.png"]
@@ -178,7 +181,7 @@ def test_an_interruption_leaves_whole_files_and_no_threads(photos, here, monkeyp
 
 @pytest.mark.usefixtures("traces")
 def test_an_output_that_is_full_ends_the_command(photos, here, monkeypatch, capsys):
-    explain, calls = Programs.explain, []
+    explain, calls = Programs.explain_each, []
 
     def counted(*arguments):
         calls.append(arguments)
@@ -187,8 +190,8 @@ def test_an_output_that_is_full_ends_the_command(photos, here, monkeypatch, caps
     def full(text):
         raise OutputError("cannot print: no space left")
 
-    monkeypatch.setattr(Programs, "explain", counted)
-    monkeypatch.setattr(photographs, "say", full)
+    monkeypatch.setattr(Programs, "explain_each", counted)
+    monkeypatch.setattr(common, "say", full)
     many = [f"{number}.png" for number in range(6)]
     for name in many:
         shutil.copy(photos[0], name)
@@ -200,7 +203,7 @@ def test_an_output_that_is_full_ends_the_command(photos, here, monkeypatch, caps
 @pytest.mark.usefixtures("traces")
 def test_photographs_are_read_and_drawn_beside_the_network(photos, monkeypatch):
     threads = {}
-    explain, sheet, fit = Programs.explain, photographs.sheet, photographs.models.Preprocess.pixels
+    explain, sheet, fit = Programs.explain_each, drawing.sheet, Preprocess.pixels
 
     def noted(name, function):
         def call(*arguments, **options):
@@ -209,9 +212,9 @@ def test_photographs_are_read_and_drawn_beside_the_network(photos, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(Programs, "explain", noted("explain", explain))
-    monkeypatch.setattr(photographs, "sheet", noted("draw", sheet))
-    monkeypatch.setattr(photographs.models.Preprocess, "pixels", noted("read", fit))
+    monkeypatch.setattr(Programs, "explain_each", noted("explain", explain))
+    monkeypatch.setattr(drawing, "sheet", noted("draw", sheet))
+    monkeypatch.setattr(Preprocess, "pixels", noted("read", fit))
     assert scorecam("explain", *photos, "--channels", 2) == 1
     assert threads["explain"] == {threading.main_thread()}
     assert len(threads["read"] | threads["draw"] | threads["explain"]) == 3

@@ -3,7 +3,7 @@ import os
 import jax
 import pytest
 
-from scorecam_jax.benchmark.compilers import ENVIRONMENT
+from benchmarks.compilers import ENVIRONMENT
 
 
 @pytest.fixture(scope="session", autouse=True)

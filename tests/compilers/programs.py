@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from benchmarks.compilers import chips, compile_for
 from scorecam_jax import score_cam
 from scorecam_jax._internal.signatures import accepts
-from scorecam_jax.benchmark.compilers import chips, compile_for
 from tests.compilers.networks import SIDE
 
 SMALL = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)

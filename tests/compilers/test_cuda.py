@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from scorecam_jax import METHODS, models, variants
-from scorecam_jax.benchmark.compilers import (
+from benchmarks.compilers import (
     chips,
     compile_for,
     forecast,
     kernels_of,
     kernels_of_loop,
 )
+from scorecam_jax import METHODS, models, variants
 from scorecam_jax.engine.memory import estimate_temporaries
 from tests.compilers.networks import SIDE, cnn, vit
 from tests.compilers.programs import compiled, temporaries

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks.compilers import chips, collectives, forecast
 from scorecam_jax import METHODS, models, variants
-from scorecam_jax.benchmark.compilers import chips, collectives, forecast
 from tests.compilers.networks import SIDE, cnn, vit
 from tests.compilers.programs import compiled, temporaries
 

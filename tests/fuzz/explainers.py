@@ -14,17 +14,23 @@ from tests.fuzz.cases import CHANNELS, SHAPE, network
 KEY = jax.random.key(0)
 _SMALL = {
     "is-cam": {"steps": 2},
-    "ss-cam": {"key": KEY, "samples": 2},
+    "ss-cam": {"samples": 2},
     "group-cam": {"groups": 2, "baseline": 0.0},
     "opti-cam": {"steps": 2},
-    "rise": {"key": KEY, "count": 6, "cells": 3},
+    "rise": {"count": 6, "cells": 3},
     "occlusion": {"steps": 3},
 }
+_RANDOM = {name for name in METHODS if "key" in options_of(METHODS[name])}
 _VARIANTS = {**variants.BY_NAME, "signed": variants.SIGNED}
 _CHOICES = {"deviation": Deviation(3), "gradient": Gradient(3), "interpolated": Interpolated(3)}
 
 EXPLAINERS = {
-    **{name: functools.partial(METHODS[name], **_SMALL.get(name, {})) for name in METHODS},
+    **{
+        name: functools.partial(
+            METHODS[name], **_SMALL.get(name, {}), **({"key": KEY} if name in _RANDOM else {})
+        )
+        for name in METHODS
+    },
     **{
         f"{name} variant": functools.partial(score_cam, variant=variant)
         for name, variant in _VARIANTS.items()
@@ -40,11 +46,8 @@ _BY_SIZE = {
     f"{name} variant"
     for name in ("yiskw713", "tabayashi", "pytorch-grad-cam", "torchcam", "tf-keras-vis")
 }
-SUMS = EXPLAINERS.keys() - _BY_SIZE - {
-    "hires-cam", "layer-cam", "recipro-cam", "group-cam", "opti-cam", "rise", "occlusion",
-    "uniform", "center",
-}  # fmt: skip
-"""Those whose heatmaps are sums of maps by weights."""
+FINISHED_OTHERWISE = {*_BY_SIZE, "opti-cam"}
+"""Those with weights whose sums are not rectified and then scaled. All others with weights are."""
 
 _CHOOSES = {f"{name} channels" for name in _CHOICES}
 MINDS = {
@@ -53,7 +56,7 @@ MINDS = {
     "channel order": {"ss-cam", "group-cam", *_CHOOSES},
     # Random masks and noise belong to a place. A group's threshold is one of its own values. Of
     # channels that are equally important but for rounding, any may be chosen.
-    "flip": {"ss-cam", "group-cam", "rise", "pytorch-grad-cam variant", *_CHOOSES},
+    "flip": {*_RANDOM, "group-cam", "pytorch-grad-cam variant", *_CHOOSES},
     "size": {"ss-cam", *_BY_SIZE},
 }
 """The methods to which a change does matter."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from scorecam_jax import grad_cam, metrics
-from scorecam_jax.evaluate import METRICS
+from scorecam_jax.study import METRICS
 from scorecam_jax.evaluate.registry import Case
 from tests.fuzz.cases import BATCH, DTYPES, SHAPE, network, recipes
 from tests.fuzz.fuzzing import fuzz

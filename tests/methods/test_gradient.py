@@ -8,19 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scorecam_jax import from_linen, gradient
+from scorecam_jax import (
+    center,
+    eigen_cam,
+    from_linen,
+    grad_cam,
+    grad_cam_plus_plus,
+    hires_cam,
+    layer_cam,
+    uniform,
+    xgrad_cam,
+)
 from tests import reference
 
 BATCH, CHANNELS, CLASSES = 2, 4, 3
 GRIDS = {(6,): (12,), (3, 5): (6, 15), (2, 3, 2): (4, 3, 6)}
 NEED_EDIT = (
-    gradient.grad_cam,
-    gradient.grad_cam_plus_plus,
-    gradient.xgrad_cam,
-    gradient.hires_cam,
-    gradient.layer_cam,
+    grad_cam,
+    grad_cam_plus_plus,
+    xgrad_cam,
+    hires_cam,
+    layer_cam,
 )
-METHODS = (*NEED_EDIT, gradient.eigen_cam, gradient.uniform, gradient.center)
+METHODS = (*NEED_EDIT, eigen_cam, uniform, center)
 
 
 def every(methods):
@@ -53,29 +63,29 @@ def case(grid, channel_axis=-1):
 def expected(method, a, g):
     """One input's weights and map of the layer's size, from (*grid, K) arrays, in loops."""
     channels = range(a.shape[-1])
-    if method is gradient.grad_cam:
+    if method is grad_cam:
         weights = [g[..., k].mean() for k in channels]
-    elif method is gradient.grad_cam_plus_plus:
+    elif method is grad_cam_plus_plus:
         weights = [0.0] * len(channels)
         for k in channels:
             for place in reference.places(a.shape[:-1]):
                 slope = g[(*place, k)]
                 alpha = slope**2 / (2 * slope**2 + a[..., k].sum() * slope**3)
                 weights[k] += alpha * max(slope, 0)
-    elif method is gradient.xgrad_cam:
+    elif method is xgrad_cam:
         weights = [(a[..., k] / a[..., k].sum() * g[..., k]).sum() for k in channels]
-    elif method is gradient.hires_cam:
+    elif method is hires_cam:
         return None, (a * g).sum(-1)
-    elif method is gradient.layer_cam:
+    elif method is layer_cam:
         return None, (a * np.maximum(g, 0)).sum(-1)
-    elif method is gradient.eigen_cam:
+    elif method is eigen_cam:
         rows = a.reshape(-1, a.shape[-1])
         weights = np.linalg.eigh(rows.T @ rows)[1][:, -1]
         weights = weights * np.sign((rows @ weights).sum())
     return np.array(weights), a @ np.array(weights)
 
 
-@every((*NEED_EDIT, gradient.eigen_cam))
+@every((*NEED_EDIT, eigen_cam))
 @pytest.mark.parametrize("grid", GRIDS)
 def test_equals_its_formula_in_numpy(method, grid):
     model, inputs, maps, head = case(grid)
@@ -123,17 +133,17 @@ def pooled_case():
 def test_grad_cam_of_mean_and_linear_head_is_cam():
     model, inputs = pooled_case()
     head = model.args[1]
-    explanation = gradient.grad_cam(model, inputs, 2)
+    explanation = grad_cam(model, inputs, 2)
     np.testing.assert_allclose(
         explanation.weights, jnp.broadcast_to(head[:, 2] / 24, (BATCH, CHANNELS)), rtol=1e-5
     )
 
 
-@every((gradient.hires_cam, gradient.xgrad_cam))
+@every((hires_cam, xgrad_cam))
 def test_equals_grad_cam_where_the_gradient_is_the_same_everywhere(method):
     model, inputs = pooled_case()
     np.testing.assert_allclose(
-        method(model, inputs).heatmap, gradient.grad_cam(model, inputs).heatmap, atol=1e-5
+        method(model, inputs).heatmap, grad_cam(model, inputs).heatmap, atol=1e-5
     )
 
 
@@ -143,7 +153,7 @@ def test_score_is_what_is_differentiated():
     p = jax.nn.softmax(logits)
     slope = p[:, :1] * (jax.nn.one_hot(0, CLASSES)[None] - p)
     np.testing.assert_allclose(
-        gradient.grad_cam(model, inputs, 0, score=jax.nn.softmax).weights,
+        grad_cam(model, inputs, 0, score=jax.nn.softmax).weights,
         slope @ model.args[1].T / 24,
         rtol=1e-4,
         atol=1e-7,
@@ -180,7 +190,7 @@ def test_a_gradient_of_zero_gives_zeros():
         assert explanation.weights is None or not np.any(explanation.weights)
 
 
-@every((*NEED_EDIT, gradient.eigen_cam))
+@every((*NEED_EDIT, eigen_cam))
 @pytest.mark.parametrize("inputs", [np.zeros((1, 4, 6, 2), "f"), np.zeros((0, 4, 6, 2), "f")])
 def test_nothing_active_and_no_inputs_at_all_give_no_nan(method, inputs):
     model, _ = pooled_case()
@@ -229,7 +239,7 @@ def test_a_linen_model_needs_no_change():
 
     inputs = normal(6, 1, 6, 4, 2)
     variables = Net().init(jax.random.key(0), inputs)
-    explanation = gradient.grad_cam(from_linen(Net(), variables, "last"), inputs, 1)
+    explanation = grad_cam(from_linen(Net(), variables, "last"), inputs, 1)
     head = variables["params"]["head"]
 
     def rest(activations):
@@ -249,19 +259,19 @@ def test_a_model_without_edit_is_told(method):
 def test_other_mistakes_are_told():
     model, inputs = pooled_case()
     with pytest.raises(ValueError, match="0 to 2"):
-        gradient.grad_cam(model, inputs, 3)
+        grad_cam(model, inputs, 3)
     with pytest.raises(TypeError, match="floating point"):
-        gradient.grad_cam(model, inputs.astype(int), 0)
+        grad_cam(model, inputs.astype(int), 0)
     flat = functools.partial(pooled, *model.args)
     with pytest.raises(ValueError, match="pooled"):
-        gradient.grad_cam(lambda x, edit=None: (flat(x)[0], flat(x)[0]), inputs, 0)
+        grad_cam(lambda x, edit=None: (flat(x)[0], flat(x)[0]), inputs, 0)
 
 
 def test_uniform_and_center_look_at_nothing():
     model, inputs = pooled_case()
-    assert np.all(gradient.uniform(model, inputs).heatmap == 1)
+    assert np.all(uniform(model, inputs).heatmap == 1)
     rows, columns = (np.exp(-((np.arange(n) + 0.5 - n / 2) ** 2) / (n**2 / 2)) for n in (4, 6))
     np.testing.assert_allclose(
-        gradient.center(model, inputs).heatmap[1], reference.scale(np.outer(rows, columns)),
+        center(model, inputs).heatmap[1], reference.scale(np.outer(rows, columns)),
         atol=1e-6,
     )  # fmt: skip

@@ -8,7 +8,7 @@ import scipy.ndimage
 import scipy.sparse.linalg
 
 from scorecam_jax import metrics
-from scorecam_jax.metrics.filters import gaussian_window
+from scorecam_jax.steps.filters import gaussian_window
 
 
 def solve(values, shown):

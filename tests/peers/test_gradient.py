@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
-from scorecam_jax import gradient, models
+from scorecam_jax import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, models, xgrad_cam
 from tests import reference
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
@@ -62,11 +62,11 @@ def peers_map(networks, kind, layer):
 @pytest.mark.parametrize(
     ("method", "kind"),
     [
-        (gradient.grad_cam, "GradCAM"),
-        (gradient.grad_cam_plus_plus, "GradCAMPlusPlus"),
-        (gradient.xgrad_cam, "XGradCAM"),
-        (gradient.hires_cam, "HiResCAM"),
-        (gradient.layer_cam, "LayerCAM"),
+        (grad_cam, "GradCAM"),
+        (grad_cam_plus_plus, "GradCAMPlusPlus"),
+        (xgrad_cam, "XGradCAM"),
+        (hires_cam, "HiResCAM"),
+        (layer_cam, "LayerCAM"),
     ],
 )
 def test_equals_pytorch_grad_cam(networks, method, kind, layer):

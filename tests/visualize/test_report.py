@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax.evaluate import tables
+from scorecam_jax.study import tables
 from scorecam_jax.visualize import grids
 from scorecam_jax.visualize.report import Photograph, percent, photograph, report
 from scorecam_jax.visualize.transparent import transparent

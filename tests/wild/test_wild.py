@@ -97,7 +97,7 @@ def expected_activations(found):
         cells = math.prod(layer.grid)
         values = values[:, values.shape[1] - cells :]
         values = values.reshape(len(values), *layer.grid, values.shape[-1])
-        return np.moveaxis(values, -1, found.model.func.channel_axis)
+        return np.moveaxis(values, -1, found.model.channel_axis)
     return values
 
 
@@ -123,7 +123,7 @@ def test_outputs_and_activations_are_the_networks_own(wild):
 
 def test_the_heatmap_is_that_of_a_loop_of_masked_passes(wild, record_property):
     name, found = wild
-    axis = found.model.func.channel_axis
+    axis = found.model.channel_axis
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # Keras says this of its own Swin, however it is called.

@@ -5,9 +5,9 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from scorecam_jax.engine.jaxprs import hoist
 from scorecam_jax.models.convolutions import winograd
 from scorecam_jax.models.layers import Conv
+from scorecam_jax.program.hoist import hoist
 
 pytestmark = pytest.mark.usefixtures("cpus")  # no other platform takes these products
 RNG = np.random.default_rng(0)

@@ -1,0 +1,1 @@
+"""What `scorecam bench` needs a checkout for: other packages, and compilers for other machines."""

@@ -1,1 +1,0 @@
-"""Timings of Score-CAM, against the bare network and against other packages."""

@@ -1,0 +1,458 @@
+"""What commands about photographs share: a network, a plan, and heatmaps drawn one by one."""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from scorecam_jax import models
+from scorecam_jax._internal.signatures import accepts
+from scorecam_jax.cli.choice import check_options, chosen, given, named
+from scorecam_jax.cli.errors import UserError, complain, reported, say, translated
+from scorecam_jax.cli.progress import Progress
+from scorecam_jax.cli.system import raise_if_stopped
+from scorecam_jax.engine.tuning import inputs_together
+from scorecam_jax.reading import Note, ReadingError, check_picture
+from scorecam_jax.study.beside import work_beside
+from scorecam_jax.study.cost import advice
+from scorecam_jax.study.drawing import Job, Layout, Look, draw, percent, short
+from scorecam_jax.study.outputs import Guard, OutputError, is_folder, output_paths
+from scorecam_jax.study.pipeline import Plan, Wait, out_of_memory, records
+from scorecam_jax.study.programs import Programs
+from scorecam_jax.study.record import Record
+from scorecam_jax.study.registry import LOCALIZATION, named_metrics
+from scorecam_jax.study.study import Listed, asked_targets, with_boxes, without_repeats
+
+# What can be written with an opacity for each pixel.
+_TRANSPARENT = (".png", ".webp", ".tif", ".tiff")
+
+# While a sheet of 50 million pixels is drawn.
+_MOST_THREADS = 4
+
+
+def load(
+    name: str,
+    weights: Path | None = None,
+    *,
+    layer: str | None = None,
+    dtype: str | None = None,
+    or_random: bool = False,
+) -> models.Classifier:
+    """Load a classifier.
+
+    Args:
+        name: of the network.
+        weights: its checkpoint; None: its usual weights.
+        layer: to explain; None: its usual layer.
+        dtype: to run it in.
+        or_random: initialise a network without weights at random.
+
+    Raises:
+        UserError: it cannot be loaded, or its weights are not finite.
+    """
+    if ":" in name and not {"", str(Path.cwd())} & set(sys.path):
+        # A function of the user's own is sought where the command runs, as `python -m` does.
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        if or_random and not (weights or models.packaged_weights(name)):
+            return models.random(name, layer, dtype)
+        classifier = models.load(name, weights=weights, layer=layer, dtype=dtype)
+    except (ImportError, LookupError, OSError, TypeError, ValueError) as error:
+        raise translated(error) from error
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(f"{name} is too large for this machine's memory") from error
+    _check_finite(classifier.model, weights or name)
+    return classifier
+
+
+def input_shape(classifier: models.Classifier) -> tuple[int, ...]:
+    """The shape of a batch of one."""
+    return 1, *Plan(classifier, {}).shape
+
+
+@contextlib.contextmanager
+def translating() -> Any:
+    """Turn the library's errors about what was asked into a `UserError`."""
+    try:
+        yield
+    except (OutputError, OSError, TypeError, ValueError) as error:
+        raise translated(error) from error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory: {error}\na smaller --batch-size needs less memory"
+        ) from error
+
+
+def listed(asked: argparse.Namespace, *, volumes: bool = False) -> Listed:
+    """The photographs that the options name, with their annotations."""
+    with translating():
+        found = Listed(asked.photos, asked.boxes, page=asked.page, volumes=volumes)
+        if "annotated" in asked.target and not found.annotations:
+            raise UserError("--target annotated: name the file of annotations with --boxes")
+        return found
+
+
+def inputs_of(asked: argparse.Namespace, found: Listed) -> list[Path]:
+    """The files that this call reads."""
+    paths = (asked.weights, found.boxes)
+    return [*(one.path for one in found.sources), *filter(None, paths)]
+
+
+def plan_of(
+    asked: argparse.Namespace,
+    methods: Sequence[str],
+    classifier: models.Classifier,
+    found: Listed,
+    *,
+    metrics: Sequence[str] | None = None,
+    maps: bool,
+) -> Plan:
+    """What the options ask of each photograph."""
+    if metrics is None:
+        metrics = LOCALIZATION if found.annotations else ()
+    with translating():
+        targets = asked_targets(asked.target, getattr(asked, "top", None), classifier.labels)
+        _check_contrast(asked, classifier, targets.named)
+        return Plan(
+            classifier=classifier,
+            methods={name: chosen(asked, name, classifier) for name in methods},
+            metrics=with_boxes(named_metrics(metrics), bool(found.annotations)),
+            targets=targets,
+            annotations=found.annotations,
+            window=asked.window,
+            batch_size=asked.batch_size,
+            signed=frozenset(
+                name for name in methods if asked.signed and accepts(named(name), "variant")
+            ),
+            maps=maps,
+        )
+
+
+def settings_of(
+    asked: argparse.Namespace, classifier: models.Classifier, found: Listed
+) -> dict[str, Any]:
+    """What results depend on besides the photographs."""
+    # The number of masked images per pass changes no figure.
+    how = {name: value for name, value in given(asked).items() if name != "batch-size"}
+    return {
+        "model": asked.model,
+        "weights": _weights_digest(asked),
+        "layer": classifier.layer,
+        "target": asked.target,
+        "top": getattr(asked, "top", None),
+        "window": asked.window,
+        "page": asked.page,
+        "boxes": found.digest(),
+        "preprocess": str(classifier.preprocess),
+        **how,
+    }
+
+
+def following(progress: Progress) -> Callable[[int, int, str], None]:
+    """What is called between heatmaps: it shows how many are done, and notices signals."""
+
+    def step(done: int, total: int, task: str) -> None:
+        raise_if_stopped()
+        progress.follow(done, total, task)
+
+    return step
+
+
+def announcing(
+    asked: argparse.Namespace, plan: Plan, photographs: int, progress: Progress
+) -> Callable[[Wait], None] | None:
+    """What tells of a long wait before it begins; None with --quiet."""
+    if asked.quiet:
+        return None
+
+    def announce(wait: Wait) -> None:
+        text = advice(
+            {name: plan.methods[name] for name in plan.run},
+            live=wait.live,
+            seconds=wait.seconds,
+            targets=plan.targets.count,
+            photographs=photographs,
+        )
+        if text:
+            progress.hide()
+            complain(text)
+
+    return announce
+
+
+def draw_photos(
+    asked: argparse.Namespace,
+    methods: Sequence[str],
+    *,
+    ending: str,
+    layout: Layout,
+    remarks: Callable[[list[dict[str, Any]]], list[str]],
+    head: Mapping[str, Any],
+) -> int:
+    """Explain each photograph by each method, and draw it.
+
+    Args:
+        asked: the options as parsed.
+        methods: by name; see `choice.named`.
+        ending: of the files' names, such as "-scorecam".
+        layout: of the sheets.
+        remarks: further lines to print about a photograph's targets.
+        head: what the JSON document begins with, besides model, layer and options.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: the options do not fit together, the network, or its classes.
+    """
+    check_options(asked, methods)
+    only = getattr(asked, "only", None)
+    if only:
+        _check_only(only, asked)
+    look = Look(asked.colormap, asked.alpha, asked.fade, asked.pixels, only)
+    found = listed(asked)
+    jobs, guard = _jobs(asked, found, ending)
+    documents = [_check(job, guard) for job in jobs]
+    todo = [pair for pair in zip(jobs, documents, strict=True) if "error" not in pair[1]]
+    layer = asked.layer
+    if todo:
+        with Progress(len(todo), enabled=not asked.quiet) as progress:
+            progress.start("loading the model")
+            classifier = load(asked.model, asked.weights, layer=asked.layer)
+            layer = classifier.layer
+            if len(classifier.input_size) == 3:
+                found = listed(asked, volumes=True)
+                jobs, guard = _jobs(asked, found, ending)
+                documents = [_check(job, guard) for job in jobs]
+                pairs = zip(jobs, documents, strict=True)
+                todo = [pair for pair in pairs if "error" not in pair[1]]
+            plan, same = without_repeats(plan_of(asked, methods, classifier, found, maps=True))
+            progress.start("compiling")
+            programs = _compiled(plan, len(todo), pixels=asked.pixels)
+            _tell([*found.remarks, *same], progress)
+            made = records(
+                plan,
+                [job.photo for job, _ in todo],
+                programs=programs,
+                progress=following(progress),
+                announce=announcing(asked, plan, len(todo), progress),
+            )
+            with contextlib.closing(made):
+                _draw_all(todo, made, plan, look, layout, guard, remarks, asked, progress)
+    _tell(found.left_out)
+    if asked.json:
+        about = {"model": asked.model, "layer": layer, **head, **given(asked)}
+        left_out = [note._asdict() for note in found.left_out]
+        say(json.dumps({**about, "photos": documents, "left_out": left_out}, indent=2))
+    return int(bool(found.left_out) or any("error" in document for document in documents))
+
+
+def _jobs(asked: argparse.Namespace, found: Listed, ending: str) -> tuple[list[Job], Guard]:
+    """The files to make of each photograph."""
+    only = getattr(asked, "only", None)
+    with translating():
+        outputs = output_paths(found.sources, asked.output or ".", f"{ending}.png")
+        maps: list[Any] = [None] * len(outputs)
+        if asked.save_map:
+            maps = output_paths(found.sources, asked.save_map, f"{ending}.npy")
+    each = bool(only) and is_folder(asked.output or ".")
+    guard = Guard(inputs_of(asked, found), force=asked.force)
+    return [Job(*paths, each) for paths in zip(found.sources, outputs, maps, strict=True)], guard
+
+
+def _check(job: Job, guard: Guard) -> dict[str, Any]:
+    """The document of a job to be done; with an `error` in it if it cannot be done."""
+    document: dict[str, Any] = {"photo": job.photo.name}
+    with reported(document):
+        try:
+            check_picture(job.photo)
+            pictures = [] if job.each else [job.output]
+            for path in (*pictures, *filter(None, [job.map])):
+                guard.check(path, job.photo.path)
+        except (ReadingError, OutputError) as error:
+            raise UserError(str(error)) from error
+    return document
+
+
+def _compiled(plan: Plan, photographs: int, *, pixels: bool) -> Programs:
+    """The programs, compiled before any photograph is read."""
+    programs = plan.programs()
+    with translating():
+        size = inputs_together(photographs)
+        programs.prepare(plan.classifier.model, plan.shape, plan.targets.count, size)
+    for method in plan.run if pixels else ():
+        if not programs.weights_maps(method):
+            raise UserError(
+                f"--pixels: {method} does not make its map by weighting the layer's maps, so it "
+                "has no cells of the layer; leave out --pixels, or choose another method"
+            )
+    return programs
+
+
+def _draw_all(
+    todo: Sequence[tuple[Job, dict[str, Any]]],
+    made: Iterable[Record | Note],
+    plan: Plan,
+    look: Look,
+    layout: Layout,
+    guard: Guard,
+    remarks: Callable[[list[dict[str, Any]]], list[str]],
+    asked: argparse.Namespace,
+    progress: Progress,
+) -> None:
+    """Draw the pages in threads while the network answers, and tell of them in order."""
+    scale = None
+    if asked.scale == "shared":
+        made = list(made)
+        peaks = [
+            [max(result.peaks) for result in one.results.values()]
+            for one in made
+            if isinstance(one, Record)
+        ]
+        scale = np.max(peaks, axis=0) if peaks else None
+
+    def draw_one(item: tuple[Any, Record | Note]) -> dict[str, Any]:
+        (job, _), found = item
+        if isinstance(found, Note):
+            raise UserError(found.why)
+        with translating():
+            return draw(plan, found, job, look, layout, guard, scale)
+
+    def tell(item: tuple[Any, Record | Note], drawn: Future[dict[str, Any]]) -> None:
+        (_, document), found = item
+        with reported(document, progress):
+            document.update(drawn.result())
+            if not asked.json:
+                progress.hide()
+                _print(document, remarks)
+        if isinstance(found, Record):
+            _tell(found.left_out, progress)
+
+    threads = min(_MOST_THREADS, inputs_together(len(todo)))
+    work_beside(zip(todo, made, strict=True), draw_one, tell, threads=threads)
+
+
+def _tell(notes: Sequence[Note], progress: Progress | None = None) -> None:
+    if notes and progress:
+        progress.hide()
+    for note in notes:
+        complain(f"{note.what}: {note.why}")
+
+
+def _print(document: dict[str, Any], remarks: Callable[[list[dict[str, Any]]], list[str]]) -> None:
+    explained = {found["index"] for found in document["targets"]}
+    likeliest = {found["index"] for found in document["top"]}
+    rest = [found for found in document["targets"] if found["index"] not in likeliest]
+    lines = [document["photo"]]
+    for found in [*document["top"], *rest]:
+        mark = "*" if found["index"] in explained else " "
+        lines.append(
+            f"  {mark} {percent(found['probability']):>6}  {found['name']} ({found['index']})"
+        )
+    lines += [f"  {line}" for line in document["notes"]]
+    if document["unsure"]:
+        best = percent(document["top"][0]["probability"])
+        lines.append(
+            f"  the network is unsure: it gives its best class {best}; --target names another"
+        )
+    lines += [f"  {line}" for line in remarks(document["targets"])]
+    lines += [f"  {line}" for line in _doubts(document["targets"])]
+    lines += [
+        f"  {name} scored {told['scored']} of {told['channels']} channels: standard deviation of "
+        f"the heatmap at most {told['deviation']:.2f}"
+        for name, told in document["interpolated"].items()
+    ]
+    lines += [
+        f"  {name}: " + ", ".join(f"{metric} {value:.3f}" for metric, value in values.items())
+        for name, values in document["metrics"].items()
+        if document["boxes"] and None not in values.values()
+    ]
+    if document["drawn"] != document["size"]:
+        size, drawn = (" x ".join(map(str, document[name])) for name in ("size", "drawn"))
+        lines.append(f"  drawn at {drawn} instead of {size} pixels, to save memory")
+    lines += [f"  wrote {path}" for path in filter(None, (*document["outputs"], document["map"]))]
+    say("\n".join(lines))
+
+
+def _doubts(targets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What `diagnose` found, in lines. That a heatmap is empty has been told."""
+    return [
+        f"{short(target['name'])} by {', '.join(finding['methods'])}: {finding['text']}"
+        for target in targets
+        for finding in target["findings"]
+        if finding["kind"] != "empty"
+    ]
+
+
+def _check_only(only: str, asked: argparse.Namespace) -> None:
+    """Refuse what does not go with a picture of each class."""
+    if only == "heatmap" and not asked.fade:
+        raise UserError(
+            "--only heatmap is as opaque as the heatmap is high: leave out --no-fade, or ask for "
+            "--only overlay"
+        )
+    out = asked.output or "."
+    if is_folder(out):
+        return
+    path = Path(out)
+    classes = len(set(asked.target)) + (asked.top or int(not asked.target))
+    if classes > 1:
+        raise UserError(
+            f"{out!r} is one file for the pictures of {classes} classes; name a folder, such as "
+            f"{path.with_suffix('')}/"
+        )
+    if only == "heatmap" and path.suffix.lower() not in _TRANSPARENT:
+        raise UserError(
+            f"a transparent picture cannot be written as {path.suffix}; name "
+            f"{path.with_suffix('.png')}, or .webp or .tif"
+        )
+
+
+def _check_contrast(
+    asked: argparse.Namespace, classifier: models.Classifier, targets: Sequence[int]
+) -> None:
+    from scorecam_jax.reading.labels import find_class
+
+    if asked.rather_than is not None:
+        other = find_class(asked.rather_than, classifier.labels)
+        if other in targets:
+            raise UserError(
+                f"--rather-than {asked.rather_than} is also a --target: nothing tells a class "
+                "from itself"
+            )
+
+
+def _weights_digest(asked: argparse.Namespace) -> str | None:
+    weights = asked.weights
+    if weights is None:
+        with contextlib.suppress(ImportError, LookupError, ValueError):
+            weights = models.packaged_weights(asked.model)
+    if weights is None:
+        return None
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_finite(model: Any, origin: object) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model):
+        if not jax.numpy.issubdtype(getattr(leaf, "dtype", int), np.floating):
+            continue
+        wrong = leaf.size - np.count_nonzero(np.isfinite(np.asarray(leaf)))
+        if wrong:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise UserError(
+                f"the weights of {origin} are not finite: {wrong} of {leaf.size} values of {name} "
+                "are NaN or infinite; the checkpoint may be of a training that diverged"
+            )

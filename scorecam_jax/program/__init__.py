@@ -1,0 +1,1 @@
+"""Traced programs, for adapters and engine alike: running them, hoisting, finding layers."""

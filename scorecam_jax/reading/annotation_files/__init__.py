@@ -1,0 +1,1 @@
+"""The files that annotations come in, a format each."""

@@ -1,0 +1,162 @@
+"""COCO's JSON.
+
+Source: https://cocodataset.org/#format-data, object detection.
+"""
+
+import json
+import math
+import reprlib
+from typing import Any
+
+from scorecam_jax.reading.annotation_files.gather import Class, Gathered
+
+LARGEST = 1_000_000_000
+"""The most bytes that are read. COCO's own largest file has 470 MB."""
+
+_TWICE = object()  # the key of the keys that an object has twice; no text, as all others are
+
+
+class LayoutError(ValueError):
+    """The file is JSON, but not laid out as COCO's is."""
+
+
+def read_coco(text: bytes, name: str) -> Gathered:
+    """The annotations in a COCO file called `name`.
+
+    Crowds (`iscrowd`) are skipped, since their boxes hold no single object.
+
+    Raises:
+        LayoutError: it is not laid out as COCO's annotations are.
+        ValueError: it is not JSON.
+        RecursionError: it is nested too deeply.
+    """
+    document = _parse(text)
+    if not isinstance(document, dict) or not all(
+        isinstance(document.get(key), list) for key in ("images", "annotations")
+    ):
+        if isinstance(document, dict):
+            found = ", ".join(
+                f"{key}: {type(document.get(key)).__name__}" for key in ("images", "annotations")
+            )
+        else:
+            found = f"a {type(document).__name__}"
+        raise LayoutError(
+            "is not laid out as COCO's annotations are, with lists of images (id, file_name) and "
+            f"annotations (image_id, category_id, bbox): it has {found}"
+        )
+    gathered = Gathered()
+    for key in document.get(_TWICE, []):
+        gathered.note(name, f"has {key!r} twice; the last counts")
+    categories = _categories(document.get("categories", []), name, gathered)
+    photos = _photographs(document["images"], name, gathered)
+    for number, entry in enumerate(document["annotations"]):
+        what = f"{name}, annotation {_id(entry, number)}"
+        if not _is_entry(entry, what, gathered) or entry.get("iscrowd"):
+            continue
+        image = entry.get("image_id")
+        photo = photos.get(image) if _is_id(image) else None
+        if photo is None:
+            gathered.note(what, f"no image has the id {reprlib.repr(image)}")
+            continue
+        what = f"{photo}, annotation {_id(entry, number)}"
+        kind = _kind(entry.get("category_id"))
+        if kind is None:
+            category = reprlib.repr(entry.get("category_id"))
+            gathered.note(what, f"the category is {category}, wanted a number or a name")
+            continue
+        called = categories.get(kind)
+        if called and isinstance(kind, int):
+            gathered.found[photo].names[kind] = called
+        elif called:
+            kind = called
+        gathered.add(photo, entry.get("bbox"), kind, what)
+    return gathered
+
+
+def _parse(text: bytes) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        raise
+    except ValueError:  # a number of more digits than Python converts
+        return json.loads(text, object_pairs_hook=_object, parse_int=_whole)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[Any, Any]:
+    found: dict[Any, Any] = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        found[_TWICE] = [key for key in found if keys.count(key) > 1]
+    return found
+
+
+def _whole(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:
+        return -math.inf if digits.startswith("-") else math.inf
+
+
+def _categories(entries: Any, name: str, gathered: Gathered) -> dict[Class, str]:
+    found: dict[Class, str] = {}
+    if not isinstance(entries, list):
+        gathered.note(f"{name}, categories", f"are {reprlib.repr(entries)}, wanted a list")
+        return found
+    for number, entry in enumerate(entries):
+        what = f"{name}, category {_id(entry, number)}"
+        if not _is_entry(entry, what, gathered):
+            continue
+        kind, called = _kind(entry.get("id")), entry.get("name")
+        if kind is None or not isinstance(called, str):
+            shown = f"{reprlib.repr(entry.get('id'))} and {reprlib.repr(called)}"
+            gathered.note(what, f"the id and the name are {shown}, wanted a number and a text")
+        elif found.setdefault(kind, called) != called:
+            gathered.note(what, f"the id is that of {found[kind]!r} already")
+    return found
+
+
+def _photographs(entries: list[Any], name: str, gathered: Gathered) -> dict[Any, str]:
+    """The names of the photographs by their id."""
+    photos: dict[Any, str] = {}
+    for number, entry in enumerate(entries):
+        what = f"{name}, image {_id(entry, number)}"
+        if not _is_entry(entry, what, gathered):
+            continue
+        image, photo = entry.get("id"), entry.get("file_name")
+        if not _is_id(image):
+            gathered.note(what, f"the id is {reprlib.repr(image)}, wanted a number or a text")
+        elif not isinstance(photo, str) or not photo:
+            gathered.note(what, f"the file_name is {reprlib.repr(photo)}, wanted a text")
+        elif image in photos:
+            gathered.note(what, f"the id is that of {photos[image]} already")
+        else:
+            photos[image] = photo
+            gathered.photograph(photo, (entry.get("width"), entry.get("height")), what)
+    return photos
+
+
+def _is_entry(entry: Any, what: str, gathered: Gathered) -> bool:
+    if not isinstance(entry, dict):
+        gathered.note(what, f"is {reprlib.repr(entry)}, wanted an object")
+    elif _TWICE in entry:
+        gathered.note(what, f"has {' and '.join(map(repr, entry[_TWICE]))} twice")
+    else:
+        return True
+    return False
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | float | str)
+
+
+def _kind(value: Any) -> Class:
+    """A category's id: a whole number or a text; None if it is something else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    known = isinstance(value, int | str) and not isinstance(value, bool)
+    return value if known and value != "" else None
+
+
+def _id(entry: Any, number: int) -> str:
+    found = entry.get("id") if isinstance(entry, dict) else None
+    return reprlib.repr(found) if _is_id(found) else f"number {number}"

@@ -1,0 +1,142 @@
+"""What every format of annotations has in common."""
+
+import math
+import reprlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scorecam_jax.reading.notes import Note
+
+Box = tuple[float, float, float, float]
+Class = int | str | None
+
+# Larger numbers are no pixels, and float32 does not tell them apart.
+_FARTHEST = 1e9
+
+
+class Annotation(NamedTuple):
+    """The objects in one photograph.
+
+    Attributes:
+        boxes: (x, y, width, height) of each, in pixels from the top left corner.
+        classes: an index (COCO's `category_id`) or a name (VOC's) of each box, in the order of the
+            boxes, and None where none is given; then those of the photograph as a whole.
+        size: width and height of the photograph the boxes were drawn on, if it is known.
+        names: what the file calls the classes that are indices here.
+        relative: whether the boxes are shares of the photograph's width and height instead.
+    """
+
+    boxes: list[Box]
+    classes: list[Class]
+    size: tuple[int, int] | None = None
+    names: dict[int, str] = {}  # noqa: RUF012
+    relative: bool = False
+
+
+class Gathered:
+    """The annotations of one source, and notes on what in it cannot be used.
+
+    Attributes:
+        found: the annotations by photograph.
+        notes: the notes.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, Annotation] = {}
+        self.notes: list[Note] = []
+
+    def note(self, what: str, why: str) -> None:
+        """Tell what cannot be used."""
+        self.notes.append(Note(what, why))
+
+    def photograph(self, name: str, size: tuple[Any, Any], what: str) -> None:
+        """Begin a photograph, or go on with it.
+
+        Args:
+            name: of the photograph.
+            size: its width and height, as the file has them; zeros and None if it has none.
+            what: where they are.
+        """
+        known = self.found.get(name)
+        drawn = self._size(size, what)
+        if known is None:
+            self.found[name] = Annotation([], [], drawn, {})
+        elif drawn and known.size and drawn != known.size:
+            sizes = [f"{width} x {height}" for width, height in (drawn, known.size)]
+            self.note(what, f"the size is {sizes[0]} here and {sizes[1]} before; the first counts")
+        elif drawn:
+            self.found[name] = known._replace(size=drawn)
+
+    def add(self, name: str, box: Any, kind: Class, what: str) -> None:
+        """Add an object to a photograph, or a note if its box is broken."""
+        annotation = self.found[name]
+        try:
+            if not isinstance(box, list | tuple):
+                raise TypeError
+            x, y, width, height = map(float, box)
+        except (OverflowError, TypeError, ValueError):
+            self.note(what, f"the box is {reprlib.repr(box)}, wanted (x, y, width, height)")
+            return
+        across, down = (1, 1) if annotation.relative else annotation.size or (math.inf, math.inf)
+        if not all(map(math.isfinite, (x, y, width, height))):
+            self.note(what, f"the box {box} is not finite")
+        elif max(map(abs, (x, y, width, height))) > _FARTHEST:
+            self.note(what, f"the box {box} is larger than any photograph")
+        elif width <= 0 or height <= 0:
+            self.note(what, f"the box {box} has no area")
+        elif x >= across or y >= down or x + width <= 0 or y + height <= 0:
+            photograph = "photograph" if annotation.relative else f"photograph of {across} x {down}"
+            self.note(what, f"the box {box} lies outside the {photograph}")
+        else:
+            annotation.classes.insert(len(annotation.boxes), kind)
+            annotation.boxes.append((x, y, width, height))
+
+    def _size(self, size: tuple[Any, Any], what: str) -> tuple[int, int] | None:
+        if all(side in (None, "", 0) for side in size):
+            return None
+        try:
+            width, height = (round(float(side)) for side in size)
+        except (OverflowError, TypeError, ValueError):
+            width = height = -1
+        if 0 < width <= _FARTHEST and 0 < height <= _FARTHEST:
+            return width, height
+        shown = " x ".join(map(reprlib.repr, size))
+        self.note(what, f"the size is {shown}, wanted two numbers of pixels; it is not used")
+        return None
+
+
+def content(path: Path, most: int) -> bytes:
+    """A file's content.
+
+    Pipes and devices are never opened: reading them may wait, or not end.
+
+    Raises:
+        ValueError: it is no regular file, or has more than `most` bytes.
+        OSError: it cannot be read.
+    """
+    path.stat()
+    if not path.is_file():
+        raise ValueError(f"{path} is not a regular file")
+    with path.open("rb") as file:
+        found = file.read(most + 1)
+    if len(found) > most:
+        raise ValueError(f"{path} has more than {most / 1e6:.0f} MB, the most that is read")
+    return found
+
+
+def decoded(text: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 if it begins with that mark.
+
+    Raises:
+        UnicodeDecodeError: it is in neither.
+    """
+    wide = text.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return text.decode("utf-16" if wide else "utf-8-sig")
+
+
+def number(text: Any) -> float:
+    """A number in a text; NaN if there is none."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan

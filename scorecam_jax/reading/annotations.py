@@ -1,0 +1,227 @@
+"""Annotations of photographs: reading them, and which belong to which photograph."""
+
+import posixpath
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from scorecam_jax.reading.annotation_files import coco, rows, voc, yolo
+from scorecam_jax.reading.annotation_files.gather import Annotation as Annotation
+from scorecam_jax.reading.annotation_files.gather import Box as Box
+from scorecam_jax.reading.annotation_files.gather import Gathered, content
+from scorecam_jax.reading.labels import Category, Kind, class_index
+from scorecam_jax.reading.notes import Note
+
+
+def read_annotations(path: Path) -> tuple[dict[str, Annotation], list[Note]]:
+    """Read a COCO file, a CSV file, or a file or folder of VOC's XML or YOLO's text.
+
+    What is broken costs itself: an annotation, an image, a line or a file of a folder is noted and
+    the others are read. COCO's crowds (`iscrowd`) are skipped, since their boxes hold no single
+    object. YOLO's boxes are shares of the photograph's size, which `usable` makes pixels.
+
+    Returns:
+        The annotations by photograph, and notes on the boxes that cannot be used. A photograph is
+        named by COCO's `file_name`, by CSV's column, or by the path of a VOC or YOLO file in its
+        folder without its suffix.
+
+    Raises:
+        ValueError: the file is in no such format, holds nothing that can be used, is no regular
+            file, or is larger than what is read: 1 GB of JSON or CSV, 10 MB of XML or text.
+        OSError: the file cannot be read.
+    """
+    gathered = _read_folder(path) if path.is_dir() else _read_file(path)
+    if not gathered.found:
+        why = "; ".join(f"{what}: {why}" for what, why in gathered.notes[:3])
+        raise ValueError(
+            f"{path} holds no annotation that can be used: {why or 'it names no photograph'}; "
+            "wanted COCO's JSON, CSV, or a folder of Pascal VOC's XML or YOLO's text"
+        )
+    return gathered.found, gathered.notes
+
+
+def match(
+    names: Sequence[str],
+    annotations: Mapping[str, Annotation],
+    *,
+    boxes: Path | str = "the annotations",
+    folder: Path | None = None,
+) -> tuple[dict[str, Annotation], list[Note]]:
+    """Which annotation belongs to which photograph.
+
+    An annotation names a photograph by its path in the folder, by that path without the suffix, by
+    the file's name, or by that name without the suffix: the first of these that fits. The last two
+    count only if they fit a single photograph. Backslashes are taken for slashes.
+
+    Args:
+        names: the paths of the photographs in their folder.
+        annotations: as from `read_annotations`.
+        boxes: where they are from, for the notes.
+        folder: where the photographs are. None if they were named one by one: annotations of
+            others are not noted then.
+
+    Returns:
+        The annotations by photograph; and notes on photographs without boxes or classes, also
+        because their names are not unique, and on annotations without a photograph.
+
+    Raises:
+        ValueError: there are annotations, and none belongs to any of the photographs.
+    """
+    keys = {_plain(key): key for key in annotations}
+    plain = {name: _plain(name) for name in names}
+    found: dict[str, str] = {}
+    for name, path in plain.items():
+        key = keys.get(path) or keys.get(posixpath.splitext(path)[0])
+        if key is not None:
+            found[name] = key
+    unsure: dict[str, str] = {}
+    for part in (posixpath.basename, _stem):
+        taken = set(found.values())
+        files = {name: part(path) for name, path in plain.items()}
+        sharing = Counter(files.values())
+        for name, file in files.items():
+            key = keys.get(file)
+            if name in found or key is None or key in taken:
+                continue
+            if sharing[file] == 1:
+                found[name] = key
+            else:
+                why = f"{sharing[file]} photographs are called {file}; name it by its path"
+                unsure[name] = f"has no boxes, because {boxes} names {key}, and {why}"
+    if annotations and not found and not unsure:
+        there = f" in {folder}" if folder else ""
+        raise ValueError(
+            f"{boxes} names none of the photographs{there}: it names {list(annotations)[:3]}, "
+            f"and there are {list(names)[:3]}; the names are paths in the folder"
+        )
+    known = {name: annotations[key] for name, key in found.items()}
+    notes = [
+        Note(name, unsure.get(name, "has no boxes"))
+        for name in plain
+        if annotations and name not in known
+    ]
+    notes += [
+        Note(name, "has no boxes") for name, annotation in known.items() if not annotation.classes
+    ]
+    absent = len(annotations) - len(set(found.values()))
+    if absent and folder:
+        why = f"{absent} of its {len(annotations)} photographs are not in {folder}"
+        notes.append(Note(str(boxes), why))
+    return known, notes
+
+
+def usable(
+    annotation: Annotation | None, size: tuple[int, int], name: str
+) -> tuple[list[Box], list[Kind], list[Note]]:
+    """The boxes and classes of a photograph, its boxes only if they were drawn on one of its size.
+
+    Args:
+        annotation: from `match`; None if there is none.
+        size: the photograph's width and height, as it is seen.
+        name: of the photograph.
+
+    Returns:
+        The boxes in pixels; a class for each, then those of the photograph as a whole; and notes.
+    """
+    if annotation is None:
+        return [], [], []
+    boxes = annotation.boxes
+    classes = [_named(kind, annotation.names) for kind in annotation.classes]
+    if annotation.size and annotation.size != size and boxes:
+        drawn, own = (f"{width} x {height}" for width, height in (annotation.size, size))
+        why = f"its boxes were drawn on {drawn} pixels, and it has {own}"
+        return [], classes[len(boxes) :], [Note(name, why)]
+    if annotation.relative:
+        across, down = size
+        boxes = [(x * across, y * down, w * across, h * down) for x, y, w, h in boxes]
+    return boxes, classes, []
+
+
+def annotated_class(
+    boxes: Sequence[Box], classes: Sequence[Kind], labels: Sequence[str], name: str
+) -> tuple[int | None, list[Box], list[Note]]:
+    """The class to explain by the annotations of a photograph, and the boxes of that class.
+
+    It is the class whose boxes cover most. Without boxes, it is the first class of the photograph
+    that the model knows.
+
+    Args:
+        boxes: as from `usable`.
+        classes: as from `usable`.
+        labels: the name of each class of the model.
+        name: of the photograph.
+
+    Returns:
+        The class, or None if the model knows none of them; its boxes; and a note on each class that
+        the model does not know, and on having none.
+    """
+    indices = [class_index(kind, labels) for kind in classes]
+    unknown = dict.fromkeys(
+        _shown(kind) for kind, index in zip(classes, indices, strict=True) if index is None
+    )
+    notes = [Note(name, why) for why in unknown]
+    areas: dict[int, float] = {}
+    for (_, _, width, height), index in zip(boxes, indices, strict=False):
+        if index is not None:
+            areas[index] = areas.get(index, 0) + width * height
+    known = [index for index in indices if index is not None]
+    if not known:
+        return None, [], [*notes, Note(name, "has no annotated class to explain")]
+    target = max(areas, key=lambda index: areas[index]) if areas else known[0]
+    kept = [box for box, index in zip(boxes, indices, strict=False) if index == target]
+    return target, kept, notes
+
+
+def _read_folder(path: Path) -> Gathered:
+    for suffix in (".xml", ".txt"):
+        files = [
+            (file.relative_to(path), file)
+            for file in sorted(path.rglob(f"*{suffix}"))
+            if file.name not in yolo.NAMES
+        ]
+        if files:
+            return voc.read_voc(files) if suffix == ".xml" else yolo.read_yolo(files, path)
+    raise ValueError(
+        f"there are no .xml or .txt files in {path}; wanted Pascal VOC's or YOLO's annotations"
+    )
+
+
+def _read_file(path: Path) -> Gathered:
+    suffix, alone = path.suffix.lower(), [(Path(path.name), path)]
+    if suffix == ".xml":
+        return voc.read_voc(alone)
+    if suffix == ".txt":
+        return yolo.read_yolo(alone, path.parent)
+    read = rows.read_rows if suffix in (".csv", ".tsv") else coco.read_coco
+    text = content(path, coco.LARGEST)
+    try:
+        return read(text, path.name)
+    except coco.LayoutError as error:
+        raise ValueError(f"{path} {error}") from error
+    except (RecursionError, ValueError) as error:
+        raise ValueError(
+            f"{path} is neither COCO's JSON nor CSV, nor a folder of VOC's XML or YOLO's text: "
+            f"{error}"
+        ) from error
+    except MemoryError as error:
+        raise ValueError(f"{path} is too large for this machine's memory") from error
+
+
+def _plain(name: str) -> str:
+    return posixpath.normpath(name.replace("\\", "/"))
+
+
+def _stem(path: str) -> str:
+    return posixpath.splitext(posixpath.basename(path))[0]
+
+
+def _named(kind: int | str | None, names: Mapping[int, str]) -> Kind:
+    return Category(kind, names[kind]) if isinstance(kind, int) and kind in names else kind
+
+
+def _shown(kind: Kind) -> str:
+    if kind is None:
+        return "the class of a box is not given"
+    if isinstance(kind, Category):
+        return f"neither {kind.name[:60]!r} nor {kind.number} is a class of the model"
+    return f"{kind!r:.60} is not a class of the model"

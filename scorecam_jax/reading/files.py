@@ -1,0 +1,93 @@
+"""Kinds of files, and a file that is read within bounds."""
+
+import io
+import os
+import stat
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from scorecam_jax.reading.errors import ReadingError
+
+Kind = Literal["dicom", "nifti", "array", "picture"]
+
+NIFTI = (".nii", ".nii.gz")
+DICOM = (".dcm", ".dicom", ".ima")
+
+_MOST_AT_ONCE = 512 * 2**20
+_MOST_PADDING = 2**16
+
+
+class Stamp(NamedTuple):
+    """What tells a file from what it was before: the key under which findings about it are kept."""
+
+    path: Path
+    size: int
+    modified: int
+    inode: int
+
+
+def stamp_of(path: Path) -> Stamp:
+    """The stamp of a regular file.
+
+    Raises:
+        ReadingError: it is a pipe or a device, which is never opened.
+        OSError: there is no such file, or it is a folder.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError
+    if not stat.S_ISREG(found.st_mode):
+        raise ReadingError("not a file, but a pipe or a device; save the photograph first")
+    return Stamp(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM files do.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def kind_of(path: Path) -> Kind:
+    """What a regular file holds, by its name and its first bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    name = path.name.lower()
+    if name.endswith(NIFTI):
+        return "nifti"
+    if name.endswith(".npy"):
+        return "array"
+    return "dicom" if is_dicom(path) else "picture"
+
+
+class Guarded(io.BufferedReader):
+    """A file that refuses to be searched bit by bit through its padding, or read whole if huge.
+
+    Raises:
+        ReadingError: when it is read so.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+        self._last, self._same = b"", 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as `io.BufferedReader` does."""
+        if (size is None or size < 0) and self._size - self.tell() > _MOST_AT_ONCE:
+            raise ReadingError(
+                f"a file of {self._size / 1e9:.1f} GB in a format that is read whole; convert it "
+                "to JPEG or PNG"
+            )
+        found = super().read(size)
+        if found:
+            self._same = self._same + 1 if len(found) <= 16 and found == self._last else 0
+            self._last = found
+        if self._same > _MOST_PADDING:
+            raise ReadingError("its image data end early, and padding follows; copy it again")
+        return found

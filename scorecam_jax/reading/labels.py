@@ -1,0 +1,172 @@
+"""The names of classes: the class that a name means, and what files call it."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from scorecam_jax._internal.text import abridged
+
+
+class Category(NamedTuple):
+    """A class that a file of annotations gives by a number and a name.
+
+    Attributes:
+        number: the number, an index unless the model knows the name.
+        name: the name.
+    """
+
+    number: int
+    name: str
+
+
+Kind = int | str | Category | None
+"""How an annotation gives a class: by its index, its name or both, or not at all."""
+
+
+def matching_classes(name: str, labels: Sequence[str], *, whole: bool = False) -> list[int]:
+    """The classes that a name may mean; more than one if it is ambiguous.
+
+    A label may hold several names, separated by commas. A whole name takes precedence over whole
+    words in a name, and these over any part. Capitals do not matter, and "_" is a blank.
+
+    Args:
+        name: what to look for.
+        labels: the name of each class.
+        whole: accept whole names only.
+
+    >>> labels = ["tabby, tabby cat", "tiger cat", "tiger", "catamaran"]
+    >>> matching_classes("tiger", labels), matching_classes("cat", labels)
+    ([2], [0, 1])
+    """
+    wanted = _plain(name)
+    words = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
+    plain = [_plain(label) for label in labels]
+    stages = [
+        lambda label: wanted in [label, *(part.strip() for part in label.split(","))],
+        lambda label: words.search(label),
+        lambda label: wanted in label,
+    ]
+    for matches in stages[:1] if whole else stages:
+        found = [index for index, label in enumerate(plain) if wanted and matches(label)]
+        if found:
+            return found
+    return []
+
+
+def class_index(kind: Kind, labels: Sequence[str]) -> int | None:
+    """The class that an annotation names; None if not exactly one.
+
+    A name counts first, if it is a whole name of one of the model's classes. Otherwise, the number
+    is the index of a class; if several classes have the name, of one of them. A text of digits that
+    names no class is such a number. Parts of names are not accepted: nobody is there to notice that
+    "cow" became "cowboy hat".
+
+    >>> labels = ["tench", "crane", "crane"]
+    >>> class_index(Category(1, "tench"), labels), class_index(Category(2, "bird"), labels)
+    (0, 2)
+    >>> class_index("Tench", labels), class_index("crane", labels), class_index("2", labels)
+    (0, None, 2)
+    """
+    if kind is None:
+        return None
+    index, name = kind if isinstance(kind, Category) else (kind, kind)
+    found = matching_classes(name, labels, whole=True) if isinstance(name, str) else []
+    if len(found) == 1:
+        return found[0]
+    if isinstance(index, str):
+        index = int(index) if re.fullmatch("[0-9]{1,9}", index) else -1
+    return index if index in (found or range(len(labels))) else None
+
+
+def class_of_folder(name: str, labels: Sequence[str]) -> int | None:
+    """The class that the folder of a photograph is named after, as by `class_index`.
+
+    Args:
+        name: the photograph's path, with slashes.
+        labels: the name of each class.
+
+    >>> class_of_folder("birds/crane/1.jpg", ["tench", "crane"])
+    1
+    """
+    folders = name.split("/")[:-1]
+    return class_index(folders[-1], labels) if folders else None
+
+
+def find_class(name: str, labels: Sequence[str]) -> int:
+    """The index of the class meant by an index, a name, or a part of a name.
+
+    Names are matched as by `matching_classes`.
+
+    Raises:
+        ValueError: there is no such class, or there are several.
+    """
+    wanted = name.strip()
+    if re.fullmatch("-?[0-9]+", wanted):
+        if len(wanted) > 9 or not 0 <= int(wanted) < len(labels):
+            raise ValueError(
+                f"class {abridged(wanted)} does not exist; the model knows 0 to {len(labels) - 1}"
+            )
+        return int(wanted)
+    found = matching_classes(wanted, labels)
+    if len(found) == 1:
+        return found[0]
+    shown = abridged(name)
+    if found:
+        raise ValueError(
+            f"{shown!r} may mean several classes; say more of the name, or give the index:\n"
+            + _listing(found, labels)
+        )
+    every = {
+        part.strip(): index
+        for index, label in enumerate(labels)
+        for part in label.casefold().split(",")
+    }
+    near = difflib.get_close_matches(wanted[:200].casefold(), every, n=8, cutoff=0.7)
+    found = list(dict.fromkeys(every[part] for part in near))
+    raise ValueError(
+        f"no class is called {shown!r}"
+        + (
+            f"; the nearest:\n{_listing(found, labels)}"
+            if found
+            else f"; try another part of its name, or an index from 0 to {len(labels) - 1}"
+        )
+    )
+
+
+def file_names(labels: Sequence[str]) -> list[str]:
+    """What the names of files call each class: the first of its names, in lower case.
+
+    What is neither a letter nor a digit becomes a hyphen. The index follows where classes would
+    share a name, and stands alone where there is none.
+
+    >>> file_names(["Red panda, lesser panda", "crane", "crane", "???"])
+    ['red-panda', 'crane-1', 'crane-2', '3']
+    """
+    plain = [re.sub(r"[\W_]+", "-", short(label)[:60].lower()).strip("-") for label in labels]
+    count = Counter(plain)
+    return [
+        name if name and count[name] == 1 else f"{name}-{index}".strip("-")
+        for index, name in enumerate(plain)
+    ]
+
+
+def short(label: str) -> str:
+    """The first of the names in a label.
+
+    >>> short("tench, Tinca tinca")
+    'tench'
+    """
+    return label.split(",")[0]
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").strip().casefold()
+
+
+def _listing(indices: list[int], labels: Sequence[str], most: int = 12) -> str:
+    lines = [f"  {index:>4}  {labels[index]}" for index in indices[:most]]
+    if len(indices) > most:
+        lines.append(f"        and {len(indices) - most} more")
+    return "\n".join(lines)

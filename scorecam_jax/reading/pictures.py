@@ -1,0 +1,110 @@
+"""Pictures: a page of any file that is read, upright, in 8-bit RGB, with square pixels."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import ExifTags, Image
+
+from scorecam_jax.reading import dicom, nifti, pillow, tiff
+from scorecam_jax.reading.deep import deep_colour, read_deep
+from scorecam_jax.reading.errors import ReadingError, told
+from scorecam_jax.reading.files import Stamp, kind_of, stamp_of
+from scorecam_jax.reading.rgb import as_rgb
+from scorecam_jax.reading.sources import Source, pages_in, usual_page
+from scorecam_jax.reading.windows import Window, remark_on, window_of
+
+
+class Picture(NamedTuple):
+    """What `read_picture` returns.
+
+    Attributes:
+        image: upright, 8-bit RGB, with square pixels.
+        remarks: what there is to tell of it: the page, the window, resized pixels.
+    """
+
+    image: Image.Image
+    remarks: list[str]
+
+
+def read_picture(source: Source | Path, *, window: Window | None = None) -> Picture:
+    """Read a page of a picture, a frame of a DICOM file or a slice of a NIfTI volume.
+
+    Args:
+        source: as from `find`; of a path the usual page.
+        window: the values of deep images that become black and white. None: a DICOM file's own
+            window or lookup table, otherwise as `usual_window` says. It does not matter for images
+            of 8 bits.
+
+    Raises:
+        ReadingError: it cannot be read.
+    """
+    with told():
+        stamp, page = _page_of(source)
+        remarks = _check_page(stamp, page)
+        kind = kind_of(stamp.path)
+        if kind == "dicom":
+            found = dicom.read_frame(stamp, page, window)
+            return Picture(found.image, remarks + found.remarks)
+        if kind == "nifti":
+            shown = nifti.read_slice(stamp, page, window)
+            return Picture(shown.image, remarks + shown.remarks)
+        image, shown_window = _read_page(stamp, page, window)
+        if shown_window is not None:
+            remarks.append(remark_on(shown_window, window))
+        return Picture(image, remarks)
+
+
+def check_picture(source: Source | Path) -> None:
+    """Check a file's header, its pages and its size; read no pixels.
+
+    Raises:
+        ReadingError: it cannot be read.
+    """
+    with told():
+        stamp, page = _page_of(source)
+        _check_page(stamp, page)
+        kind = kind_of(stamp.path)
+        if kind == "picture":
+            try:
+                with pillow.opened(stamp, page):
+                    return
+            except pillow.NotPillowsError:
+                tiff.check(stamp, page)
+
+
+def _page_of(source: Source | Path) -> tuple[Stamp, int]:
+    if isinstance(source, Source):
+        stamp = stamp_of(source.path)
+        return stamp, usual_page(stamp) if source.page is None else source.page
+    stamp = stamp_of(source)
+    return stamp, usual_page(stamp)
+
+
+def _check_page(stamp: Stamp, page: int) -> list[str]:
+    """Refuse a page that is not there; remark which of several it is."""
+    pages = pages_in(stamp)
+    if not 1 <= page <= pages:
+        raise ReadingError(f"has {pages} page{'s' * (pages > 1)}, and no page {page}")
+    return [f"page {page} of {pages} (--page N, --page all)"] if pages > 1 else []
+
+
+def _read_page(stamp: Stamp, page: int, window: Window | None) -> tuple[Image.Image, Window | None]:
+    """A page in RGB, and the window through which its values are drawn if it is deep."""
+    try:
+        with pillow.opened(stamp, page) as image:
+            how = deep_colour(image)
+            if how is None:
+                shown = window_of(image)
+                if shown is not None:
+                    shown = window or shown
+                found = as_rgb(image, window=shown)
+                # The page itself may be kept and changed.
+                return (found.copy() if found is image else found), shown
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        deep, shown = read_deep(lambda: pillow.opened(stamp, page), how, window)
+        deep.getexif()[ExifTags.Base.Orientation] = orientation
+        return as_rgb(deep), shown
+    except (pillow.NotPillowsError, SyntaxError) as error:
+        if isinstance(error, SyntaxError) and not tiff.is_tiff(stamp):
+            raise
+        return tiff.read(stamp, page, window)

@@ -1,0 +1,205 @@
+"""Finding what people name: files, pages of them, and what folders hold."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from PIL import Image, ImageFile
+
+from scorecam_jax.reading import dicom, nifti, pillow, tiff
+from scorecam_jax.reading.errors import ReadingError, told
+from scorecam_jax.reading.files import DICOM, NIFTI, Stamp, is_dicom, kind_of, stamp_of
+from scorecam_jax.reading.notes import Note
+
+
+class Source(NamedTuple):
+    """Something to read: a file, or a page of one.
+
+    Attributes:
+        path: of the file.
+        page: from 1; None: the whole volume.
+        name: what results call it.
+        stem: what the names of files made of it begin with.
+    """
+
+    path: Path
+    page: int | None
+    name: str
+    stem: str
+
+
+class Listing(NamedTuple):
+    """What `find` returns.
+
+    Attributes:
+        sources: in the order in which they were named, those of a folder sorted.
+        left_out: what a folder holds and is not taken, and folders that cannot be read.
+        remarks: what was named more than once.
+    """
+
+    sources: list[Source]
+    left_out: list[Note]
+    remarks: list[Note]
+
+
+def find(
+    paths: Sequence[Path],
+    *,
+    page: int | Literal["all"] | None = None,
+    volumes: bool = False,
+    skip: Collection[Path] = (),
+) -> Listing:
+    """List the pictures, frames, slices or volumes that files and folders hold.
+
+    Files are listed as they are named: what is wrong with one is told when it is read. Folders are
+    searched with their subfolders. A file in a folder is taken if its suffix is that of a picture,
+    of DICOM or of NIfTI, or if it begins as DICOM does; hidden files are passed over. Pipes,
+    devices and links that lead nowhere are never opened.
+
+    Args:
+        paths: files and folders.
+        page: of each file, from 1; `"all"`: every page. None: the usual page, which is the first
+            or, of a NIfTI volume, the middle slice.
+        volumes: list NIfTI volumes and DICOM files of several frames whole.
+        skip: files that are in use for something else, such as annotations.
+    """
+    known = {one.resolve() for one in skip}
+    found: dict[Path, str] = {}
+    left_out: list[Note] = []
+    remarks: list[Note] = []
+
+    def add(path: Path, name: str) -> None:
+        if path in found:
+            remarks.append(Note(name, "is named more than once, and taken once"))
+        found.setdefault(path, name)
+
+    for path in paths:
+        if not path.is_dir():
+            add(path, str(path))
+            continue
+        taken, others = _in_folder(path, known, left_out)
+        prefix = "" if len(paths) == 1 else f"{path.as_posix()}/"
+        for name in taken:
+            add(path / name, prefix + name)
+        if not taken:
+            left_out.append(Note(str(path), "there are no photographs in it"))
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            why = "no picture" if len(others) == 1 else "no pictures"
+            left_out.append(Note(f"{prefix}{others[0]}{more}", why))
+    sources = [
+        source for path, name in found.items() for source in _sources(path, name, page, volumes)
+    ]
+    return Listing(sources, left_out, remarks)
+
+
+def pages_in(stamp: Stamp) -> int:
+    """How many pages, frames or slices a file has. Each file is counted once.
+
+    Raises:
+        Exception: whatever is wrong with it.
+    """
+    kind = kind_of(stamp.path)
+    if kind == "dicom":
+        return dicom.count_frames(stamp)
+    if kind == "nifti":
+        return nifti.count_slices(stamp)
+    try:
+        return pillow.count_pages(stamp)
+    except pillow.NotPillowsError:
+        return tiff.count_pages(stamp)
+
+
+def usual_page(stamp: Stamp) -> int:
+    """The page that is read unless another is named."""
+    return pages_in(stamp) // 2 + 1 if kind_of(stamp.path) == "nifti" else 1
+
+
+def _sources(
+    path: Path, name: str, page: int | Literal["all"] | None, volumes: bool
+) -> list[Source]:
+    stem = _stem(path)
+    number = page if isinstance(page, int) else 1
+    pages = 1
+    # What is wrong with a file is told when it is read.
+    with contextlib.suppress(ReadingError), told():
+        stamp = stamp_of(path)
+        kind = kind_of(path)
+        if volumes and (kind in ("nifti", "array") or (kind == "dicom" and pages_in(stamp) > 1)):
+            return [Source(path, None, name, stem)]
+        if page == "all":
+            pages = pages_in(stamp)
+        elif page is None:
+            number = usual_page(stamp)
+    if pages > 1:
+        return [
+            Source(path, one, f"{name}, page {one}", f"{stem}-page{one}")
+            for one in range(1, pages + 1)
+        ]
+    named = isinstance(page, int) and page > 1
+    return [Source(path, number, f"{name}, page {page}" if named else name, stem)]
+
+
+def _stem(path: Path) -> str:
+    """A file's name without its suffix; the numbers that a PACS names files by have none."""
+    if path.name.lower().endswith(".nii.gz"):
+        return path.name[: -len(".nii.gz")]
+    return path.name if path.suffix[1:].isdigit() else path.stem
+
+
+def _in_folder(
+    folder: Path, skip: Collection[Path], left_out: list[Note]
+) -> tuple[list[str], list[str]]:
+    """What a folder and its subfolders hold: what is taken and what is not, sorted."""
+    taken, others = [], []
+    for path in _walk(folder, left_out):
+        if path.resolve() in skip:
+            continue
+        name = path.relative_to(folder).as_posix()
+        (taken if _is_taken(path) else others).append(name)
+    return sorted(taken), sorted(others)
+
+
+def _walk(folder: Path, left_out: list[Note]) -> Iterator[Path]:
+    def note(error: OSError) -> None:
+        left_out.append(Note(str(error.filename), f"cannot be read: {error.strerror}"))
+
+    for at, folders, files in os.walk(folder, onerror=note):
+        for name in folders:
+            # A link to a folder is not followed: it may lead back.
+            if not name.startswith(".") and os.path.islink(os.path.join(at, name)):
+                yield Path(at, name)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(at, name) for name in files if not name.startswith("."))
+
+
+def _is_taken(path: Path) -> bool:
+    if not path.is_file() or path.name.upper() == "DICOMDIR":
+        return False
+    if path.name.lower().endswith((*DICOM, *NIFTI)) or path.suffix.lower() in _suffixes():
+        return True
+    try:
+        return is_dicom(path)
+    except OSError:
+        return False
+
+
+@functools.cache
+def _suffixes() -> frozenset[str]:
+    """Of all pictures that Pillow or its plugin for HEIC reads."""
+    stubs = {
+        name
+        for name, (factory, _) in ((name, Image.OPEN[name]) for name in _readable())
+        if isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile)
+    }
+    readable = _readable() - stubs
+    found = {suffix for suffix, name in Image.registered_extensions().items() if name in readable}
+    return frozenset(found | {".heic", ".heif"})
+
+
+def _readable() -> set[str]:
+    Image.init()
+    return set(Image.OPEN)

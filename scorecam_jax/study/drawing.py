@@ -1,0 +1,346 @@
+"""Records as pictures: a sheet of each photograph, or a picture of each class."""
+
+import functools
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from scorecam_jax.metrics.sanity import correlation
+from scorecam_jax.models import Classifier
+from scorecam_jax.reading import Source, read_picture
+from scorecam_jax.reading.labels import file_names
+from scorecam_jax.study.outputs import Guard, OutputError, save
+from scorecam_jax.study.pipeline import Plan
+from scorecam_jax.study.record import Record, Target
+from scorecam_jax.study.volumes import draw_volume
+from scorecam_jax.visualize import mark_crop, overlay, pixelate, sheet, transparent
+
+MOST_PIXELS = 50_000_000
+"""A larger sheet takes more than about 1.5 GB to draw."""
+
+# A wider sheet is shrunk to illegibility on a screen.
+_MOST_COLUMNS = 5
+
+# A best class below this is no more than a guess.
+_UNSURE = 0.2
+
+
+class Look(NamedTuple):
+    """How heatmaps are drawn.
+
+    Attributes:
+        colormap: as in `colorize`.
+        alpha: opacity of the colours where a heatmap is 1.
+        fade: as in `overlay`.
+        pixels: draw the layer's cells with sharp edges.
+        only: "overlay" or "heatmap": a picture of each class instead of a sheet.
+    """
+
+    colormap: str = "ember"
+    alpha: float = 0.7
+    fade: bool = True
+    pixels: bool = False
+    only: str | None = None
+
+
+class Job(NamedTuple):
+    """One photograph and the files to be made of it.
+
+    Attributes:
+        photo: the photograph.
+        output: the picture to write.
+        map: where to write the heatmaps, if anywhere.
+        each: whether `output` only begins the names of a picture for each class.
+    """
+
+    photo: Source
+    output: Path
+    map: Path | None
+    each: bool
+
+
+class Page(NamedTuple):
+    """A sheet, and what there is to tell of it.
+
+    Attributes:
+        panels: of the sheet; see `scorecam_jax.visualize.sheet` for this and the next three.
+        titles: of the panels.
+        targets: what there is to tell of each target.
+        heatmaps: what is saved: heatmaps of the network's input, along leading axes.
+        columns: of the sheet.
+        row_labels: of the sheet.
+    """
+
+    panels: list[Any]
+    titles: list[str]
+    targets: list[dict[str, Any]]
+    heatmaps: np.ndarray
+    columns: int | None = None
+    row_labels: Sequence[str] = ()
+
+
+Layout = Callable[
+    [Any, list[dict[str, Any]], list[str], np.ndarray, list[list[Any]]],
+    Page,
+]
+"""(photograph, targets, methods, heatmaps (methods, targets, ...), drawn) -> Page."""
+
+
+def by_target(
+    photo: Any,
+    targets: list[dict[str, Any]],
+    methods: list[str],
+    heatmaps: np.ndarray,
+    drawn: list[list[Any]],
+) -> Page:
+    """The photograph, and then one method's heatmap of each class."""
+    told = [
+        {**target, "empty": not heatmap.any()}
+        for target, heatmap in zip(targets, heatmaps[0], strict=True)
+    ]
+    titles = [f"{_title(target)}{', nothing found' * target['empty']}" for target in told]
+    return Page([photo, *drawn[0]], ["photograph", *titles], told, heatmaps[0])
+
+
+def by_method(
+    photo: Any,
+    targets: list[dict[str, Any]],
+    methods: list[str],
+    heatmaps: np.ndarray,
+    drawn: list[list[Any]],
+) -> Page:
+    """Methods in columns, classes in rows, with each heatmap's correlation with the first."""
+    told: list[dict[str, Any]] = []
+    panels: list[Any] = []
+    titles: list[str] = []
+    for row, target in enumerate(targets):
+        maps: list[dict[str, Any]] = [
+            {
+                "method": name,
+                "empty": not heatmap.any(),
+                "correlation": _correlation(heatmap, heatmaps[0, row]),
+            }
+            for name, heatmap in zip(methods, heatmaps[:, row], strict=True)
+        ]
+        told.append({**target, "maps": maps})
+        panels += [photo, *(each[row] for each in drawn)]
+        titles += ["", *(one["method"] + ", nothing found" * one["empty"] for one in maps)]
+    labels = [_title(target) for target in told]
+    columns: int | None = 1 + len(methods)
+    if len(told) == 1:
+        titles[0], labels = labels[0], []
+        columns = columns if len(methods) < _MOST_COLUMNS else None
+    return Page(panels, titles, told, heatmaps, columns, labels)
+
+
+def draw(
+    plan: Plan,
+    record: Record,
+    job: Job,
+    look: Look,
+    layout: Layout,
+    guard: Guard,
+    scale: Float[np.ndarray, " methods"] | None = None,
+) -> dict[str, Any]:
+    """Draw and write a record's pictures; return what there is to tell of it, for JSON.
+
+    Args:
+        plan: what was asked.
+        record: what was found, with whole heatmaps.
+        job: the files to write.
+        look: how heatmaps are drawn.
+        layout: of the sheet.
+        guard: keeps files from being overwritten.
+        scale: the peak that each method's heatmaps are drawn in relation to; None: its own.
+
+    Raises:
+        OutputError: a file cannot be written.
+        ReadingError: the photograph cannot be read again.
+    """
+    classifier = plan.classifier
+    pictures = _pictures(record, job, classifier, guard)
+    results = list(record.results.values())
+    maps = np.stack([one.heatmaps for one in results if one.heatmaps is not None])
+    peaks = np.array([one.peaks for one in results], float)
+    relative = _relative(peaks, scale)
+    shown = np.stack(_cells(record)) if look.pixels else maps
+    if scale is not None:
+        factors = relative.reshape(*relative.shape, *[1] * (maps.ndim - 2)).astype(maps.dtype)
+        maps, shown = maps * factors, shown * factors
+
+    def describe(one: Target) -> dict[str, Any]:
+        name = classifier.labels[one.index]
+        return {"index": one.index, "name": name, "probability": one.probability}
+
+    targets = [
+        {
+            **describe(target),
+            "peaks": relative[:, place].tolist(),
+            "findings": record.findings(place),
+        }
+        for place, target in enumerate(record.targets)
+    ]
+    methods = list(record.results)
+    if len(record.size) == 3:
+        size: tuple[int, ...] = record.size
+        page = layout(None, targets, methods, maps, [[None] * len(targets) for _ in methods])
+        ready: Iterable[Image.Image] = [draw_volume(plan, record, maps, page.targets, look)]
+    else:
+        photo = read_picture(job.photo, window=plan.window).image
+        size = _drawn_size(record.size, panels=1 if look.only else 1 + maps[..., 0, 0].size)
+        if size != record.size:
+            photo = photo.resize(size, Image.Resampling.LANCZOS)
+        rows = _draw(photo, shown, [one.signed for one in results], classifier, look)
+        # A sheet needs all at once; single pictures are drawn when they are written.
+        drawn = [[] if look.only else list(row) for row in rows]
+        ready = rows[0]
+        if look.only:
+            drawn = [[None] * len(targets) for _ in methods]
+        page = layout(photo, targets, methods, maps, drawn)
+        if not look.only:
+            ready = [
+                sheet(page.panels, page.titles, columns=page.columns, row_labels=page.row_labels)
+            ]
+    for path, picture in zip(pictures, ready, strict=True):
+        save(path, functools.partial(_write_picture, picture, path))
+    if job.map:
+        save(
+            job.map,
+            lambda file: _write_maps(page.heatmaps, classifier.preprocess, record.size, file),
+        )
+    measured = {name: one.metrics for name, one in record.results.items() if one.metrics}
+    return {
+        "size": list(record.size),
+        "drawn": list(size),
+        "seen": _seen(classifier, record.size),
+        "top": [describe(one) for one in record.top],
+        "targets": page.targets,
+        "boxes": [list(map(float, box)) for box in record.boxes],
+        "metrics": measured,
+        "unsure": not plan.targets.named and record.top[0].probability < _UNSURE,
+        "notes": record.remarks,
+        "interpolated": {
+            name: one.interpolated for name, one in record.results.items() if one.interpolated
+        },
+        "outputs": list(map(str, pictures)),
+        "map": str(job.map) if job.map else None,
+    }
+
+
+def short(label: str) -> str:
+    """The first of the names in a label."""
+    return label.split(",")[0]
+
+
+def percent(probability: float) -> str:
+    """A probability with one decimal, such as 94.3%."""
+    return "<0.1%" if 0 < probability < 0.0005 else f"{probability:.1%}"
+
+
+def _title(target: dict[str, Any]) -> str:
+    return f"{short(target['name'])} {percent(target['probability'])}"
+
+
+def _pictures(record: Record, job: Job, classifier: Classifier, guard: Guard) -> list[Path]:
+    """The picture to write, or one for each class."""
+    if not job.each:
+        return [job.output]
+    names = file_names(classifier.labels)
+    stem = job.output.stem
+    paths = [job.output.with_stem(f"{stem}-{names[one.index]}") for one in record.targets]
+    for path in paths:
+        guard.check(path, job.photo.path)
+    return paths
+
+
+def _relative(peaks: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+    """Peaks as shares of each method's strongest, or of the scale."""
+    strongest = (peaks.max(1) if scale is None else scale)[:, None]
+    return np.divide(peaks, strongest, out=np.zeros_like(peaks), where=strongest > 0)
+
+
+def _cells(record: Record) -> list[np.ndarray]:
+    """Each method's heatmaps in the layer's cells, at the size of the network's input."""
+    found = []
+    for name, result in record.results.items():
+        assert result.heatmaps is not None
+        assert result.sums is not None  # as was checked beforehand
+        try:
+            pairs = zip(result.heatmaps, result.sums, strict=True)
+            found.append(np.stack([pixelate(heatmap, sums) for heatmap, sums in pairs]))
+        except ValueError as error:
+            raise OutputError(f"--pixels: {name}: {error}; leave out --pixels") from error
+    return found
+
+
+def _seen(classifier: Classifier, size: Sequence[int]) -> list[float] | None:
+    if len(size) != 2:
+        return None
+    return [float(edge) for edge in classifier.preprocess.box((size[0], size[1]))]
+
+
+def _drawn_size(size: Sequence[int], panels: int) -> tuple[int, int]:
+    """The size at which a photograph is drawn, so that the whole sheet fits in memory."""
+    share = min(1.0, math.sqrt(MOST_PIXELS / (size[0] * size[1] * panels)))
+    return max(1, int(size[0] * share)), max(1, int(size[1] * share))
+
+
+def _draw(
+    photo: Image.Image,
+    heatmaps: np.ndarray,
+    signed: Sequence[bool],
+    classifier: Classifier,
+    look: Look,
+) -> list[Iterator[Image.Image]]:
+    """The heatmaps by method, drawn one after the other to save memory."""
+    preprocess = classifier.preprocess
+    box = preprocess.box(photo.size)
+
+    def draw(heatmap: np.ndarray, colormap: str) -> Image.Image:
+        whole = preprocess.restore(heatmap, photo.size, nearest=look.pixels)
+        if look.only == "heatmap":
+            return transparent(whole, colormap=colormap, alpha=look.alpha)
+        drawn = overlay(photo, whole, colormap=colormap, alpha=look.alpha, fade=look.fade)
+        return mark_crop(drawn, box)
+
+    return [
+        map(functools.partial(draw, colormap="signed" if has_sign else look.colormap), row)
+        for row, has_sign in zip(heatmaps, signed, strict=True)
+    ]
+
+
+def _write_picture(picture: Image.Image, path: Path, file: BinaryIO) -> None:
+    lossy = path.suffix.lower() in (".jpg", ".jpeg", ".webp")
+    # Pillow's default level of compression takes three times as long for a tenth of the size.
+    how: dict[str, Any] = {"quality": 92} if lossy else {"compress_level": 3}
+    # Pillow does not notice when a full disk takes only a part of what it writes to a file.
+    content = io.BytesIO()
+    picture.save(content, Image.registered_extensions()[path.suffix.lower()], **how)
+    file.write(content.getbuffer())
+
+
+def _write_maps(
+    heatmaps: np.ndarray, preprocess: Any, size: Sequence[int], file: BinaryIO
+) -> None:
+    """Write heatmaps at the photograph's size in NumPy's format, one at a time to save memory."""
+    # Pillow tells the width of a picture first; the sides of a volume are in the order of its axes.
+    space = size[::-1] if len(size) == 2 else size
+    lead = heatmaps.shape[: heatmaps.ndim - len(size)]
+    header = {"descr": "<f4", "fortran_order": False, "shape": (*lead, *space)}
+    np.lib.format.write_array_header_1_0(file, header)
+    for heatmap in heatmaps.reshape(-1, *heatmaps.shape[len(lead) :]):
+        file.write(preprocess.restore(heatmap, tuple(size)).astype("<f4").tobytes())
+
+
+def _correlation(heatmap: np.ndarray, other: np.ndarray) -> float | None:
+    """Pearson's correlation, or None if one of the heatmaps is constant."""
+    if not (heatmap.max() > heatmap.min() and other.max() > other.min()):
+        return None
+    return float(correlation(jnp.asarray(heatmap), jnp.asarray(other)))

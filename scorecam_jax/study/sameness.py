@@ -1,0 +1,88 @@
+"""Which of the methods that were asked for are the same on a network."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from scorecam_jax.contract.model import channel_axis_of
+from scorecam_jax.methods.score_cam import score_cam
+from scorecam_jax.methods.variants import default_for
+from scorecam_jax.steps.channels import choice_of
+from scorecam_jax.steps.interpolation import Interpolated
+
+
+def same_methods(
+    methods: Mapping[str, Callable[..., Any]], model: Callable[..., Any], inputs: Any
+) -> dict[str, str]:
+    """By method, an earlier one that gives the same heatmaps; methods of their own are left out.
+
+    64 of 64 channels are all channels, and an option at its default is no option.
+
+    Args:
+        methods: by name.
+        model: the network.
+        inputs: its inputs, or their shapes.
+    """
+    _, activations = jax.eval_shape(model, inputs)
+    layers = jax.tree.leaves(activations)
+    axis = channel_axis_of(model)
+    channels = min(layer.shape[axis] for layer in layers) if layers else 0
+    first: dict[Any, str] = {}
+    same: dict[str, str] = {}
+    for name, method in methods.items():
+        other = first.setdefault(_essence(method, channels), name)
+        if other != name:
+            same[name] = other
+    return same
+
+
+def unwrap(method: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function below a method's partial applications, and the keywords that they set."""
+    options: dict[str, Any] = {}
+    while isinstance(method, functools.partial):
+        options = {**method.keywords, **options}
+        method = method.func
+    return method, options
+
+
+def _essence(method: Callable[..., Any], channels: int) -> Any:
+    """What a method depends on: its function, and the options that are not at their defaults."""
+    function, options = unwrap(method)
+    parameters = inspect.signature(function).parameters
+    if function is score_cam and options.get("variant") is default_for(
+        options.get("score") or jax.nn.softmax
+    ):
+        del options["variant"]
+    said = {}
+    for name, value in options.items():
+        if name == "channels":
+            value = _fewer(value, channels)
+        default = parameters[name].default if name in parameters else None
+        if not (value is default or _equal(value, default)):
+            said[name] = value if _hashable(value) else id(value)
+    return function, tuple(sorted(said.items(), key=lambda item: item[0]))
+
+
+def _fewer(choice: Any, channels: int) -> Any:
+    """A choice of channels, or None if it takes them all."""
+    if isinstance(choice, Interpolated):
+        return None if choice.count is not None and choice.count >= channels else choice
+    choice = choice_of(choice)
+    return None if choice is not None and choice.count == channels else choice
+
+
+def _equal(value: Any, other: Any) -> bool:
+    return _hashable(value) and _hashable(other) and value == other
+
+
+def _hashable(value: Any) -> bool:
+    if isinstance(value, jax.Array):
+        return False
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

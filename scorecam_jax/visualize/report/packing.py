@@ -1,0 +1,158 @@
+"""Photographs and their heatmaps in nothing but numbers and text, small enough for a page."""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from scorecam_jax.visualize.grids import SMALL, Grid, coarse, enlarge, pack
+
+LONGEST = 800
+"""The most pixels that a stored photograph has along a side."""
+
+# What a photograph may take in all besides the picture, less room for names and findings; and what
+# each static figure and the frame of each map take of it.
+_BYTES, _FIGURE_BYTES, _MAP_BYTES = 54_000, 1_900, 80
+
+Lengths: TypeAlias = Sequence[int | float]
+
+
+class Photograph(NamedTuple):
+    """A photograph and its heatmaps, in nothing but numbers and text, so that JSON can hold it.
+
+    Lengths are in pixels of the original photograph unless another unit is named.
+
+    Attributes:
+        name: its file name.
+        size: width and height.
+        frames: JPEG files in base64; several are slices of a volume or frames of a video.
+        classes: the name and the probability of each class explained; None if it has none.
+        input: height and width of the network's input.
+        seen: left, top, right and bottom of the part that the network saw.
+        place: left, top, width and height of that part in the network's input.
+        boxes: (x, y, width, height) of each annotated object.
+        maps: by method, one grid for each class, (rows, columns) or (frames, rows, columns).
+        findings: by method, for each class a list of (kind, sentence).
+        metrics: by method, what was measured of the first class; None where there is no value.
+    """
+
+    name: str
+    size: Sequence[int]
+    frames: Sequence[str]
+    classes: Sequence[tuple[str, int | float | None]]
+    input: Sequence[int]
+    seen: Lengths
+    place: Lengths
+    boxes: Sequence[Lengths]
+    maps: Mapping[str, Sequence[Grid]]
+    findings: Mapping[str, Sequence[Sequence[tuple[str, str]]]]
+    metrics: Mapping[str, Mapping[str, int | float | None]]
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Photograph":
+        """The photograph whose `_asdict()` was written as JSON."""
+        maps = {name: [Grid(*grid) for grid in grids] for name, grids in record["maps"].items()}
+        return cls(**{**record, "maps": maps})
+
+
+def photograph(
+    name: str,
+    picture: Image.Image | Sequence[Image.Image],
+    classes: Sequence[tuple[str, int | float | None]],
+    heatmaps: Mapping[str, Any],
+    *,
+    sums: Mapping[str, Any] | None = None,
+    seen: Lengths | None = None,
+    place: Lengths | None = None,
+    boxes: Sequence[Lengths] = (),
+    findings: Mapping[str, Sequence[Sequence[tuple[str, str]]]] | None = None,
+    metrics: Mapping[str, Mapping[str, int | float | None]] | None = None,
+) -> Photograph:
+    """Pack a photograph and its heatmaps for a report.
+
+    All of it but the picture itself takes at most 60 kB. A map is stored at the layer's resolution
+    where `sums` gives it exactly. Another map is stored with at most 56 values along an axis, and
+    fewer where there are many maps.
+
+    Args:
+        name: what to call it.
+        picture: upright; or the slices of a volume.
+        classes: name and probability of each class explained.
+        heatmaps: by method, (classes, height, width) at the size of the network's input, or
+            (classes, depth, height, width) for a volume; in [0, 1] or [-1, 1].
+        sums: by method, the sums (classes, *grid) at the layer's resolution; see `grids.coarse`.
+        seen: left, top, right and bottom of what the network saw; None: all of the picture.
+        place: left, top, width and height of that in the network's input; None: all of the input.
+        boxes: (x, y, width, height) of each annotated object.
+        findings: by method, for each class a list of (kind, sentence).
+        metrics: by method, what was measured.
+
+    Raises:
+        ValueError: there are no heatmaps, or not one for each class.
+    """
+    frames = [picture] if isinstance(picture, Image.Image) else list(picture)
+    arrays = {method: np.asarray(maps) for method, maps in heatmaps.items()}
+    if not arrays or not frames or not classes:
+        raise ValueError("a report needs a picture, a class and a heatmap for each photograph")
+    for method, maps in arrays.items():
+        if len(maps) != len(classes):
+            raise ValueError(
+                f"{name}: {method} has heatmaps of shape {maps.shape} for {len(classes)} classes; "
+                "wanted one a class, (classes, height, width)"
+            )
+    cells = cells_for(len(arrays), len(arrays) * len(classes) * len(frames))
+    width, height = frames[0].size
+    rows, columns = next(iter(arrays.values())).shape[-2:]
+    return Photograph(
+        name=name,
+        size=[width, height],
+        frames=[_jpeg(frame) for frame in frames],
+        classes=[(label, probability) for label, probability in classes],
+        input=[rows, columns],
+        seen=list(seen or (0, 0, width, height)),
+        place=list(place or (0, 0, columns, rows)),
+        boxes=[[float(side) for side in box] for box in boxes],
+        maps={
+            method: [
+                _packed(heatmap, (sums or {}).get(method), index, len(frames), cells)
+                for index, heatmap in enumerate(maps)
+            ]
+            for method, maps in arrays.items()
+        },
+        findings=findings or {},
+        metrics=metrics or {},
+    )
+
+
+def cells_for(methods: int, maps: int) -> int:
+    """How many values along an axis each map of a photograph may have, of so many in all."""
+    room = _BYTES - _FIGURE_BYTES * methods - _MAP_BYTES * maps
+    values = max(room * 3 // 4 // maps, 0)  # base64 makes four bytes of three
+    if values <= 2 * SMALL:
+        return max(4, math.isqrt(min(values // 2, SMALL)))
+    return min(56, math.isqrt(values))
+
+
+def _packed(heatmap: Any, sums: Any, index: int, frames: int, cells: int) -> Grid:
+    known = None if sums is None or max(np.shape(sums)[-2:]) > cells else sums[index]
+    grid = coarse(heatmap, known, cells=cells)
+    if heatmap.ndim == 3:
+        grid = enlarge(grid, (frames, *grid.shape[1:]))
+    return pack(grid, signed=bool(heatmap.min() < 0))
+
+
+def _jpeg(picture: Image.Image) -> str:
+    small = picture.convert("RGB")
+    small.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+    return encoded(small, "JPEG", quality=85)
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> str:
+    """A picture's file in base64."""
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return base64.b64encode(file.getvalue()).decode("ascii")

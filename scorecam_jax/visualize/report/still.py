@@ -1,0 +1,85 @@
+"""Pictures of packed photographs: what a report shows without scripts, and a sheet of them."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from scorecam_jax.visualize.grids import Grid, draw, unpack
+from scorecam_jax.visualize.overlay import mark_crop
+from scorecam_jax.visualize.report.packing import Photograph
+from scorecam_jax.visualize.report.words import percent, short
+from scorecam_jax.visualize.sheet import sheet
+from scorecam_jax.visualize.transparent import transparent
+
+_CELLS = 14
+
+
+def as_sheet(photographs: Sequence[Photograph], *, colormap: str = "ember") -> Image.Image:
+    """The same as one picture: photographs in rows, methods and classes in columns.
+
+    Args:
+        photographs: made by `photograph`.
+        colormap: as in `colorize`.
+    """
+    panels, titles = [], []
+    for one in photographs:
+        at = hottest(one)
+        with Image.open(io.BytesIO(base64.b64decode(one.frames[at]))) as frame:
+            picture = frame.convert("RGB")
+        for method, grids in one.maps.items():
+            for (label, share), grid in zip(one.classes, grids, strict=True):
+                panels.append(_drawn(one, grid, picture, at, colormap))
+                probability = "" if share is None else f" {percent(share)}"
+                titles.append(f"{one.name}, {method}: {short(label)}{probability}")
+    columns = len(photographs[0].maps) * len(photographs[0].classes)
+    return sheet(panels, titles, columns=columns if len(photographs) > 1 else None)
+
+
+def small(one: Photograph, method: str, colormap: str) -> Image.Image:
+    """The heatmap of the first class in few pixels: colours as opaque as it is high."""
+    size = (_CELLS, _CELLS)
+    values = _part_seen(one, one.maps[method][0], size, hottest(one))
+    return transparent(values, colormap=colormap)
+
+
+def _drawn(
+    one: Photograph, grid: Grid, picture: Image.Image, frame: int, colormap: str
+) -> Image.Image:
+    """The photograph in grey under a heatmap, at the size at which it is stored."""
+    share = picture.width / one.size[0], picture.height / one.size[1]
+    left, top, right, bottom = (
+        round(edge * share[place % 2]) for place, edge in enumerate(one.seen)
+    )
+    size = max(1, bottom - top), max(1, right - left)
+    values = _part_seen(one, grid, size, frame)
+    drawn = picture.convert("L").convert("RGBA")
+    drawn.alpha_composite(transparent(values, colormap=colormap, alpha=0.7), (left, top))
+    return mark_crop(drawn, (left, top, right, bottom))
+
+
+def _part_seen(
+    one: Photograph, grid: Grid, size: tuple[int, int], frame: int
+) -> Float[np.ndarray, "height width"]:
+    """A heatmap over the part of the photograph that the network saw."""
+    (rows, columns), (left, top, across, down) = one.input, one.place
+    frames = grid.shape[:-2]
+    values = draw(
+        grid,
+        (*frames, *size),
+        [
+            *[(0.0, 1.0)] * len(frames),
+            (top / rows, down / rows),
+            (left / columns, across / columns),
+        ],
+    )
+    return values[frame] if frames else values
+
+
+def hottest(one: Photograph) -> int:
+    """The frame that the first map has most of; 0 of a single one."""
+    values = unpack(next(iter(one.maps.values()))[0])
+    return int(np.abs(values).sum((1, 2)).argmax()) if values.ndim == 3 else 0

@@ -1,0 +1,21 @@
+"""Figures and names as a report writes them."""
+
+import math
+
+
+def percent(share: int | float) -> str:
+    """A probability in words that are never "0 %" unless it is 0.
+
+    >>> percent(0.863), percent(0.0004), percent(1e-9)
+    ('86.3 %', '0.04 %', 'under 0.001 %')
+    """
+    value = 100 * share
+    if 0 < value < 0.001:
+        return "under 0.001 %"
+    digits = 1 if value >= 1 or not value else -math.floor(math.log10(value))
+    return f"{value:.{digits}f} %"
+
+
+def short(label: str) -> str:
+    """The first of the names in a label."""
+    return label.split(",")[0]
