@@ -102,7 +102,7 @@ def _turned(proposed: Arrangement, measured: Registration) -> Iterator[Arrangeme
             axes.append(axis)
             continue
         place = next(counts)
-        goal, count = order[place], axis.count
+        goal, count = order[place], axis.size
         step = signs[place] * extents[goal] / count
         low = proposed.box[goal][0 if step > 0 else 1]
         axes.append(axis._replace(digits=(Digit(goal, low, step, count),)))

@@ -29,13 +29,13 @@ class Digit(NamedTuple):
         axis: the image's spatial axis that it counts along, -1 for none.
         low: the pixel at which its first entry begins.
         step: how many pixels an entry takes; negative along a mirrored axis.
-        count: how many values it has.
+        size: how many values it has.
     """
 
     axis: int
     low: float
     step: float
-    count: int
+    size: int
 
 
 class Axis(NamedTuple):
@@ -55,9 +55,9 @@ class Axis(NamedTuple):
         return any(digit.axis >= 0 for digit in self.digits)
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many entries have a place."""
-        return math.prod(digit.count for digit in self.digits)
+        return math.prod(digit.size for digit in self.digits)
 
 
 State = tuple[Axis, ...]
@@ -83,7 +83,7 @@ class Arrangement(NamedTuple):
         cells = _move(activations, self.channels, -1)[self._kept()]
         digits = self._digits()
         ends = len(cells), cells.shape[-1]
-        cells = cells.reshape(ends[0], *(digit.count for digit in digits), ends[1])
+        cells = cells.reshape(ends[0], *(digit.size for digit in digits), ends[1])
         cells = cells.transpose(0, *self._order(), len(digits) + 1)[self._turned()]
         return _move(cells.reshape(ends[0], *self.grid, ends[1]), -1, channel_axis)
 
@@ -91,7 +91,7 @@ class Arrangement(NamedTuple):
         """The inverse; what is no cell of the grid is taken from the activations."""
         moved = _move(activations, self.channels, -1)
         digits, order = self._digits(), self._order()
-        counts = (digits[number - 1].count for number in order)
+        counts = (digits[number - 1].size for number in order)
         cells = _move(grid, channel_axis, -1)
         cells = cells.reshape(len(moved), *counts, moved.shape[-1])[self._turned()]
         cells = cells.transpose(0, *(1 + int(place) for place in np.argsort(order)), len(order) + 1)
@@ -131,7 +131,7 @@ class Arrangement(NamedTuple):
         return [axis for number, axis in enumerate(self.axes, 1) if number != self.channels]
 
     def _kept(self) -> tuple[slice, ...]:
-        kept = (slice(axis.first, axis.first + axis.count) for axis in self._places())
+        kept = (slice(axis.first, axis.first + axis.size) for axis in self._places())
         return (slice(None), *kept)
 
     def _order(self) -> list[int]:
@@ -250,7 +250,7 @@ def arrange(state: State, image: Sequence[int], seen: Box | None) -> Arrangement
     grid, box = [], []
     for number in range(len(image)):
         whole = _joined(_along(found, number))
-        if len(whole) != 1 or not whole[0].count:
+        if len(whole) != 1 or not whole[0].size:
             return None
         _, low, step, count = whole[0]
         edges = sorted((low, low + step * count))
@@ -340,7 +340,7 @@ def _within(box: Box, state: State) -> Box:
     for number, (low, high) in enumerate(box):
         own = [digit for digit in digits if digit.axis == number]
         if len(own) == 1:
-            ends = sorted((own[0].low, own[0].low + own[0].step * own[0].count))
+            ends = sorted((own[0].low, own[0].low + own[0].step * own[0].size))
             found[number] = (max(low, ends[0]), min(high, ends[1]))
     return tuple(found)
 
@@ -349,12 +349,12 @@ def _joined(digits: Sequence[Digit]) -> tuple[Digit, ...]:
     """Digits, with those made one that count on along the same axis."""
     made: list[Digit] = []
     for digit in digits:
-        if digit.axis < 0 and digit.count == 1:
+        if digit.axis < 0 and digit.size == 1:
             continue
         last = made[-1] if made else None
-        if last and last.axis == digit.axis and _close(last.step, digit.step * digit.count):
+        if last and last.axis == digit.axis and _close(last.step, digit.step * digit.size):
             low = last.low + digit.low
-            made[-1] = Digit(digit.axis, low, digit.step, last.count * digit.count)
+            made[-1] = Digit(digit.axis, low, digit.step, last.size * digit.size)
         else:
             made.append(digit)
     return tuple(made)
@@ -371,12 +371,12 @@ def _both(one: Axis, other: Axis) -> Axis:
     alike = one.first == other.first and len(one.digits) == len(other.digits)
     if alike and all(map(_agree, one.digits, other.digits)):
         return one
-    return Axis((Digit(-1, 0.0, 0.0, one.count + one.first),))
+    return Axis((Digit(-1, 0.0, 0.0, one.size + one.first),))
 
 
 def _agree(one: Digit, other: Digit) -> bool:
     # Strides of windows of different sizes are placed less than a cell apart.
-    same = (one.axis, one.count) == (other.axis, other.count)
+    same = (one.axis, one.size) == (other.axis, other.size)
     return same and _close(one.step, other.step) and abs(one.low - other.low) <= abs(one.step)
 
 
@@ -404,11 +404,11 @@ def _cut(axis: Axis, start: int, stride: int, count: int) -> Axis:
     """The entries `start`, `start + stride`, ... of an axis."""
     if not axis.places:
         return _blank(count)
-    if len(axis.digits) == 1 and not axis.first and axis.digits[0].count >= start + count:
+    if len(axis.digits) == 1 and not axis.first and axis.digits[0].size >= start + count:
         _, low, step, _ = axis.digits[0]
         return Axis((Digit(axis.digits[0].axis, low + start * step, step * stride, count),))
     # Of tokens only those without a place may go.
-    if stride == 1 and start <= axis.first and axis.first + axis.count <= start + count:
+    if stride == 1 and start <= axis.first and axis.first + axis.size <= start + count:
         return axis._replace(first=axis.first - start)
     return _blank(count)
 
@@ -500,7 +500,7 @@ def _turn(axis: Axis, size: int) -> Axis:
     digits = tuple(
         Digit(number, low + step * count, -step, count) for number, low, step, count in axis.digits
     )
-    return Axis(digits, size - axis.first - axis.count) if axis.places else axis
+    return Axis(digits, size - axis.first - axis.size) if axis.places else axis
 
 
 def _concatenate(eqn: Any, rows: Sequence[State | None]) -> list[State]:
@@ -537,7 +537,7 @@ def _reshape(eqn: Any, rows: Sequence[State | None]) -> list[State]:
                 made.append(goals.pop(0))
         if len(taken) == len(made) == 1:
             found[made[0]] = state[taken[0]]
-        elif not any(state[axis].first for axis in taken):
+        elif all(state[axis].size == before[axis] for axis in taken):
             digits = _joined([digit for axis in taken for digit in state[axis].digits])
             parts = _dealt(digits, [after[axis] for axis in made])
             for axis, part in zip(made, parts or (), strict=parts is not None):
@@ -555,15 +555,15 @@ def _dealt(digits: Sequence[Digit], sizes: Sequence[int]) -> list[Axis] | None:
             if not rest:
                 return None
             digit = rest.pop()
-            if digit.count > size:
-                inner = digit.count // size
-                if digit.count % size:
+            if digit.size > size:
+                inner = digit.size // size
+                if digit.size % size:
                     return None
                 rest.append(Digit(digit.axis, 0.0, digit.step, inner))
                 digit = Digit(digit.axis, digit.low, digit.step * inner, size)
-            if size % max(digit.count, 1):
+            if size % max(digit.size, 1):
                 return None
-            size //= digit.count
+            size //= digit.size
             own.append(digit)
         found.append(Axis(_joined(own)))
     return found

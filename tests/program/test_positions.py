@@ -110,7 +110,7 @@ def test_strides_windows_and_padding_move_cells_as_they_do_in_one_dimension():
     centres = (reads * (jnp.arange(48) + 0.5)[None]).sum(1) / reads.sum(1)
     inside = slice(4, -4)
     (digit,) = found.axes[0].digits
-    expected = digit.low + digit.step * (np.arange(digit.count) + 0.5)
+    expected = digit.low + digit.step * (np.arange(digit.size) + 0.5)
     # Two outputs share an input of the transposed convolution.
     np.testing.assert_allclose(
         centres[inside].reshape(-1, 2).mean(1), expected[inside].reshape(-1, 2).mean(1), atol=1e-4
@@ -124,8 +124,9 @@ def test_strides_windows_and_padding_move_cells_as_they_do_in_one_dimension():
         lambda x: row_by_row(x)[:, np.random.default_rng(0).permutation(96)],
         lambda x: jnp.einsum("nhwc,k->nkc", x, jnp.ones(96)),
         lambda x: x + x[:, ::-1],
+        lambda x: jnp.concatenate([row_by_row(pool(x)), new(8)], 1).reshape(1, 4, 8, 3),
     ],
-    ids=["pooled", "permuted", "latents", "folded"],
+    ids=["pooled", "permuted", "latents", "folded", "cut up with other tokens"],
 )
 def test_what_is_not_followed_is_not_told(layer):
     assert arrangement(layer) is None
