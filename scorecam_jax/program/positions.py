@@ -159,11 +159,13 @@ class Positions:
     ) -> None:
         self.states = dict(start)
         self.seen: Box | None = None
-        self._constant = constant
+        self._constant = set(constant)
         self._boxes = dict(boxes)  # of values that hold the image's own pixels
         for node in program.nodes:
             if any(value in self.states for value in node.operands):
                 self._pass(node)
+            elif any(value in self._constant for value in node.operands):
+                self._constant.update(node.results)
 
     def _pass(self, node: Node) -> None:
         name = node.eqn.primitive.name
@@ -171,6 +173,8 @@ class Positions:
         rows = [None if value is None else self.states.get(value) for value in node.operands]
         if name == "scan":
             found = _scan(node, rows)
+        elif name == "cond":
+            found = _choose(node, rows)
         elif name == "dot_general":
             found = _product(node, rows, self._is_computed(node))
         elif name.startswith("reduce_window") and "window_dimensions" in node.eqn.params:
@@ -658,18 +662,13 @@ def _scan(node: Node, rows: Sequence[State | None]) -> list[State]:
     second = sum(map(_same_rank, eqn.invars, jaxpr.invars))
     carried = sum(map(_same_rank, eqn.outvars, jaxpr.outvars))
     first = second - carried
-    program = flatten(jaxpr)
-    inner = [program.numbers[variable] for variable in jaxpr.invars]
-    start = {
-        number: state if place < second else state[1:]
-        for place, (number, state) in enumerate(zip(inner, rows, strict=True))
-        if state is not None
-    }
+    inside = [
+        state if state is None or place < second else state[1:] for place, state in enumerate(rows)
+    ]
     # Carries that begin as constants may come to depend on the image.
-    states = Positions(program, start, set(), {}).states
+    results = _run(jaxpr, inside)
     found: list[State] = []
-    for place, (atom, value) in enumerate(zip(eqn.outvars, program.outputs, strict=True)):
-        state = None if value is None else states.get(value)
+    for place, (atom, state) in enumerate(zip(eqn.outvars, results, strict=True)):
         if place >= carried:
             found.append((_blank(eqn.params["length"]), *state) if state else _blanks(_shape(atom)))
         elif state is not None and state == rows[first + place]:
@@ -677,6 +676,33 @@ def _scan(node: Node, rows: Sequence[State | None]) -> list[State]:
         else:
             found.append(_blanks(_shape(atom)))
     return found
+
+
+def _choose(node: Node, rows: Sequence[State | None]) -> list[State]:
+    """A conditional: what its branches agree on.
+
+    Of branches for several platforms, which compute the same, the general one tells.
+    """
+    branches, platforms = node.eqn.params["branches"], node.eqn.params.get("branches_platforms")
+    if platforms and None in platforms:
+        branches = [branches[platforms.index(None)]]
+    found = [_run(getattr(branch, "jaxpr", branch), rows[1:]) for branch in branches]
+    return [
+        states[0] if states[0] and all(state == states[0] for state in states) else _blanks(shape)
+        for states, shape in zip(
+            zip(*found, strict=True), map(_shape, node.eqn.outvars), strict=True
+        )
+    ]
+
+
+def _run(jaxpr: Any, rows: Sequence[State | None]) -> list[State | None]:
+    """The states of what a body returns, given those of what it takes."""
+    program = flatten(jaxpr)
+    inner = [program.numbers[variable] for variable in jaxpr.invars]
+    start = {n: state for n, state in zip(inner, rows, strict=True) if state is not None}
+    constant = {value for value in program.inputs if value not in start}
+    states = Positions(program, start, constant, {}).states
+    return [None if value is None else states.get(value) for value in program.outputs]
 
 
 def _same_rank(outside: Any, inside: Any) -> bool:

@@ -145,6 +145,34 @@ def test_a_loop_whose_body_moves_nothing_keeps_places():
     assert arrangement(turning) is None
 
 
+def test_branches_tell_what_they_agree_on_and_those_of_platforms_what_the_general_one_tells():
+    def turn(x):
+        return x[:, ::-1]
+
+    def either(x):
+        return jax.lax.cond(x[0, 0, 0, 0] > 0, jnp.tanh, turn, pool(x))
+
+    def alike(x):
+        return jax.lax.cond(x[0, 0, 0, 0] > 0, jnp.tanh, jnp.sin, pool(x))
+
+    def by_platform(x):
+        return jax.lax.platform_dependent(pool(x), cpu=lambda x: x[:, [3, 2, 1, 0]], default=turn)
+
+    assert arrangement(either) is None
+    assert arrangement(alike).grid == (4, 6)
+    assert arrangement(by_platform).mirrored == (0,)
+
+
 def test_resizing_keeps_a_grid_over_its_image():
     found = arrangement(lambda x: jax.image.resize(pool(x), (1, 8, 3, 3), "linear"))
-    assert found is None or found.grid == (8, 3)
+    assert found.grid == (8, 3)
+    assert found.box == ((0, HEIGHT), (0, WIDTH))
+
+    def mixed(weights, x):  # tokens are mixed by weights, which is no resizing
+        return jnp.einsum("nhwc,hk->nkwc", x, weights)
+
+    jaxpr = jax.make_jaxpr(mixed)(jnp.ones((8, 8)), jnp.ones((1, 8, 12, 3))).jaxpr
+    program = flatten(jaxpr)
+    weights, image = (program.numbers[variable] for variable in jaxpr.invars)
+    positions = follow(program, image, (1, 8, 12, 3), 3, {weights})
+    assert arrange(positions.states[program.outputs[0]], (8, 12), None) is None
