@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -49,6 +51,17 @@ def is_our_own(traceback: TracebackType | None) -> bool:
         traceback = traceback.tb_next
     name = "" if traceback is None else traceback.tb_frame.f_globals.get("__name__", "")
     return name.startswith("scorecam_jax.")
+
+
+_OURS = ("scorecam_jax.", "jaxtyping.", "beartype.")  # the last two check types in tests
+
+
+def warn_caller(text: str) -> None:
+    """Warn where the user's code calls this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
 
 
 def is_one_array(outputs: Any) -> bool:

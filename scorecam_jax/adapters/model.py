@@ -5,7 +5,6 @@ import difflib
 import functools
 import importlib
 import math
-import warnings
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from scorecam_jax._internal.keys import Static
+from scorecam_jax._internal.notes import warn_caller
 from scorecam_jax._internal.trees import cast
 from scorecam_jax.adapters.adapted import Adapted, Network
 from scorecam_jax.adapters.default import default_layer
@@ -252,7 +252,7 @@ class _Shown:
                 told = _not_confirmed(sites[number], measured)
                 if not places[number].told:
                     raise ValueError(told)
-                warnings.warn(told, stacklevel=2)
+                warn_caller(told)
             found[number] = best if best != proposed and measured.aligned else None
         return tuple(found)
 
@@ -261,12 +261,11 @@ class _Shown:
             parted = streams(known, known.describe(site)) if path is None else []
             if len(parted) > 1:
                 names = [each.site.name for each in parted]
-                warnings.warn(
+                warn_caller(
                     f"layer {site.name!r} {site.shape} is the only place that all the outputs know "
                     f"of the image passes through, and it is early: after it the network parts "
                     f"into streams that are pooled apart. layer={names} explains the streams, with "
                     f"fuse_layers; layer={site.name!r} keeps this one without a warning",
-                    stacklevel=2,
                 )
 
     def _sites(self, known: Analysis) -> list[Site]:

@@ -298,8 +298,10 @@ def streams(kind="logits", layer=None):
 
 
 def test_streams_that_are_pooled_apart_are_named():
-    with pytest.warns(UserWarning, match=r"'stem' .* only place .* layer=\['f', 'g'\] explains"):
+    text = r"'stem' .* only place .* layer=\['f', 'g'\] explains"
+    with pytest.warns(UserWarning, match=text) as caught:
         streams()(IMAGE)
+    assert caught[0].filename == __file__
     streams(layer="stem")(IMAGE)
 
 
@@ -332,6 +334,23 @@ def test_a_path_beside_all_layers_is_named():
     model = from_linen(module, module.init(jax.random.key(0), IMAGE))
     with pytest.raises(ValueError, match=r"'conv' .*not all paths .* \(is_finite of .* past it\)"):
         model(IMAGE)
+
+
+VIDEO = jax.ShapeDtypeStruct((1, 4, 9, 12, 3), "float32")
+
+
+def test_tubelets_are_arranged_as_the_video_and_frames_by_themselves_are_told_what_to_write():
+    def apply(params, x, apart=False):
+        patches = pool(x)[:, :1]
+        tokens = patches.reshape(-1 if apart else len(x), 12, 6)
+        return checkpoint_name(tokens, "tokens").mean(1).reshape(len(x), -1) @ params
+
+    (layer,) = list_layers(from_function(apply, HEAD), VIDEO)
+    assert layer.grid == (1, 3, 4)
+    with pytest.raises(ValueError, match=r"layer=.*grid=\(t, h, w\)"):
+        jax.eval_shape(
+            from_function(lambda p, x: apply(p, x, True)[:, None] + x.mean(), HEAD), VIDEO
+        )
 
 
 def test_list_layers_measures_on_demand():
