@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from scorecam_jax.adapters import from_linen as from_linen
     from scorecam_jax.adapters import from_nnx as from_nnx
     from scorecam_jax.adapters import list_layers as list_layers
+    from scorecam_jax.adapters import register as register
+    from scorecam_jax.adapters.registration import Registration as Registration
+    from scorecam_jax.adapters.registration import registration as registration
     from scorecam_jax.contract import Model as Model
     from scorecam_jax.contract import per_input as per_input
     from scorecam_jax.diagnosis import Finding as Finding
@@ -76,8 +79,9 @@ _MEMBERS = {
     "adapters": (
         "LayerInfo", "from_equinox", "from_function", "from_haiku", "from_keras",
         "from_linen", "from_nnx",
-        "list_layers",
+        "list_layers", "register",
     ),
+    "adapters.registration": ("Registration", "registration"),
     "contract": ("Model", "per_input"),
     "diagnosis": ("Finding", "diagnose"),
     "engine.independence": ("check_model",),

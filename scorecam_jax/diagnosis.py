@@ -1,12 +1,13 @@
 """What a careful reader would say about an explanation before trusting it."""
 
 import itertools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scorecam_jax._internal.findings import Finding
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.steps.outputs import is_softmax_of_probabilities
@@ -29,25 +30,6 @@ UNLIKELY = 0.01
 
 LIVE = 0.1
 """If a smaller share of the channels is live, few masks are left to ask with."""
-
-
-class Finding(NamedTuple):
-    """One thing to know about a heatmap.
-
-    Attributes:
-        kind: "not finite", "empty", "flat weights", "plain sum", "unlikely", "dead channels",
-            "baseline scores higher" or "softmax of probabilities".
-        figure: what was measured.
-        text: the finding in words, with its figure.
-        input: which of the inputs, by its row.
-        target: which class.
-    """
-
-    kind: str
-    figure: float
-    text: str
-    input: int
-    target: int
 
 
 def diagnose(explanation: Explanation) -> tuple[Finding, ...]:
@@ -101,7 +83,7 @@ def _findings(explanation: Explanation, row: int, column: int) -> list[Finding]:
     if broken := _not_finite(explanation, row, column):
         # Nothing else can be measured.
         return [Finding(*each, row, target) for each in broken]
-    for check in (_empty, _flat, _plain, _unlikely, _dead, _baseline, _twice):
+    for check in (_empty, _flat, _plain, _unlikely, _dead, _baseline, _twice, _unseen):
         found += check(explanation, row, column)
     return [Finding(*each, row, target) for each in found]
 
@@ -208,6 +190,17 @@ def _twice(e: Any, row: int, column: int) -> _Found:
         "probabilities already: pass score=scores.values"
     )
     return [("softmax of probabilities", float(e.confidence[row, column]), text)]
+
+
+def _unseen(e: Any, row: int, column: int) -> _Found:
+    if e.seen is None or e.seen[row].all():
+        return []
+    share = float(e.seen[row].mean())
+    text = (
+        f"the network reads {100 * share:.2g} % of the image, which it crops: the heatmap is 0 "
+        "elsewhere because nothing is seen there, not because it is unimportant"
+    )
+    return [("places", share, text)]
 
 
 def _maps(e: Any, row: int) -> Any:

@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 @contextlib.contextmanager
@@ -15,7 +18,7 @@ def noting(inputs: Any, channel_axis: int = -1, given: str = "") -> Iterator[Non
     try:
         yield
     except Exception as error:
-        if _is_our_own(error.__traceback__):
+        if is_our_own(error.__traceback__):
             raise
         note = given or _how_read(tuple(inputs.shape), channel_axis)
         if note not in getattr(error, "__notes__", ()):
@@ -42,12 +45,23 @@ def _how_read(shape: tuple[int, ...], channel_axis: int) -> str:
     )
 
 
-def _is_our_own(traceback: TracebackType | None) -> bool:
+def is_our_own(traceback: TracebackType | None) -> bool:
     """Whether this package raised an error, which then says itself what to try."""
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     name = "" if traceback is None else traceback.tb_frame.f_globals.get("__name__", "")
     return name.startswith("scorecam_jax.")
+
+
+_OURS = ("scorecam_jax.", "jaxtyping.", "beartype.")  # the last two check types in tests
+
+
+def warn_caller(text: str) -> None:
+    """Warn where the user's code calls this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
 
 
 def is_one_array(outputs: Any) -> bool:
@@ -64,6 +78,29 @@ def check_arrays(outputs: Any) -> None:
             if not dataclasses.is_dataclass(leaf):
                 how = "return the arrays in a dict or tuple"
             raise TypeError(f"the model's outputs hold a {kind}, wanted arrays or pytrees: {how}")
+
+
+def unscorable(arrays: Sequence[tuple[tuple[int, ...], Any]], batch: int) -> str | None:
+    """Why a network's outputs have no scores of classes; None if some of them may be scored.
+
+    Args:
+        arrays: the shape and type of each.
+        batch: how many inputs there were.
+    """
+    wanted = f"wanted floating-point scores with one row per input, ({batch}, classes)"
+    floating = [shape for shape, dtype in arrays if jnp.issubdtype(dtype, jnp.floating)]
+    if any(shape[:1] == (batch,) for shape in floating):
+        return None
+    if not arrays:
+        return f"the model returned no outputs, {wanted}: does it return what it computes?"
+    found = ", ".join(f"{jnp.dtype(dtype).name}{list(shape)}" for shape, dtype in arrays[:8])
+    if not floating:
+        how = "return the logits, without argmax, rounding or a threshold"
+    elif all(shape == () for shape in floating):
+        how = "return the scores of the classes, not a loss or their mean"
+    else:
+        how = "if the inputs are a single image, add a batch axis: inputs[None]"
+    return f"the model's outputs are {found}, {wanted}: {how}"
 
 
 def choose_one(outputs: Any, batch: int) -> str:

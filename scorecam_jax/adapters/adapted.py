@@ -11,6 +11,7 @@ from scorecam_jax._internal.notes import check_arrays, noting
 from scorecam_jax._internal.trees import cast
 from scorecam_jax.contract.per_input import Arguments, Layout, check_rows
 from scorecam_jax.contract.several import split_inputs
+from scorecam_jax.steps.frames import Frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,17 @@ class Adapted(jax.tree_util.Partial):
         """The model with its default layer chosen for those outputs that a score reads."""
         shown: Any = self.func
         return shown.follow_score(self, score, inputs)
+
+    def measured(self, inputs: Any, score: Callable[[Any], Any] | None = None) -> "Adapted":
+        """The model with its layers' places measured where the program does not tell them."""
+        followed = self if score is None else self.follow_score(score, inputs)
+        shown: Any = followed.func
+        return Adapted(shown.register(*self.args, inputs), *self.args)
+
+    def frames(self, inputs: Any) -> tuple[Frame | None, ...]:
+        """The part of the image that each layer lies over; None for all of it."""
+        shown: Any = self.func
+        return shown.frames(*self.args, inputs)
 
     def feed(self, layout: Layout, others: Arguments) -> "Adapted":
         """The model of the image alone, the others of its inputs being given."""

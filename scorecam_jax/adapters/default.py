@@ -18,18 +18,22 @@ is the layer that the last mixing goes through: the norm before the last attenti
 from collections.abc import Callable
 from typing import NamedTuple
 
-from scorecam_jax.adapters.tokens import TokenView
+from scorecam_jax._internal.notes import unscorable
+from scorecam_jax.adapters.tokens import Asked
 from scorecam_jax.program.analysis import Analysis, Candidate, places_of
 from scorecam_jax.program.sites import Site
+from scorecam_jax.program.streams import past
 
 
-def default_layer(known: Analysis, tokens: TokenView | None) -> Site:
+def default_layer(known: Analysis, tokens: Asked | None) -> Site:
     """The layer to explain; ValueError if there is none.
 
     Args:
         known: of the network.
         tokens: the grid that was asked for, if any.
     """
+    if not known.outputs and (lacks := unscorable(known.returned, known.shape[0])):
+        raise ValueError(lacks)
 
     def fits(each: Candidate) -> bool:
         return _fits(each, tokens)
@@ -67,7 +71,7 @@ def default_layer(known: Analysis, tokens: TokenView | None) -> Site:
     return chosen.site
 
 
-def _fits(each: Candidate, tokens: TokenView | None, shape: tuple[int, ...] = ()) -> bool:
+def _fits(each: Candidate, tokens: Asked | None, shape: tuple[int, ...] = ()) -> bool:
     if tokens is not None:
         return tokens.accepts(shape or each.site.shape)
     return each.grid is not None
@@ -82,7 +86,7 @@ class _Stream(NamedTuple):
     places: set[int]
 
 
-def _stream(known: Analysis, tokens: TokenView | None) -> _Stream | None:
+def _stream(known: Analysis, tokens: Asked | None) -> _Stream | None:
     """The last value, named or not, that would do."""
     for value, shape in reversed(known.values):
         each = known.describe_value(value, shape)
@@ -113,23 +117,28 @@ def _is_mixed_before(known: Analysis, each: Candidate, stream: _Stream) -> bool:
     return bool(places_of(each.site.shape, each.channels) & mixed)
 
 
-def _complaint(known: Analysis, tokens: TokenView | None) -> str:
+def _complaint(known: Analysis, tokens: Asked | None) -> str:
     wanted = f"tokens for {tokens}" if tokens else f"a spatial grid, like the image {known.shape}"
     rows = [
-        f"{each.site.name!r} {each.site.shape}: {_lacks(each, tokens)}"
+        f"{each.site.name!r} {each.site.shape}: {_lacks(known, each, tokens)}"
         for each in known.candidates
         if each.site.layer
     ]
     listing = "; ".join(rows[-12:]) or "none"
+    sizes = _SIZES.get(len(known.space), "the sizes of the grid")
     return (
         f"no layer returns activations with {wanted}, that all paths to the outputs pass "
         "through, before places are mixed and weights used for the last time; name one with "
-        "layer=, give tokens that are not found by themselves grid=(height, width), or "
-        f"name a value with jax.ad_checkpoint.checkpoint_name. Layers: {listing}"
+        f"layer=, give tokens that are not found by themselves grid={sizes}, or "
+        "name a value with jax.ad_checkpoint.checkpoint_name. "
+        f"Layers: {listing}"
     )
 
 
-def _lacks(each: Candidate, tokens: TokenView | None) -> str:
+_SIZES = {1: "(length,)", 2: "(height, width)", 3: "(t, h, w)"}
+
+
+def _lacks(known: Analysis, each: Candidate, tokens: Asked | None) -> str:
     reasons = {
         "no grid": _fits(each, tokens),
         "not all paths pass through it": each.cut,
@@ -137,4 +146,7 @@ def _lacks(each: Candidate, tokens: TokenView | None) -> str:
         "places are not mixed after it": each.mixed or not each.alive,
         "no weights after it": each.weighted,
     }
-    return ", ".join(reason for reason, holds in reasons.items() if not holds) or "it would do"
+    missing = [reason for reason, holds in reasons.items() if not holds]
+    if missing == ["not all paths pass through it"] and (passing := past(known, each)):
+        missing = [f"not all paths pass through it ({passing} leads past it)"]
+    return ", ".join(missing) or "it would do"

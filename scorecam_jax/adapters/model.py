@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -13,15 +14,22 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from scorecam_jax._internal.keys import Static
+from scorecam_jax._internal.notes import warn_caller
 from scorecam_jax._internal.trees import cast
 from scorecam_jax.adapters.adapted import Adapted, Network
 from scorecam_jax.adapters.default import default_layer
-from scorecam_jax.adapters.tokens import Grid, TokenView
+from scorecam_jax.adapters.registration import AT_ONCE, Registration, registration, respond
+from scorecam_jax.adapters.settle import settle
+from scorecam_jax.adapters.tokens import ArrangedView, Asked, FunctionsView, Grid, View
 from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.contract.per_input import take_rows
 from scorecam_jax.contract.several import split_inputs
-from scorecam_jax.program.analysis import Analysis, analyse
+from scorecam_jax.program.analysis import Analysis, Candidate, analyse
 from scorecam_jax.program.marks import Chosen, Edit, Path, expose, is_exposed, replay
+from scorecam_jax.program.positions import Arrangement, arrange_as
 from scorecam_jax.program.sites import Site, parse_runs
+from scorecam_jax.program.streams import streams
+from scorecam_jax.steps.frames import Frame, frame_of
 
 Layer: TypeAlias = str | tuple[str | int, ...]
 Layers: TypeAlias = Layer | list[Layer] | None
@@ -41,6 +49,7 @@ class LayerInfo(NamedTuple):
         grid: the sizes of its grid, or of the grid that its tokens form; None if it has none that
             is known.
         default: whether it is the layer that `layer=None` explains.
+        registration: how its cells lie in the image, if that was measured.
     """
 
     path: str
@@ -50,9 +59,10 @@ class LayerInfo(NamedTuple):
     alive: bool = True
     grid: tuple[int, ...] | None = None
     default: bool = False
+    registration: Registration | None = None
 
 
-def list_layers(model: AnyModel, inputs: Any) -> list[LayerInfo]:
+def list_layers(model: AnyModel, inputs: Any, *, measure: bool = False) -> list[LayerInfo]:
     """The layers of `model` that can be explained, in the order in which they finish.
 
     Functions that directly follow a layer are listed if all that the outputs know of the image
@@ -60,10 +70,13 @@ def list_layers(model: AnyModel, inputs: Any) -> list[LayerInfo]:
 
     Args:
         model: what an adapter such as `from_linen` returned (with any `layer`, or None).
-        inputs: an input batch (N, *spatial, C), or its `jax.ShapeDtypeStruct`; nothing is computed.
+        inputs: an input batch (N, *spatial, C), or its `jax.ShapeDtypeStruct`.
+        measure: measure where the cells of each layer with a grid look, in 28 forward passes that
+            read all of them; see `registration`. Otherwise nothing is computed.
 
     Raises:
         TypeError: `model` was not made by an adapter.
+        ValueError: `measure` is asked for and the inputs' values are not known.
     """
     if not isinstance(getattr(model, "func", None), _Shown):
         raise TypeError(
@@ -73,7 +86,31 @@ def list_layers(model: AnyModel, inputs: Any) -> list[LayerInfo]:
         )
     adapted: Any
     adapted, image = split_inputs(model, inputs)
-    return adapted.func.layers(*adapted.args, image)
+    return adapted.func.layers(*adapted.args, image, measure)
+
+
+def register(model: AnyModel, inputs: Any) -> AnyModel:
+    """Measure where a model's layers lie in the image, where the program does not tell.
+
+    Methods do this themselves when they are called eagerly, once for each program and shape. Call
+    this before `jit`, where values are not known, and pass the model that it returns:
+
+        model = register(model, inputs)
+        explanation = jax.jit(score_cam)(model, inputs)
+
+    Args:
+        model: what an adapter such as `from_linen` returned. Any other is returned as it is.
+        inputs: as the model is called with, at least one.
+
+    Returns:
+        The model with the arrangement of each layer that fits what was measured.
+
+    Raises:
+        ValueError: a layer does not lie over the image.
+    """
+    adapted: Any
+    adapted, image = split_inputs(model, inputs)
+    return adapted.measured(image) if isinstance(adapted, Adapted) else adapted
 
 
 def show(
@@ -101,7 +138,7 @@ def show(
         tuple(None if path is None else parse_path(path) for path in paths),
         isinstance(layer, list),
         dtype,
-        None if grid is None else TokenView(tuple(grid), channel_axis),
+        None if grid is None else Asked(tuple(grid)),
         channel_axis,
     )
     return Adapted(call, cast(weights, dtype))
@@ -113,14 +150,16 @@ class _Shown:
     paths: tuple[Path | None, ...]
     several: bool
     dtype: Any
-    tokens: TokenView | None
+    tokens: Asked | None
     channel_axis: int
     outputs: tuple[int, ...] | None = None
+    settled: tuple[Arrangement | None, ...] = ()
 
     def __call__(self, weights: Any, inputs: Any, edit: Any = None) -> tuple[Any, Any]:
+        shown = self.register(weights, inputs)
         if edit is None:
-            return _read(Static(self), weights, inputs)
-        return self.replay(weights, inputs, edit)
+            return _read(Static(shown), weights, inputs)
+        return shown.replay(weights, inputs, edit)
 
     def follow_score(self, model: Any, score: Callable[[Any], Any], inputs: Any) -> Any:
         """The model with its default layer chosen for those outputs that a score reads.
@@ -141,14 +180,14 @@ class _Shown:
         chosen = tuple(i for i, variable in enumerate(read.invars) if variable in used)
         return type(model)(dataclasses.replace(self, outputs=chosen), *model.args)
 
-    def replay(self, weights: Any, inputs: Any, edit: Any) -> tuple[Any, Any]:
+    def replay(self, weights: Any, inputs: Any, edit: Any, raw: bool = False) -> tuple[Any, Any]:
         traced = self._trace(weights, inputs)
         known = self._analyse(traced, weights)
-        sites = [
-            default_layer(known, self.tokens) if path is None else _named(path, known)
-            for path in self.paths
+        sites = self._sites(known)
+        views = [
+            None if raw else self._place(number, site, known).view
+            for number, site in enumerate(sites)
         ]
-        views = [self._view(site, known) for site in sites]
         edits = [
             None if edit is None else _checked(edit, view)
             for edit, view in zip(self._edits(edit), views, strict=True)
@@ -166,15 +205,82 @@ class _Shown:
             for activations, view in zip(seen, views, strict=True)
         )
         outputs = jax.tree.unflatten(jax.tree.structure(traced.out_info), outputs)
-        return outputs, shown if self.several else shown[0]
+        return outputs, shown if self.several or raw else shown[0]
 
-    def layers(self, weights: Any, inputs: Any) -> list[LayerInfo]:
+    def frames(self, weights: Any, inputs: Any) -> tuple[Frame | None, ...]:
+        """Where in the image each layer's map belongs; None for all of it."""
+        known = self._analyse(self._trace(weights, inputs), weights)
+        sites = self._sites(known)
+        places = [self._place(number, site, known) for number, site in enumerate(sites)]
+        return tuple(
+            place.arrangement and frame_of(place.arrangement.box, known.positions.seen, known.space)
+            for place in places
+        )
+
+    def register(self, weights: Any, inputs: Any) -> "_Shown":
+        """The same, with its layers' places measured where the program does not tell them."""
+        if self.settled or not _is_measurable((weights, inputs)) or not len(inputs):
+            return self
+        shapes = jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), weights)
+        key = Static((self, shapes, inputs.shape[1:], inputs.dtype))
+        if key not in _SETTLED:
+            if len(_SETTLED) >= _MOST_SETTLED:
+                _SETTLED.pop(next(iter(_SETTLED)))
+            _SETTLED[key] = self._measure(weights, inputs)
+        settled = _SETTLED[key]
+        return dataclasses.replace(self, settled=settled) if any(settled) else self
+
+    def _measure(self, weights: Any, inputs: Any) -> tuple[Arrangement | None, ...]:
+        known = self._analyse(self._trace(weights, inputs), weights)
+        sites = self._sites(known)
+        self._warn_of_streams(sites, known)
+        places = [self._place(number, site, known) for number, site in enumerate(sites)]
+        doubtful = {i: p.arrangement for i, p in enumerate(places) if p.guessed and p.arrangement}
+        if not doubtful:
+            return ()
+        rows = take_rows(weights, jnp.zeros(AT_ONCE, int))
+        responses = respond(
+            lambda images: [_raw(Static(self), rows, images)[number] for number in doubtful],
+            inputs[:1],
+            self.channel_axis,
+            [arrangement.channels for arrangement in doubtful.values()],
+        )
+        found: list[Arrangement | None] = [None] * len(sites)
+        for (number, proposed), response in zip(doubtful.items(), responses, strict=True):
+            best, measured = settle(proposed, response, known.space, places[number].told)
+            if not measured.aligned and measured.measurable:
+                told = _not_confirmed(sites[number], measured)
+                if not places[number].told:
+                    raise ValueError(told)
+                warn_caller(told)
+            found[number] = best if best != proposed and measured.aligned else None
+        return tuple(found)
+
+    def _warn_of_streams(self, sites: list[Site], known: Analysis) -> None:
+        for path, site in zip(self.paths, sites, strict=True):
+            parted = streams(known, known.describe(site)) if path is None else []
+            if len(parted) > 1:
+                names = [each.site.name for each in parted]
+                warn_caller(
+                    f"layer {site.name!r} {site.shape} is the only place that all the outputs know "
+                    f"of the image passes through, and it is early: after it the network parts "
+                    f"into streams that are pooled apart. layer={names} explains the streams, with "
+                    f"fuse_layers; layer={site.name!r} keeps this one without a warning",
+                )
+
+    def _sites(self, known: Analysis) -> list[Site]:
+        return [
+            default_layer(known, self.tokens) if path is None else _named(path, known)
+            for path in self.paths
+        ]
+
+    def layers(self, weights: Any, inputs: Any, measure: bool = False) -> list[LayerInfo]:
         known = self._analyse(self._trace(weights, inputs), weights)
         try:
             default = default_layer(known, self.tokens).name
         except ValueError:  # which explaining it says
             default = None
-        return [
+        listed = [
             LayerInfo(
                 each.site.name,
                 each.site.kind,
@@ -187,6 +293,13 @@ class _Shown:
             for each in known.candidates
             if each.site.layer or (each.cut and not known.is_layer(each.site))
         ]
+        if not measure:
+            return listed
+        grids = [layer.path for layer in listed if layer.grid and layer.alive]
+        paths = tuple(map(parse_path, grids))
+        shown = dataclasses.replace(self, paths=paths, several=True, tokens=None, settled=())
+        found = dict(zip(grids, registration(Adapted(shown, weights), inputs), strict=True))
+        return [layer._replace(registration=found.get(layer.path)) for layer in listed]
 
     def _trace(self, weights: Any, inputs: Any) -> Any:
         traced = _plain.trace(Static(self), weights, inputs)
@@ -200,15 +313,38 @@ class _Shown:
         count = len(jax.tree.leaves(weights))
         return analyse(traced.jaxpr, count, self.channel_axis, self.outputs)
 
-    def _view(self, site: Site, known: Analysis) -> TokenView | None:
-        """How a layer's activations become a grid."""
-        if self.tokens is not None:
-            if self.tokens.cells:
-                self._check_image(self.tokens.grid, site, known)
-            return self.tokens
+    def _place(self, number: int, site: Site, known: Analysis) -> "_Place":
+        """How a layer's activations become a grid, and how that lies over the image."""
+        if self.tokens is not None and self.tokens.cells is None:
+            return _Place(FunctionsView(*self.tokens.grid), None, False, False)
         found = known.describe(site)
+        told = found.arrangement
+        arrangement = self.settled[number] if self.settled else None
+        if arrangement is not None:
+            told = arrangement
+        elif self.tokens is not None:
+            self._check_image(self.tokens.grid, site, known)
+            if told is None or told.grid != self.tokens.grid:
+                told, arrangement = None, self.tokens.arrange(site.shape, known.space)
+            else:
+                arrangement = told
+        else:
+            arrangement = told or self._guess(site, found, known)
+        if arrangement is None:
+            return _Place(None, None, False, False)
+        usual = arrangement.lies_as_usual(known.space)
+        plain = arrangement.is_plain(site.shape, known.channel_axis)
+        view = None if plain else ArrangedView(arrangement, self.channel_axis)
+        return _Place(view, arrangement, told is None or not usual, told is not None)
+
+    def _guess(self, site: Site, found: Candidate, known: Analysis) -> Arrangement | None:
+        """What the shape of activations suggests."""
+        rank = len(known.space)
         if len(site.shape) != len(known.shape):
-            return None if found.grid is None else TokenView(found.grid, self.channel_axis)
+            if found.grid is None:
+                return None
+            first = site.shape[1] - math.prod(found.grid)
+            return arrange_as(known.space, found.grid, [range(rank)], 2, first)
         if found.grid is None and known.layout(site.shape, cut=True)[0]:
             raise ValueError(
                 f"the activations of layer {site.name!r} have shape {site.shape}, which is no grid "
@@ -219,15 +355,12 @@ class _Shown:
         if found.grid is None:
             for grid in (site.shape[1:-1], site.shape[2:]):
                 self._check_image(grid, site, known)
-        if found.channels == known.channel_axis:
+        grid = tuple(
+            size for axis, size in enumerate(site.shape) if axis not in (0, found.channels)
+        )
+        if math.prod(grid) < 2:
             return None
-        there = functools.partial(
-            jnp.moveaxis, source=found.channels, destination=known.channel_axis
-        )
-        back = functools.partial(
-            jnp.moveaxis, source=known.channel_axis, destination=found.channels
-        )
-        return TokenView((there, back), self.channel_axis)
+        return arrange_as(known.space, grid, [[axis] for axis in range(rank)], found.channels)
 
     def _check_image(self, grid: tuple[int, ...], site: Site, known: Analysis) -> None:
         if known.misreads_image(grid):
@@ -249,7 +382,23 @@ class _Shown:
         return list(edits)
 
 
-def _checked(edit: Edit, view: TokenView | None) -> Edit:
+class _Place(NamedTuple):
+    """How a layer's activations are shown.
+
+    Attributes:
+        view: what makes a grid of them; None if they are one.
+        arrangement: how they lie over the image, if that is known or guessed.
+        guessed: whether that is to be measured.
+        told: whether the program tells it.
+    """
+
+    view: View | None
+    arrangement: Arrangement | None
+    guessed: bool
+    told: bool
+
+
+def _checked(edit: Edit, view: View | None) -> Edit:
     """An edit of a grid as an edit of what the layer returned."""
 
     def checked(activations: jax.Array) -> jax.Array:
@@ -285,6 +434,37 @@ _exposed = jax.jit(_expose, static_argnums=(0, 1))
 _read = functools.partial(jax.jit, static_argnums=0)(
     lambda shown, weights, inputs: shown.value.replay(weights, inputs, None)
 )
+_raw = functools.partial(jax.jit, static_argnums=0)(
+    lambda shown, weights, inputs: shown.value.replay(weights, inputs, None, raw=True)[1]
+)
+
+
+def _not_confirmed(site: Site, measured: Registration) -> str:
+    return (
+        f"layer {site.name!r} {site.shape} does not lie over the image: {measured}. A map of it "
+        "would be drawn in the wrong place. Name another layer with layer=, list_layers(model, "
+        "inputs, measure=True) tells which would do; or tell how its activations form a grid, "
+        "grid=(height, width) for tokens row by row, or grid=(to_grid, from_grid), two functions"
+    )
+
+
+# What was measured, by program and shape.
+_SETTLED: dict[Static, tuple[Arrangement | None, ...]] = {}
+_MOST_SETTLED = 256
+
+
+def _is_measurable(values: Any) -> bool:
+    """Whether arrays are known, and on devices of this process."""
+    return all(
+        not isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct)
+        and (not isinstance(leaf, jax.Array) or _is_here(leaf))
+        for leaf in jax.tree.leaves(values)
+    )
+
+
+def _is_here(array: jax.Array) -> bool:
+    spec = getattr(jax.typeof(array).sharding, "spec", ())
+    return array.is_fully_addressable and all(axis is None for axis in spec)
 
 
 def parse_path(layer: Layer) -> Path:

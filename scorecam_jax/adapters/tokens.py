@@ -1,28 +1,58 @@
-"""Token activations (N, tokens, K) seen as a grid (N, *grid, K)."""
+"""Activations of a layer seen as a grid (N, *grid, K) that lies as the image does."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
+
+from scorecam_jax.program.positions import Arrangement, arrange_as
 
 Grid: TypeAlias = tuple[int, ...] | tuple[Callable[..., Any], Callable[..., Any]]
 
 
-class TokenView(NamedTuple):
-    """A layer's tokens as a grid, and back.
-
-    With sizes, the last `prod(sizes)` tokens are the grid's cells in row-major order, and those
-    before them (class token, registers) pass it by.
+class ArrangedView(NamedTuple):
+    """A view of activations whose places are known.
 
     Attributes:
-        grid: the grid's sizes, or a pair of functions `(to_grid, from_grid)`.
+        arrangement: how they lie over the image.
         channel_axis: where the grid has its channels.
     """
 
-    grid: tuple[Any, ...]
+    arrangement: Arrangement
     channel_axis: int
+
+    def to_grid(self, activations: jax.Array) -> jax.Array:
+        """The grid."""
+        return self.arrangement.to_grid(activations, self.channel_axis)
+
+    def from_grid(self, grid: jax.Array, activations: jax.Array) -> jax.Array:
+        """The inverse, with what is not of the grid taken from the activations."""
+        return self.arrangement.from_grid(grid, activations, self.channel_axis)
+
+
+class FunctionsView(NamedTuple):
+    """A view by the caller's pair of functions."""
+
+    there: Callable[..., Any]
+    back: Callable[..., Any]
+
+    def to_grid(self, activations: jax.Array) -> jax.Array:
+        """The grid."""
+        return self.there(activations)
+
+    def from_grid(self, grid: jax.Array, activations: jax.Array) -> jax.Array:
+        """The inverse."""
+        return self.back(grid)
+
+
+View: TypeAlias = ArrangedView | FunctionsView
+
+
+class Asked(NamedTuple):
+    """The grid that a caller asks for: its sizes, or a pair of functions."""
+
+    grid: tuple[Any, ...]
 
     @property
     def cells(self) -> int | None:
@@ -33,31 +63,25 @@ class TokenView(NamedTuple):
         """Whether activations of this shape hold such a grid."""
         return self.cells is not None and len(shape) == 3 and shape[1] >= self.cells
 
-    def to_grid(self, tokens: jax.Array) -> jax.Array:
-        """(N, tokens, K) -> (N, *grid, K), or with the channels at `channel_axis`.
+    def arrange(self, shape: tuple[int, ...], image: Sequence[int]) -> Arrangement:
+        """The last tokens as the grid, row by row.
 
         Raises:
-            ValueError: there are fewer tokens than cells.
+            ValueError: there are fewer tokens than cells, or the grid has other axes.
         """
-        if self.cells is None:
-            return self.grid[0](tokens)
-        if not self.accepts(tokens.shape):
+        if not self.accepts(shape):
             raise ValueError(
-                f"the layer's activations have shape {tokens.shape}, wanted (N, tokens, K) with at "
+                f"the layer's activations have shape {shape}, wanted (N, tokens, K) with at "
                 f"least {self.cells} tokens for {self}; a grid is (height, width) in patches, "
                 "image size / patch size"
             )
-        first = tokens.shape[1] - self.cells
-        grid = tokens[:, first:].reshape(tokens.shape[0], *self.grid, tokens.shape[-1])
-        return jnp.moveaxis(grid, -1, self.channel_axis)
-
-    def from_grid(self, grid: jax.Array, tokens: jax.Array) -> jax.Array:
-        """The inverse, with the tokens before the grid's taken from `tokens`."""
-        if self.cells is None:
-            return self.grid[1](grid)
-        first = tokens.shape[1] - self.cells
-        cells = jnp.moveaxis(grid, self.channel_axis, -1).reshape(tokens[:, first:].shape)
-        return jnp.concatenate([tokens[:, :first], cells], axis=1)
+        if len(self.grid) != len(image):
+            raise ValueError(
+                f"{self} has {len(self.grid)} sizes, and the image {len(image)} spatial axes: "
+                "wanted one size for each"
+            )
+        assert self.cells is not None
+        return arrange_as(image, self.grid, [range(len(image))], 2, shape[1] - self.cells)
 
     def __str__(self) -> str:
         return f"grid={self.grid}"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from scorecam_jax.contract.per_input import Arguments, Layout
+from scorecam_jax.steps.frames import Frame
 
 
 @runtime_checkable
@@ -36,6 +37,12 @@ class Model(Protocol):
 
     def follow_score(self, score: Callable[[Any], Any], inputs: Any) -> "Model":
         """The model with its default layer chosen for those outputs that a score reads."""
+
+    def measured(self, inputs: Any, score: Callable[[Any], Any] | None = None) -> "Model":
+        """The model with its places in the image measured where they were only guessed."""
+
+    def frames(self, inputs: Any) -> tuple[Frame | None, ...]:
+        """The part of the image that each of its layers lies over; None for all of it."""
 
     def feed(self, layout: Layout, others: Arguments) -> "Model":
         """The model of the image alone, the others of its inputs being given."""

@@ -7,11 +7,12 @@ the network.
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from scorecam_jax._internal import checks
@@ -34,6 +35,7 @@ from scorecam_jax.steps.combine import (
     resize_rectify_normalize,
     sum_in_range,
 )
+from scorecam_jax.steps.frames import Frame
 from scorecam_jax.steps.masks import Render, spatial_shape
 from scorecam_jax.steps.outputs import (
     class_scores,
@@ -78,6 +80,9 @@ class Explanation(NamedTuple):
         scored: (B, K), which channels `Interpolated` scored, where the other channels' scores are
             interpolated; None if nothing was.
         channel_axis: where `activations` have their channels, counted from the last axis.
+        seen: (B, *spatial), which pixels the network reads at all, if it crops the image; None if
+            the layer lies over the whole image. The heatmap is 0 where nothing is seen, which
+            does not tell that the pixel is unimportant.
     """
 
     heatmap: Float[Array, "batch *targets_and_spatial"]
@@ -92,6 +97,7 @@ class Explanation(NamedTuple):
     deviation: Float[Array, "batch *targets_and_spatial"] | None = None
     scored: Bool[Array, "batch channels"] | None = None
     channel_axis: int = Axis(-1)
+    seen: Bool[Array, "batch *spatial"] | None = None
 
 
 _WITH_TARGETS = (
@@ -138,6 +144,7 @@ class Context:
         baseline: what shows where a mask is 0.
         passes: `batch_size`, `mesh` and `remat`.
         slopes: what `gradients` returns.
+        frame: the part of the image that the layer lies over; None for all of it.
     """
 
     model: AnyModel
@@ -152,6 +159,7 @@ class Context:
     baseline: Array
     passes: Mapping[str, Any]
     slopes: Float[Array, "batch targets *grid channels"] | None
+    frame: Frame | None = None
 
     @property
     def gradients(self) -> Float[Array, "batch targets *grid channels"]:
@@ -162,8 +170,16 @@ class Context:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The sizes of the inputs' spatial axes."""
+        """The sizes of heatmaps and masks: the inputs', or those of the layer's frame in them."""
+        if self.frame is not None:
+            return self.frame.shape
         return spatial_shape(self.inputs, self.channel_axis)
+
+    def into_image(self, maps: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Put heatmaps or masks into images of the inputs' size."""
+        if self.frame is None:
+            return maps
+        return self.frame.into_image(maps, spatial_shape(self.inputs, self.channel_axis))
 
     @property
     def space(self) -> tuple[int, ...]:
@@ -174,6 +190,8 @@ class Context:
         self, masks: Float[Array, "batch *grid masks"], render: Render
     ) -> Float[Array, "batch targets masks"]:
         """Score the inputs under masks, as the caller wants it done."""
+        if self.frame is not None:
+            render = Partial(_InFrame(self.frame), render)
         return score_masks(
             self.model, self.inputs, masks, render, score=self.score, targets=self.targets,
             baseline=self.baseline, channel_axis=self.channel_axis, **self.passes,
@@ -212,6 +230,16 @@ class Context:
         relative, size = into_range(slopes, (*self.space, -1), factors=maps)
         sums = (relative * maps).sum(-1)
         return self.finish(sums)._replace(peak=peak_of(sums) * size.reshape(sums.shape[:2]))
+
+
+@dataclasses.dataclass(frozen=True)
+class _InFrame:
+    """Renders masks of a frame, and puts them into the image."""
+
+    frame: Frame
+
+    def __call__(self, render: Render, maps: Array, shape: Sequence[int]) -> Array:
+        return self.frame.into_image(render(maps, self.frame.shape), shape)
 
 
 class _Asked(NamedTuple):
@@ -275,6 +303,7 @@ def run(
     checks.check_batch_size(shared.get("batch_size"))
     if gradients or edits:
         checks.check_edit(model)
+    model = _measured(model, shared.get("score") or score, inputs, axis)
     asked = _Asked(
         formula=formula, model=model, inputs=inputs, targets=targets,
         score=shared.get("score") or score, channel_axis=axis, channels=choice_of(channels),
@@ -307,6 +336,23 @@ def run(
         return explanation
     values = {name: getattr(explanation, name) for name in _WITH_TARGETS}
     return explanation._replace(**jax.tree.map(lambda value: value[:, 0], values))
+
+
+def _measured(model: AnyModel, score: Callable[..., Any], inputs: Array, axis: int) -> AnyModel:
+    """The model with its places measured where they were guessed, if values are known."""
+    measured = getattr(model, "measured", None)
+    if measured is None or checks.is_traced(model, inputs):
+        return model
+    with noting(inputs, axis):
+        return measured(inputs, score)
+
+
+def _frame_of(model: AnyModel, inputs: Array) -> Frame | None:
+    """The part of the image that a model's layer lies over; None for all of it."""
+    frames = getattr(model, "frames", None)
+    if frames is not None:
+        return frames(inputs)[0]
+    return getattr(getattr(model, "func", None), "frame", None)
 
 
 @filter_jit
@@ -360,12 +406,23 @@ def _compiled(
         (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
         slopes = lay_out_like(jnp.moveaxis(slopes, channel_axis % layer.ndim + 1, -1), inputs)
 
+    frame = _frame_of(model, inputs)
     context = Context(
         model=model, inputs=inputs, outputs=outputs, activations=take(activations, chosen),
         chosen=chosen, targets=targets, confidence=confidence, score=score,
         channel_axis=channel_axis, baseline=asked.baseline, passes=asked.passes, slopes=slopes,
+        frame=frame,
     )  # fmt: skip
     found = asked.formula(context, **options)
+    seen = None
+    if frame is not None:
+        shape = spatial_shape(inputs, channel_axis)
+        seen = jnp.broadcast_to(frame.is_seen(shape), (len(inputs), *shape))
+        heatmap, deviation = jax.tree.map(
+            lambda maps: jnp.where(seen[:, None], context.into_image(maps), 0),
+            (found.heatmap, found.deviation),
+        )
+        found = found._replace(heatmap=heatmap, deviation=deviation)
     peak = jnp.ones(targets.shape, found.heatmap.dtype) if found.peak is None else found.peak
     weights, scores = (
         None if values is None else put(values, chosen, activations.shape[-1])
@@ -380,7 +437,7 @@ def _compiled(
     )
     explanation = Explanation(
         heatmap, weights, scores, layer, outputs, targets, peak, of_targets(confidence, targets),
-        empty, found.deviation, found.scored, Axis(channel_axis % layer.ndim - layer.ndim),
+        empty, found.deviation, found.scored, Axis(channel_axis % layer.ndim - layer.ndim), seen,
     )  # fmt: skip
     twice = is_softmax_of_probabilities(outputs, of_targets(confidence, targets), targets).any()
     return explanation, confidence, twice

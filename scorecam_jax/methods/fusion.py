@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from scorecam_jax._internal.checks import is_traced
 from scorecam_jax.contract.model import AnyModel, channel_axis_of
 from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.methods.score_cam import score_cam
+from scorecam_jax.steps.frames import Frame
 from scorecam_jax.steps.masks import normalize
 
 
@@ -48,6 +50,9 @@ def fuse_layers(
         TypeError: the model gives a single layer's activations.
     """
     model, inputs = split_inputs(model, inputs)
+    measured = getattr(model, "measured", None)
+    if measured is not None and not is_traced(model, inputs):
+        model = measured(inputs, options.get("score"))
     _, layers = jax.eval_shape(model, inputs)
     if not isinstance(layers, tuple | list):
         raise TypeError(
@@ -55,9 +60,11 @@ def fuse_layers(
             "activations; pass a list of paths to the adapter, layer=['layer3', 'layer4']"
         )
     axis = channel_axis_of(model, options.get("channel_axis"))
+    own = getattr(model, "frames", None)
+    frames = [None] * len(layers) if own is None else own(inputs)
     explanations: list[Explanation] = []
     for index in range(len(layers)):
-        one = jax.tree_util.Partial(_OneLayer(index, len(layers), axis), model)
+        one = jax.tree_util.Partial(_OneLayer(index, len(layers), axis, frames[index]), model)
         explanations.append(method(one, inputs, targets, **options))
         targets = explanations[0].targets
     first, spatial = explanations[0], jnp.ndim(inputs) - 2
@@ -77,6 +84,7 @@ class _OneLayer:
     index: int
     count: int
     channel_axis: int
+    frame: Frame | None
 
     def __call__(self, model: Any, inputs: Any, edit: Any = None) -> tuple[Any, Any]:
         if edit is None:

@@ -77,6 +77,7 @@ def _opti_cam(context: Context, *, steps: int, learning_rate: Any) -> Found:
 
     def loss(mixture: Array) -> Array:
         masks = mask(mixture).reshape(batch * wanted, *shape)
+        masks = context.into_image(masks)
         outputs, _ = model(apply_masks(inputs, masks, baseline, context.channel_axis))
         scores = class_scores(context.score, outputs, batch * wanted)
         return -of_targets(scores, targets.reshape(batch * wanted, 1)).sum()

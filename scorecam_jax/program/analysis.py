@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from scorecam_jax.program.jaxprs import Node, flatten
 from scorecam_jax.program.places import fates, is_elementwise
+from scorecam_jax.program.positions import Arrangement, arrange, follow
 from scorecam_jax.program.sites import Site, find_sites
 
 # Paths are counted modulo a prime, since a deep residual network has 2 to the hundreds of them.
@@ -33,6 +34,7 @@ class Candidate(NamedTuple):
         mixed: whether its places are mixed later on.
         alive: whether the outputs still depend on its places; without any, on the value.
         weighted: whether a product or convolution with weights follows.
+        arrangement: how it lies over the image, if the program tells.
     """
 
     site: Site
@@ -43,6 +45,7 @@ class Candidate(NamedTuple):
     mixed: bool
     alive: bool
     weighted: bool
+    arrangement: Arrangement | None
 
 
 class _Later(NamedTuple):
@@ -73,6 +76,10 @@ class Analysis:
         self.shape = image.aval.shape
         self.channel_axis = channel_axis % len(self.shape)
         self.image: Any = self.program.numbers[image]
+        self.space = tuple(
+            size for axis, size in enumerate(self.shape) if axis not in (0, self.channel_axis)
+        )
+        self.returned = [(atom.aval.shape, atom.aval.dtype) for atom in jaxpr.outvars]
         chosen = range(len(jaxpr.outvars)) if outputs is None else outputs
         self.outputs = [
             self.program.outputs[i]
@@ -82,8 +89,16 @@ class Analysis:
         given = {self.program.numbers[variable] for variable in jaxpr.invars[weights:]}
         self.constant = set(self.program.inputs) - given
         self._count()
+        self.positions = follow(
+            self.program, self.image, self.shape, self.channel_axis, self.constant
+        )
         self.later = self._look_back(self.program.nodes, self.outputs)
         self._find_cuts()
+
+    def arrangement(self, value: Any) -> Arrangement | None:
+        """How a value lies over the image, if the program tells."""
+        state = self.positions.states.get(value)
+        return arrange(state, self.space, self.positions.seen) if state else None
 
     def _count(self) -> None:
         """Count the paths from the image to each value, and find what depends on weights alone."""
@@ -167,6 +182,7 @@ class Analysis:
         self.order: dict[int, int] = {}
         self.values: list[tuple[int, tuple[int, ...]]] = []  # cuts with one row per image
         self.grids: list[tuple[int, tuple[int, ...]]] = []
+        self.told: set[int] = set()  # where cuts have their channels
         for number, node in enumerate(self.program.nodes):
             for value, atom in zip(node.results, node.eqn.outvars, strict=True):
                 self.order[value] = number
@@ -178,6 +194,11 @@ class Analysis:
                 shape = aval.shape
                 if shape[:1] == self.shape[:1]:
                     self.values.append((value, shape))
+                    if arrangement := self.arrangement(value):
+                        self.grids.append((number, arrangement.grid))
+                        if len(shape) == len(self.shape):
+                            self.told.add(arrangement.channels)
+                        continue
                     for axis in sorted({self.channel_axis, 1, len(shape) - 1}):
                         grid = self._spatial(shape, axis)
                         if grid:
@@ -207,7 +228,8 @@ class Analysis:
 
     def layout(self, shape: tuple[int, ...], cut: bool) -> tuple[tuple[int, ...] | None, int]:
         """The grid and the channel axis of activations; of a cut, also if it is not the image's."""
-        for axis in (self.channel_axis, self.other_axis)[: 1 + cut]:
+        transposed = cut and self.channel_axis not in self.told
+        for axis in (self.channel_axis, self.other_axis)[: 1 + transposed]:
             if grid := self._spatial(shape, axis):
                 return grid, axis
         return None, self.channel_axis
@@ -242,7 +264,11 @@ class Analysis:
     def describe_value(self, value: Any, shape: tuple[int, ...], site: Any = None) -> Candidate:
         """What is true of a value that need not have a name."""
         order, cut = self.order.get(value, -1), value in self.cuts
-        if len(shape) == len(self.shape):
+        arrangement = self.arrangement(value)
+        if arrangement:
+            grid: tuple[int, ...] | None = arrangement.grid
+            channels = arrangement.channels
+        elif len(shape) == len(self.shape):
             grid, channels = self.layout(shape, cut)
         else:
             grid, channels = self._tokens(shape, order), len(shape) - 1
@@ -258,6 +284,7 @@ class Analysis:
                 places & self.later.alive.get(value, set()) if places else value in self.later.paths
             ),
             value in self.later.weighted,
+            arrangement,
         )
 
     @functools.cached_property

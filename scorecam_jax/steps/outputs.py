@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from scorecam_jax._internal.notes import check_arrays, choose_one, is_one_array
+from scorecam_jax._internal.notes import (
+    check_arrays,
+    choose_one,
+    is_one_array,
+    is_our_own,
+    unscorable,
+)
 from scorecam_jax.steps.scores import is_softmax
 
 
@@ -23,9 +29,17 @@ def class_scores(
             `score` cannot take several outputs.
     """
     check_arrays(outputs)
+    leaves = jax.tree.leaves(outputs)
+    lacks = unscorable([(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves], batch)
+    if lacks and not _is_floating(leaves) and is_softmax(score):
+        raise ValueError(lacks)
     try:
         scores = score(jax.tree.map(in_full_precision, outputs))
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, ValueError) and is_our_own(error.__traceback__):
+            raise
+        if lacks:
+            raise ValueError(lacks) from error
         if is_one_array(outputs):
             raise
         raise ValueError(choose_one(outputs, batch)) from error
@@ -33,6 +47,8 @@ def class_scores(
         raise ValueError(choose_one(outputs, batch))
     shape = getattr(scores, "shape", type(scores).__name__)
     if not hasattr(scores, "shape") or len(shape) != 2 or shape[0] != batch:
+        if lacks and (not shape or not _is_floating(leaves)):
+            raise ValueError(lacks)
         raise ValueError(
             f"score(outputs) gave {shape}, wanted (N, classes) = ({batch}, ...); pass a score "
             "function that reduces your model's outputs to one row of class scores per input. If "
@@ -45,6 +61,11 @@ def class_scores(
             "or score=scores.values for a regression and for outputs that are probabilities already"
         )
     return scores
+
+
+def _is_floating(leaves: Any) -> bool:
+    """Whether any of some arrays is floating point."""
+    return any(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves)
 
 
 def is_softmax_of_probabilities(
@@ -83,6 +104,6 @@ def of_targets(
 
 def in_full_precision(values: Any) -> Any:
     """Widen a floating-point array narrower than float32 to float32."""
-    if not jnp.issubdtype(values.dtype, jnp.floating):
+    if not jnp.issubdtype(jnp.result_type(values), jnp.floating):
         return values
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return jnp.asarray(values, jnp.promote_types(jnp.result_type(values), jnp.float32))

@@ -70,7 +70,7 @@ def test_sequential_with_batch_norm_and_options():
     assert not model.layers[3].inference
 
 
-def test_layers_mapped_over_tokens_are_read_as_tokens():
+def test_layers_mapped_over_tokens_are_read_as_tokens_and_as_their_grid():
     def call(self, x):
         tokens = x.reshape(x.shape[0], -1).T
         tokens = jax.vmap(self.layers[0])(tokens)
@@ -78,12 +78,14 @@ def test_layers_mapped_over_tokens_are_read_as_tokens():
 
     norm = eqx.nn.LayerNorm(3)
     model = Network([norm], call)
-    outputs, tokens = from_equinox(model, "layers/0")(IMAGES)
+    same = (lambda tokens: tokens, lambda tokens: tokens)
+    outputs, tokens = from_equinox(model, "layers/0", grid=same)(IMAGES)
     expected = jax.vmap(jax.vmap(norm))(IMAGES.reshape(2, 3, -1).swapaxes(1, 2))
     np.testing.assert_allclose(tokens, expected, atol=1e-6)
     np.testing.assert_allclose(outputs, expected.mean(1), atol=1e-6)
-    as_grid = from_equinox(model, "layers/0", grid=(6, 5))(IMAGES)[1]
-    np.testing.assert_allclose(as_grid, expected.swapaxes(1, 2).reshape(2, 3, 6, 5), atol=1e-6)
+    for grid in (None, (6, 5)):
+        as_grid = from_equinox(model, "layers/0", grid=grid)(IMAGES)[1]
+        np.testing.assert_allclose(as_grid, expected.swapaxes(1, 2).reshape(2, 3, 6, 5), atol=1e-6)
     with pytest.raises(ValueError, match="pass channel_axis=1 to the adapter"):
         from_equinox(model, "layers/0", grid=(6, 5), channel_axis=-1)(IMAGES)
 
