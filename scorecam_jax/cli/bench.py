@@ -239,7 +239,7 @@ def _shortcuts(model: Any, narrow: Any, channels: int) -> dict[str, Any]:
     ways: dict[str, Any] = {"all channels": partial(score_cam, model)}
     for count in (16, 32, 64, 128, 256):
         if count < channels:
-            few = {
+            few: dict[str, Any] = {
                 f"{count} by deviation": Deviation(count),
                 f"{count} by gradient": Gradient(count),
                 f"{count} interpolated": Interpolated(count),

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -326,7 +326,7 @@ def _draw_all(
     """Draw the pages in threads while the network answers, and tell of them in order."""
     scale = None
     if asked.scale == "shared":
-        made = list(made)
+        made = list(_translated(made))
         peaks = [
             [max(result.peaks) for result in one.results.values()]
             for one in made
@@ -352,7 +352,13 @@ def _draw_all(
             _tell(found.left_out, progress)
 
     threads = min(_MOST_THREADS, inputs_together(len(todo)))
-    work_beside(zip(todo, made, strict=True), draw_one, tell, threads=threads)
+    work_beside(zip(todo, _translated(made), strict=True), draw_one, tell, threads=threads)
+
+
+def _translated(made: Iterable[Record | Note]) -> Iterator[Record | Note]:
+    """The records; what is wrong with the question is told in the words of the terminal."""
+    with translating():
+        yield from made
 
 
 def _tell(notes: Sequence[Note], progress: Progress | None = None) -> None:

@@ -21,6 +21,7 @@ class OutputError(Exception):
 # What the library advises people who write Python, and what that is called at the terminal.
 _TRANSLATIONS = (
     (r"list_layers\(model, inputs\) shows", "`scorecam layers` shows"),
+    (r"with layer=, list_layers\(.*\) tells which would do", "with --layer"),
     (r"load\('\w+', weights='(\S+)'\)", r"--weights \1"),
     (r"\bchannels=(\d+)", r"--channels \1"),
     (r"\bbatch_size\b", "--batch-size"),

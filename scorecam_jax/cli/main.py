@@ -1,11 +1,14 @@
 """The command `scorecam`: which command is asked for, and what becomes of errors."""
 
 import argparse
+import contextlib
 import importlib.metadata
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from scorecam_jax.cli import bench, compare, evaluate, explain, layers, methods, report
 from scorecam_jax.cli.errors import OutputError, UserError, complain
@@ -66,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     prepare_streams()
     try:
-        with stoppable():
+        with stoppable(), _warnings_in_our_words():
             try:
                 return _run(argv)
             finally:
@@ -130,6 +133,22 @@ def _run(argv: Sequence[str] | None) -> int:
         keep_compiled_programs()
     options.command = shlex.join(["scorecam", *(sys.argv[1:] if argv is None else argv)])
     return options.run(options)
+
+
+@contextlib.contextmanager
+def _warnings_in_our_words() -> Iterator[None]:
+    """Print what the library warns of as everything else is printed, without lines of code."""
+    with warnings.catch_warnings():
+        plain = warnings.showwarning
+
+        def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
+            if category is UserWarning:
+                complain(message)
+            else:
+                plain(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def _version() -> str:

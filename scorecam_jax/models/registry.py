@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 from PIL import Image
 
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.models.checkpoints.read import load_checkpoint
 from scorecam_jax.models.preprocess import Preprocess
 
@@ -31,7 +32,7 @@ class Classifier(NamedTuple):
         layer: the path of the layer that the model shows.
     """
 
-    model: jax.tree_util.Partial
+    model: AnyModel
     preprocess: Any
     labels: tuple[str, ...]
     input_size: tuple[int, ...]

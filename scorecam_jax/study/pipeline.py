@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scorecam_jax.adapters.model import register
 from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.engine.tuning import inputs_together
 from scorecam_jax.methods.base import Explanation
@@ -25,6 +26,9 @@ from scorecam_jax.study.record import Given, Record, Result, Target, as_row, fro
 from scorecam_jax.study.registry import Metric
 from scorecam_jax.visualize.grids import layer_sums
 from scorecam_jax.visualize.report import cells_for
+
+# How many photographs are tried for one that can be read.
+_TRIES = 5
 
 LIKELIEST = 5
 """How many of the likeliest classes a record tells."""
@@ -123,6 +127,7 @@ def records(
     size = inputs_together(len(waiting))
     programs = programs or plan.programs()
     if waiting:
+        plan = _registered(plan, waiting)
         programs.prepare(plan.classifier.model, plan.shape, plan.targets.each, size)
     run = _Run(plan, programs, known, size, announce)
     total = len(items) * count
@@ -148,6 +153,25 @@ def records(
                     break
     for item in order:
         yield known.record(item)
+
+
+def _registered(plan: Plan, items: Sequence[Source | Given]) -> Plan:
+    """A plan whose network has its layer's places measured, where its program does not tell them.
+
+    It is measured once, on the first photograph that can be read.
+
+    Raises:
+        ValueError: the layer does not lie over the image.
+    """
+    if not hasattr(plan.classifier.model, "measured"):
+        return plan
+    run = _Run(plan, Programs({}), _Known(None, plan, ()), 1, None)
+    read = (run.read(item) for item in items[:_TRIES])
+    inputs = next((one.inputs for one in read if isinstance(one, _Asked)), None)
+    if inputs is None:
+        return plan
+    model = register(plan.classifier.model, inputs)
+    return dataclasses.replace(plan, classifier=plan.classifier._replace(model=model))
 
 
 class _Asked(NamedTuple):

@@ -12,9 +12,9 @@ from scorecam_jax.program.marks import equations
 # Computed place by place.
 ELEMENTWISE = frozenset({
     "abs", "acos", "add", "add_any", "and", "asin", "atan2", "cbrt", "ceil", "clamp",
-    "convert_element_type", "copy", "copy_p", "cos", "cosh", "device_put", "div", "eq", "erf", "erf_inv",
-    "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le",
-    "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not",
+    "convert_element_type", "copy", "copy_p", "cos", "cosh", "device_put", "div", "eq", "erf",
+    "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite",
+    "le", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not",
     "optimization_barrier", "or", "pow", "real", "reduce_precision", "rem", "round", "rsqrt",
     "select_n", "sharding_constraint", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient",
     "sub", "tan", "tanh", "xor",
