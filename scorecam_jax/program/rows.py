@@ -104,7 +104,7 @@ class _Reader:
         return self.constant(atom.aval, atom.val) if isinstance(atom, Literal) else values[atom]
 
     def constant(self, aval: Any, const: Any) -> Shared:
-        shape = getattr(aval, "shape", ())
+        shape: tuple[int, ...] = getattr(aval, "shape", ())
         alike = {axis for axis, size in enumerate(shape) if size == 1}
         known = isinstance(const, np.ndarray | jax.Array) and not isinstance(const, jax.core.Tracer)
         if (
