@@ -70,9 +70,11 @@ def test_the_masked_score_may_be_any_function_of_the_outputs():
     agrees_with_numpy(
         score_cam(model, inputs, 1, score=jax.nn.sigmoid), model, inputs, [1, 1], score=sigmoid
     )
-    identity = score_cam(model, inputs, 2, score=lambda logits: logits)
+    with pytest.warns(UserWarning, match="counts as a probability"):
+        identity = score_cam(model, inputs, 2, score=lambda logits: logits)
     agrees_with_numpy(identity, model, inputs, [2, 2], score=lambda logits: logits)
-    picked = score_cam(several, inputs, 2, score=lambda outputs: outputs["class"][0])
+    with pytest.warns(UserWarning, match="counts as a probability"):
+        picked = score_cam(several, inputs, 2, score=lambda outputs: outputs["class"][0])
     np.testing.assert_allclose(picked.heatmap, identity.heatmap, atol=1e-6)
     assert set(picked.outputs) == {"boxes", "class"}
 
