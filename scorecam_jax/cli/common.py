@@ -32,13 +32,22 @@ from scorecam_jax.reading import Note, ReadingError, check_picture
 from scorecam_jax.reading.labels import find_class, short
 from scorecam_jax.study.beside import work_beside
 from scorecam_jax.study.cost import advice
-from scorecam_jax.study.drawing import Job, Layout, Look, draw, percent
+from scorecam_jax.study.drawing import Job, Layout, draw, percent
+from scorecam_jax.study.journal import Journal
+from scorecam_jax.study.look import Look
 from scorecam_jax.study.outputs import Guard, OutputError, is_folder, output_paths
 from scorecam_jax.study.pipeline import Plan, Wait, out_of_memory, records
 from scorecam_jax.study.programs import Programs
 from scorecam_jax.study.record import Record
 from scorecam_jax.study.registry import LOCALIZATION, named_metrics
-from scorecam_jax.study.study import Listed, asked_targets, with_boxes, without_repeats
+from scorecam_jax.study.study import (
+    Listed,
+    Study,
+    asked_targets,
+    conduct,
+    with_boxes,
+    without_repeats,
+)
 
 # What can be written with an opacity for each pixel.
 _TRANSPARENT = (".png", ".webp", ".tif", ".tiff")
@@ -201,6 +210,21 @@ def announcing(
             complain(text)
 
     return announce
+
+
+def conducted(
+    asked: argparse.Namespace, plan: Plan, found: Listed, journal: Journal, progress: Progress
+) -> Study:
+    """Carry out a plan, and keep what is found."""
+    return conduct(
+        plan,
+        found.sources,
+        found.left_out,
+        found.remarks,
+        journal=journal,
+        progress=following(progress),
+        announce=announcing(asked, plan, len(found.sources), progress),
+    )
 
 
 def draw_photos(

@@ -78,7 +78,7 @@ def run(asked: argparse.Namespace) -> int:
 def _measure(asked: argparse.Namespace, output: Path) -> Any:
     from scorecam_jax.cli import common
     from scorecam_jax.study.outputs import save
-    from scorecam_jax.study.study import conduct, default_metrics, results_in
+    from scorecam_jax.study.study import default_metrics, results_in
 
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
@@ -91,15 +91,7 @@ def _measure(asked: argparse.Namespace, output: Path) -> Any:
         with common.translating():
             try:
                 with results_in(output, settings) as journal:
-                    study = conduct(
-                        plan,
-                        found.sources,
-                        found.left_out,
-                        found.remarks,
-                        journal=journal,
-                        progress=common.following(progress),
-                        announce=common.announcing(asked, plan, len(found.sources), progress),
-                    )
+                    study = common.conducted(asked, plan, found, journal, progress)
                     study.evaluation().write(output)
             except KeyboardInterrupt as stop:
                 stop.add_note(

@@ -69,7 +69,6 @@ def run(asked: argparse.Namespace) -> int:
     from scorecam_jax.study.journal import Journal
     from scorecam_jax.study.outputs import Guard, save
     from scorecam_jax.study.record import is_row
-    from scorecam_jax.study.study import conduct
 
     output = asked.output
     if output.suffix.lower() not in (".html", ".htm"):
@@ -88,15 +87,7 @@ def run(asked: argparse.Namespace) -> int:
         with common.translating():
             journal = Journal(partial, settings, valid=is_row)
             try:
-                study = conduct(
-                    plan,
-                    found.sources,
-                    found.left_out,
-                    found.remarks,
-                    journal=journal,
-                    progress=common.following(progress),
-                    announce=common.announcing(asked, plan, len(found.sources), progress),
-                )
+                study = common.conducted(asked, plan, found, journal, progress)
             except KeyboardInterrupt as stop:
                 whole = Counter(row["image"] for row in journal.records).values()
                 kept = sum(count >= len(plan.run) for count in whole)

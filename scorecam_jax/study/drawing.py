@@ -16,6 +16,7 @@ from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.models import Classifier
 from scorecam_jax.reading import Source, read_picture
 from scorecam_jax.reading.labels import file_names, short
+from scorecam_jax.study.look import Look
 from scorecam_jax.study.outputs import Guard, OutputError, save
 from scorecam_jax.study.pipeline import Plan
 from scorecam_jax.study.record import Record, Target
@@ -33,24 +34,6 @@ _MOST_COLUMNS = 5
 
 # A best class below this is no more than a guess.
 _UNSURE = 0.2
-
-
-class Look(NamedTuple):
-    """How heatmaps are drawn.
-
-    Attributes:
-        colormap: as in `colorize`.
-        alpha: opacity of the colours where a heatmap is 1.
-        fade: as in `overlay`.
-        pixels: draw the layer's cells with sharp edges.
-        only: "overlay" or "heatmap": a picture of each class instead of a sheet.
-    """
-
-    colormap: str = "ember"
-    alpha: float = 0.7
-    fade: bool = True
-    pixels: bool = False
-    only: str | None = None
 
 
 class Job(NamedTuple):

@@ -5,34 +5,37 @@ import datetime
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scorecam_jax.engine.tuning import device_of
 from scorecam_jax.models import Classifier
 from scorecam_jax.reading import Note, ReadingError, read_picture, read_volume
+from scorecam_jax.study.pipeline import Plan
 from scorecam_jax.study.record import Given, Record, packed
+from scorecam_jax.study.results import Evaluation
 from scorecam_jax.study.tables import Column, figure
 from scorecam_jax.visualize.report import Photograph, photograph, report
 from scorecam_jax.visualize.volumes import as_slices
 
-if TYPE_CHECKING:
-    from scorecam_jax.study.study import Study
-
 
 def as_page(
-    found: "Study",
+    plan: Plan,
+    records: Sequence[Record],
+    found: Evaluation,
     *,
     title: str = "What the network looked at",
     settings: Mapping[str, Any] | None = None,
     command: str | None = None,
     colormap: str = "ember",
 ) -> str:
-    """Write the records of a study as one HTML file.
+    """Write records as one HTML file.
 
     Args:
-        found: the study.
+        plan: what was asked.
+        records: of the photographs.
+        found: what was measured.
         title: the heading.
         settings: what the figures depend on, such as the name of the network.
         command: what the user typed to make the report.
@@ -41,27 +44,31 @@ def as_page(
     Returns:
         The text of the file.
     """
-    shown, gone = photographs(found)
-    own = {"layer": found.plan.classifier.layer, "methods": list(found.plan.methods)}
+    shown, gone = photographs(plan, records, found)
+    own = {"layer": plan.classifier.layer, "methods": list(plan.methods)}
+    live = figure(np.array([record.live for record in records], float))
+    column = Column("live channels", "live channels", dict.fromkeys(plan.methods, live), 0)
     return report(
         shown,
         title=title,
-        columns=[*found.evaluation().columns, _live(found)],
+        columns=[*found.columns, column],
         left_out=[*found.left_out, *gone],
-        manifest=manifest(found.plan.classifier, settings or own),
+        manifest=manifest(plan.classifier, settings or own),
         command=command,
         colormap=colormap,
     )
 
 
-def photographs(found: "Study") -> tuple[list[Photograph], list[Note]]:
+def photographs(
+    plan: Plan, records: Sequence[Record], found: Evaluation
+) -> tuple[list[Photograph], list[Note]]:
     """The records as a report has them, and those whose file is gone."""
-    rows = {(row["image"], row["method"]): row for row in found.evaluation().rows}
+    rows = {(row["image"], row["method"]): row for row in found.rows}
     shown: list[Photograph] = []
     gone: list[Note] = []
-    for record in found.records:
+    for record in records:
         try:
-            shown.append(_photograph(found, record, rows))
+            shown.append(_photograph(plan, record, rows))
         except (ReadingError, MemoryError) as error:
             gone.append(Note(record.name, str(error) or "out of memory"))
     if not shown:
@@ -91,24 +98,24 @@ def manifest(classifier: Classifier, settings: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def picture_of(found: "Study", record: Record) -> Any:
+def _picture_of(plan: Plan, record: Record) -> Any:
     """The photograph itself, read again; of a volume its slices."""
     if isinstance(record.item, Given):
         return record.item.image
     if len(record.size) == 3:
         return as_slices(read_volume(record.item).values)
-    return read_picture(record.item, window=found.plan.window).image
+    return read_picture(record.item, window=plan.window).image
 
 
 def _photograph(
-    found: "Study", record: Record, rows: Mapping[tuple[str, str], Mapping[str, Any]]
+    plan: Plan, record: Record, rows: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> Photograph:
-    classifier = found.plan.classifier
+    classifier = plan.classifier
     return photograph(
         record.name,
-        picture_of(found, record),
+        _picture_of(plan, record),
         [(classifier.labels[one.index], one.probability) for one in record.targets],
-        {method: packed(result, found.plan.cells) for method, result in record.results.items()},
+        {method: packed(result, plan.cells) for method, result in record.results.items()},
         input_size=classifier.input_size[-2:],
         boxes=record.boxes,
         findings={
@@ -117,7 +124,7 @@ def _photograph(
         },
         metrics={
             method: {
-                **{name: rows[record.name, method][name] for name in found.plan.metrics},
+                **{name: rows[record.name, method][name] for name in plan.metrics},
                 "live channels": record.live,
                 "seconds": round(result.seconds, 4),
             }
@@ -138,8 +145,3 @@ def _region(classifier: Classifier, size: Sequence[int]) -> dict[str, Any]:
         "seen": [round(float(edge), 3) for edge in seen],
         "place": [float(side) for side in place],
     }
-
-
-def _live(found: "Study") -> Column:
-    live = figure(np.array([record.live for record in found.records], float))
-    return Column("live channels", "live channels", dict.fromkeys(found.plan.methods, live), 0)

@@ -78,11 +78,12 @@ class Study(NamedTuple):
 
     def report(self, **options: Any) -> str:
         """One HTML file to look through: its text. Options are those of `visualize.report`."""
-        return as_page(self, **options)
+        return as_page(self.plan, self.records, self.evaluation(), **options)
 
     def show(self, colormap: str = "ember", height: int = 640) -> Viewer:
         """The same in a notebook."""
-        return Viewer(photographs(self)[0], colormap, height)
+        shown, _ = photographs(self.plan, self.records, self.evaluation())
+        return Viewer(shown, colormap, height)
 
 
 def study(

@@ -1,24 +1,22 @@
 """Records of volumes as pictures: slices under their heatmap."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from scorecam_jax.reading import Source, read_volume
+from scorecam_jax.study.look import Look
+from scorecam_jax.study.pipeline import Plan
 from scorecam_jax.study.record import Record
 from scorecam_jax.visualize import sheet, slices
-
-if TYPE_CHECKING:
-    from scorecam_jax.study.drawing import Look
-    from scorecam_jax.study.pipeline import Plan
 
 _MOST_SLICES = 6
 
 
 def draw_volume(
-    plan: "Plan", record: Record, maps: np.ndarray, targets: Sequence[dict[str, Any]], look: "Look"
+    plan: Plan, record: Record, maps: np.ndarray, targets: Sequence[dict[str, Any]], look: Look
 ) -> Image.Image:
     """Draw the slices in which each heatmap is strongest: methods and classes below one another.
 

@@ -1,0 +1,21 @@
+"""How records are drawn."""
+
+from typing import NamedTuple
+
+
+class Look(NamedTuple):
+    """How heatmaps are drawn.
+
+    Attributes:
+        colormap: as in `colorize`.
+        alpha: opacity of the colours where a heatmap is 1.
+        fade: as in `overlay`.
+        pixels: draw the layer's cells with sharp edges.
+        only: "overlay" or "heatmap": a picture of each class instead of a sheet.
+    """
+
+    colormap: str = "ember"
+    alpha: float = 0.7
+    fade: bool = True
+    pixels: bool = False
+    only: str | None = None
