@@ -274,7 +274,9 @@ def draw_photos(
                 documents = [_check(job, guard) for job in jobs]
                 pairs = zip(jobs, documents, strict=True)
                 todo = [pair for pair in pairs if "error" not in pair[1]]
-            plan, same = without_repeats(plan_of(asked, methods, classifier, found, maps=True))
+            plan = plan_of(asked, methods, classifier, found, maps=True)
+            with translating():
+                plan, same = without_repeats(plan)
             progress.start("compiling")
             programs = _compiled(plan, len(todo), pixels=asked.pixels)
             _tell([*found.remarks, *same], progress)

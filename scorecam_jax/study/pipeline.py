@@ -125,10 +125,11 @@ def records(
     known = _Known(journal, plan, items)
     waiting = [item for item in items if known.missing(item)]
     size = inputs_together(len(waiting))
-    programs = programs or plan.programs()
-    if waiting:
-        plan = _registered(plan, waiting)
-        programs.prepare(plan.classifier.model, plan.shape, plan.targets.each, size)
+    plan = _registered(plan, waiting)
+    if programs is None:
+        programs = plan.programs()
+        if waiting:
+            programs.prepare(plan.classifier.model, plan.shape, plan.targets.each, size)
     run = _Run(plan, programs, known, size, announce)
     total = len(items) * count
     done = total - len(waiting) * count
