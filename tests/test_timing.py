@@ -59,6 +59,7 @@ def test_a_batch_size_is_named_if_it_is_much_faster_than_the_default():
     assert _much_faster({}, 4) is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cpus")
 def test_operations_are_those_of_the_network(classifier):
     found = bench(classifier, blobs(), batch_sizes=[2], repeats=1)

@@ -35,6 +35,7 @@ def asking(name, weights, inputs):
     return lambda: None
 
 
+@pytest.mark.slow
 def test_contenders_are_timed_apart_and_failures_told():
     contenders = {
         "at once": at_once, "absent": absent, "late": late, "deadly": deadly, "large": large,

@@ -48,6 +48,7 @@ def test_peers_are_told_beside_those_that_could_not_run(capsys, monkeypatch):
     assert re.search(r"^ +absent +did not run: ImportError: there is no such package$", text, re.M)
 
 
+@pytest.mark.slow
 def test_shortcuts_are_compared_with_the_exact_map(photo, capsys, monkeypatch):
     loaded = []
     load = models.load

@@ -69,6 +69,7 @@ def test_a_single_target_heads_the_photograph(photo, here):
     assert score[12, 12].sum() > 300 > score[28, 28].sum()
 
 
+@pytest.mark.slow
 def test_many_columns_are_wrapped(photo, here):
     assert scorecam("compare", photo, "--variants", "all") == 0
     assert read("photo-compared.png").width < 6 * 188

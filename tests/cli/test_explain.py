@@ -99,6 +99,7 @@ class TestExplain:
         assert "scored" not in capsys.readouterr().out.replace(str(photo), "")
         np.testing.assert_allclose(np.load("some.npy"), np.load("all.npy"), atol=1e-6)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("variant", ["paper", "pytorch-grad-cam"])
     def test_every_variant_runs(self, photo, variant):
         options = ["--variant", variant, "--channels", 2, "--batch-size", 1]
@@ -425,6 +426,7 @@ def test_large_memory_gets_advice(photo, traces, capsys, monkeypatch):
     assert re.search("out of memory\n.*--batch-size", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_both_jaguars_are_found_by_the_real_network(here, capsys):
     photo = ANIMALS / "jaguar.jpg"
     options = ["--channels", 64, "--save-map", "map.npy", "--json"]

@@ -63,11 +63,13 @@ def assert_same_files(files, expected):
 OPTIONS = [
     [],
     ["--top", 2],
-    ["--target", "blue", "--target", RED, "--top", 1, "--channels", 2],
-    ["--tolerance", 0.05, "--top", 3],
+    pytest.param(
+        ["--target", "blue", "--target", RED, "--top", 1, "--channels", 2], marks=pytest.mark.slow
+    ),
+    pytest.param(["--tolerance", 0.05, "--top", 3], marks=pytest.mark.slow),
     ["--only", "overlay", "--top", 2],
     ["--pixels", "--scale", "shared", "--target", GREEN],
-    ["--method", "rise", "--target", BLUE, "--quiet"],
+    pytest.param(["--method", "rise", "--target", BLUE, "--quiet"], marks=pytest.mark.slow),
     ["--signed", "--batch-size", 2],
 ]
 

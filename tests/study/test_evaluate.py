@@ -11,6 +11,7 @@ from scorecam_jax.study import METRICS, OFFERED, Batch, Metric, evaluate
 from tests.study.toy import CHEAP, batch, model
 
 
+@pytest.mark.slow
 def test_rows_hold_what_the_metrics_say_of_each_image():
     data = batch(2)
     found = evaluate(model(), [data], ["grad-cam", "score-cam"], list(METRICS))
@@ -188,6 +189,7 @@ def test_scores_that_are_not_finite_are_refused():
         evaluate(broken, [batch(1)], ["uniform"], [])
 
 
+@pytest.mark.slow
 def test_several_inputs_go_with_their_image():
     """Each image has a gain beside it. Measured alone or in one batch, the figures are equal."""
     base = model()
