@@ -26,6 +26,7 @@ def doubled(outputs):
 doubled.probability = False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["score_cam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("is_cam", "ss_cam"))],
@@ -69,6 +70,7 @@ def test_a_region_of_a_segmentation_does_not_see_what_all_logits_share():
         np.testing.assert_allclose(explain(offset), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_default_follows_the_score_and_a_named_variant_stays_what_it_is():
     model, inputs = network(), images()
     for score in (None, jax.nn.softmax, scores.sigmoid):
@@ -146,6 +148,7 @@ def test_logits_that_happen_to_sum_to_one_are_no_probabilities():
     scorecam_jax.score_cam(model, np.array([[[2.0, 0.0], [0.0, 1.0], [0.0, 0.0]]]), 0)
 
 
+@pytest.mark.slow
 def test_outputs_that_are_probabilities_already_are_noticed_once():
     def model(x):
         outputs, activations = network()(x)

@@ -67,6 +67,7 @@ def test_passes_of_the_network_for_a_map(name):
     assert counter.inputs == PASSES.get(name, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_second_call_traces_nothing_whatever_the_values(name):
     counter, method = Counter(), METHODS[name]

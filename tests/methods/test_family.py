@@ -40,6 +40,7 @@ def head(activations):
     return np.maximum(activations, 0).mean((0, 1)) @ np.asarray(network().args[2], float)
 
 
+@pytest.mark.slow
 def test_rise_sums_its_masks_by_their_scores():
     explanation = family.rise(network(), images(), TARGETS, key=KEY, count=50, cells=3)
     numbers = jnp.arange(1.0, 51)[:, None]
@@ -121,6 +122,7 @@ def mixed_logit(row, target, mixture):
     return float(network()(masked[None])[0][0, target])
 
 
+@pytest.mark.slow
 def test_opti_cam_starts_uphill_and_ends_higher():
     # Adam's first step has the length of the learning rate in each coordinate, and its sign.
     first = family.opti_cam(network(), images(), TARGETS, steps=1, learning_rate=0.1)
@@ -169,6 +171,7 @@ def test_recipro_cam_scores_each_place_alone():
         )
 
 
+@pytest.mark.slow
 @every
 def test_several_targets_are_the_single_ones_stacked(method):
     together = method(network(), images(), np.array([[2, 1], [0, 1]]))
@@ -187,6 +190,7 @@ def test_nothing_active_and_no_inputs_give_no_nan(method):
         assert all(np.isfinite(value).all() for value in jax.tree.leaves(explanation))
 
 
+@pytest.mark.slow
 @every
 def test_under_jit_and_not_traced_again(method):
     traced = []

@@ -38,12 +38,14 @@ def test_heatmaps_are_those_of_each_layer_fused(method, fuse, expected):
     assert [weights.shape for weights in both.weights] == [(2, 4), (2, 6)]
 
 
+@pytest.mark.slow
 def test_all_layers_explain_the_same_best_class():
     model = from_nnx(Network(), ["first", "second"])
     explanation = fuse_layers(model, IMAGES, channels=Deviation(3))
     np.testing.assert_array_equal(explanation.targets, model(IMAGES)[0].argmax(1))
 
 
+@pytest.mark.slow
 def test_each_layers_scores_are_interpolated_and_the_fused_map_states_no_deviation():
     fused = fuse_layers(from_nnx(Network(), ["first", "second"]), IMAGES, [1, 3], channels=3)
     assert [scored.sum(1).tolist() for scored in fused.scored] == [[3, 3], [3, 3]]

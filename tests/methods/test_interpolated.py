@@ -32,6 +32,7 @@ TARGETS = np.array([[0, 2], [1, 0]])
 FEW = 12, Interpolated(12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["OFFICIAL", "PAPER", "YISKW713"])
 def test_all_live_channels_give_the_exact_map(name):
     variant = getattr(variants, name)
@@ -87,6 +88,7 @@ def test_the_scored_are_exact_and_the_map_sums_all():
     assert (found.deviation.max((2, 3)) > 0).all()
 
 
+@pytest.mark.slow
 def test_one_choice_serves_all_targets():
     both = score_cam(many, smooth_images(), TARGETS, channels=Interpolated(12))
     alone = score_cam(many, smooth_images(), TARGETS[:, 1], channels=Interpolated(12))
@@ -180,12 +182,14 @@ def test_no_live_channel_leaves_nothing_to_score():
         assert (found.deviation == 0).all()
 
 
+@pytest.mark.slow
 def test_one_score_states_a_deviation_of_the_errors_size():
     exact, one = (score_cam(many, smooth_images(), 1, channels=c) for c in (None, 1))
     error = np.abs(exact.heatmap - one.heatmap).max()
     assert error / 4 < one.deviation.max() < 4 * error
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_deviates_by_the_most():
     def broken(x):
         outputs, activations = many(x)

@@ -46,6 +46,7 @@ def gradient(model, direction):
     return jax.grad(lambda x: (score_cam(model, x, 1).heatmap * direction).sum())(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gap", [20.0, 46.0, 70.0, 85.0])
 def test_the_gradient_of_a_heatmap_does_not_depend_on_how_unlikely_its_class_is(gap, direction):
     # Far behind, p is exp(z - gap) whatever else, so that gaps scale all weights alike.
@@ -53,6 +54,7 @@ def test_the_gradient_of_a_heatmap_does_not_depend_on_how_unlikely_its_class_is(
     np.testing.assert_allclose(gradient(behind(gap), direction), expected, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [-90, -60, 60, 90])
 def test_the_gradient_of_a_heatmap_does_not_depend_on_the_scale_of_the_layer(exponent, direction):
     expected = gradient(behind(0.0), direction)
@@ -116,6 +118,7 @@ def test_values_that_differ_by_rounding_share_the_slope_of_their_extreme():
     np.testing.assert_allclose(jax.grad(lambda v: value_range(v, 1)[0][0])(values), [0, 0, 0, 1])
 
 
+@pytest.mark.slow
 def test_opti_cam_of_a_faint_layer():
     def faint(x):
         outputs, activations = network()(x)
@@ -212,6 +215,7 @@ def test_eigen_cams_derivative_equals_finite_differences():
         np.testing.assert_allclose(found[(0, *place)], slope, atol=2e-2)
 
 
+@pytest.mark.slow
 def test_opti_cams_gradient_on_a_blank_image_is_finite():
     x = jnp.zeros((1, 9, 14, 2))
     slope = jax.grad(lambda x: opti_cam(network(), x, 1, steps=3).heatmap.sum())(x)
@@ -264,6 +268,7 @@ def test_gradient_finds_the_channels_that_matter_to_a_sure_network(bias):
     assert np.flatnonzero(weights).tolist() == [3, 4, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_channels_by_deviation_do_not_depend_on_the_scale(scale):
     x = images()

@@ -198,6 +198,7 @@ def test_under_jit_the_model_is_an_argument():
     assert explain._cache_size() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [3, 100])
 def test_under_vmap_and_scan(batch_size):
     model, inputs = network(), images(batch=3)
@@ -212,6 +213,7 @@ def test_under_vmap_and_scan(batch_size):
     np.testing.assert_allclose(scanned, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_differentiable_in_inputs_and_parameters():
     with jax.enable_x64(True):
         kernel, bias, head = (jnp.asarray(w, float) for w in network(1).args)
@@ -310,6 +312,7 @@ def test_no_inputs_give_no_sums_of_masks():
     assert explanation.heatmap.shape == (0, 9, 14)
 
 
+@pytest.mark.slow
 def test_derivatives_stay_finite_where_nothing_is_live():
     kernel, bias, head = network().args
     dead = jax.tree_util.Partial(network().func, kernel * 0, bias * 0, head)

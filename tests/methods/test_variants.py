@@ -202,6 +202,7 @@ def test_pytorch_grad_cam_can_give_constant_maps_an_empty_mask():
     assert abs(scores[-1] - original[-1]) > 1e-3
 
 
+@pytest.mark.slow
 def test_pytorch_grad_cams_wider_arithmetic_stays_inside(cpus):
     inputs = random_inputs(2, 8, 6, 3)
 
