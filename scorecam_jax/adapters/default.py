@@ -33,6 +33,10 @@ def default_layer(known: Analysis, tokens: Asked | None) -> Site:
         tokens: the grid that was asked for, if any.
     """
     if not known.outputs and (lacks := unscorable(known.returned, known.shape[0])):
+        if len(known.shape) == 3 and lacks.endswith("inputs[None]"):
+            lacks = (
+                f"inputs of shape {known.shape} were read as {known.shape[0]} signals, and {lacks}"
+            )
         raise ValueError(lacks)
 
     def fits(each: Candidate) -> bool:
@@ -61,11 +65,6 @@ def default_layer(known: Analysis, tokens: Asked | None) -> Site:
                     "layer; name a layer with layer=, or name the value where they meet with "
                     "jax.ad_checkpoint.checkpoint_name"
                 )
-    if chosen is None and not known.outputs and len(known.shape) == 3:
-        raise ValueError(
-            f"inputs of shape {known.shape} were read as {known.shape[0]} signals, and the outputs "
-            "have no row for each: for a single image add a batch axis, inputs[None]"
-        )
     if chosen is None:
         raise ValueError(_complaint(known, tokens))
     return chosen.site
