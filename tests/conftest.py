@@ -23,7 +23,7 @@ install_import_hook("scorecam_jax", "beartype.beartype")
 
 def pytest_configure(config):
     """Compile equal programs once, in whichever process and whichever run of the tests."""
-    if config.cache is not None:
+    if getattr(config, "cache", None) is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -200,6 +200,8 @@ class _Reader:
             return Rows(int(params["broadcast_dimensions"][axis]))
         if name == "transpose":
             return Rows(tuple(params["permutation"]).index(axis))
+        if name == "stack":
+            return _meet(operands, shapes, axis, axis + (params["axis"] <= axis))
         if name == "squeeze":
             return Rows(axis - sum(int(d) < axis for d in params["dimensions"]))
         if name == "gather":

@@ -62,6 +62,8 @@ APART = {
     "attention": lambda x: (attention(x) + PLACES.reshape(1, 64, 8))[:, 0] @ HEAD,
     "windows that join the batch": lambda x: windows(x).mean(1) @ HEAD,
     "a scan": scanned,
+    "stacking": lambda x: jnp.stack([mixed(x), mixed(2 * x)]).sum(0).max((1, 2)),
+    "stacking behind": lambda x: jnp.stack([mixed(x), mixed(2 * x)], -1).max((1, 2, 4)),
     "vmap": jax.vmap(lambda x: mixed(x).mean((0, 1)) @ HEAD),
     "resizing": lambda x: jax.image.resize(mixed(x), (len(x), 4, 4, 8), "linear").max((1, 2)),
     "noise that all share": lambda x: (mixed(x) * noise((8, 8, 8))).mean((1, 2)),
