@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scorecam_jax._internal.findings import Finding
+from scorecam_jax.contract.findings import Finding
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.steps.outputs import is_softmax_of_probabilities

@@ -51,6 +51,7 @@ def from_function(
     Raises:
         ValueError: when called, if no layer has that name, or if which run is meant is ambiguous.
 
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from jax.ad_checkpoint import checkpoint_name
     >>> def network(params, x):

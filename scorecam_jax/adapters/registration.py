@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from scorecam_jax._internal.filter_jit import filter_jit
-from scorecam_jax._internal.findings import Finding
+from scorecam_jax.contract.findings import Finding
 from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.contract.per_input import take_rows
 from scorecam_jax.contract.several import split_inputs

@@ -52,8 +52,9 @@ def check_model(
         ValueError: scores depend on the other images, on their order, or on the call.
 
     >>> def centred(x):
-    ...     return x.mean((1, 2)) - x.mean((0, 1, 2)), x
-    >>> check_model(centred, jnp.ones((2, 8, 8, 3)))  # doctest: +IGNORE_EXCEPTION_DETAIL
+    ...     return x.mean((1, 2)) - x.mean((0, 1, 2))[None], x
+    >>> images = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
+    >>> check_model(centred, images)  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
     ValueError: the scores of an image depend on the images that are beside it
     """
