@@ -103,8 +103,8 @@ def photograph(
     for method, maps in heatmaps.items():
         if len(maps) != len(classes):
             raise ValueError(
-                f"{name}: {method} has {len(maps)} heatmaps for {len(classes)} classes; wanted one "
-                "a class, (classes, height, width)"
+                f"{name}: {method} has heatmaps of shape {_shape(maps)} for {len(classes)} "
+                "classes; wanted one a class, (classes, height, width)"
             )
     cells = cells_for(len(heatmaps), len(heatmaps) * len(classes) * len(frames))
     width, height = frames[0].size
@@ -128,6 +128,11 @@ def photograph(
         findings=findings or {},
         metrics=metrics or {},
     )
+
+
+def _shape(maps: Any) -> tuple[int, ...]:
+    packed = len(maps) and isinstance(maps[0], Grid)
+    return (len(maps), *maps[0].shape) if packed else np.shape(maps)
 
 
 def cells_for(methods: int, maps: int) -> int:
