@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from scorecam_jax.steps.filters import blur as blur
 
 _MEMBERS = {
+    "scorecam_jax.steps.filters": ("blur",),
     "faithfulness": (
         "adcc", "average_drop", "average_gain", "average_increase", "deletion", "deletion_curve",
         "insertion", "insertion_curve", "road",
@@ -99,10 +100,14 @@ of 0.5, and box-iou is `implied_box_iou` at a threshold of 0.2.
 """
 
 
+def _module(home: str) -> str:
+    return home if "." in home else f"{__name__}.{home}"
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(_module(_HOMES[name])), name)
     globals()[name] = value
     return value
 

@@ -225,7 +225,7 @@ class TestRefused:
         with pytest.raises(ReadingError, match="a folder, not a photograph; name the files in it"):
             read_picture(tmp_path)
         (tmp_path / "empty.png").touch()
-        with pytest.raises(ReadingError, match="not an image in a format that can be read"):
+        with pytest.raises(ReadingError, match="not an image in a format that is known"):
             check_picture(tmp_path / "empty.png")
 
     def test_too_little_memory(self, tmp_path, monkeypatch):

@@ -33,11 +33,12 @@ def test_a_folder_is_searched_and_what_is_not_taken_is_counted(folder):
     found = find([folder], skip=[folder / "annotations.json"])
     assert named(found) == ["1.2.840.5", "a.JPG", "b.png", "more/c.gif", "scan.nii.gz"]
     assert [source.stem for source in found.sources] == ["1.2.840.5", "a", "b", "c", "scan"]
-    assert found.left_out == [Note("DICOMDIR and 2 more", "no pictures")]
+    assert found.remarks == [Note("DICOMDIR and 2 more", "no pictures")]
+    assert not found.left_out
     (folder / "DICOMDIR").unlink()
     (folder / "paper.pdf").unlink()
     alone = find([folder], skip=[folder / "annotations.json"])
-    assert alone.left_out == [Note("notes.txt", "no picture")]
+    assert alone.remarks == [Note("notes.txt", "no picture")]
 
 
 def test_names_tell_folders_apart_and_files_are_called_as_they_are_named(folder):
@@ -47,7 +48,9 @@ def test_names_tell_folders_apart_and_files_are_called_as_they_are_named(folder)
     assert named(found) == names
     again = find([folder / "b.png", folder])
     assert named(again).count(str(folder / "b.png")) == 1
-    assert [note.what for note in again.remarks] == [f"{folder.as_posix()}/b.png"]
+    twice, not_taken = again.remarks
+    assert twice.what == f"{folder.as_posix()}/b.png"
+    assert not_taken.why == "no pictures"
 
 
 def test_a_folder_without_pictures_is_told(tmp_path):
@@ -71,7 +74,7 @@ def test_pipes_links_and_devices_are_never_opened(folder):
     (folder / "itself.png").symlink_to("itself.png")
     found = find([folder])
     assert len(found.sources) == 5
-    assert found.left_out == [Note("DICOMDIR and 9 more", "no pictures")]
+    assert found.remarks == [Note("DICOMDIR and 9 more", "no pictures")]
 
 
 def test_pages_are_named_from_one(tmp_path):
