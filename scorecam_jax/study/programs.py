@@ -67,7 +67,8 @@ class Programs:
             for name, method in self.methods.items()
         }
         self._jitted[""] = jax.jit(self._predict, static_argnames="static")
-        self._compiled: dict[Any, Any] = {}
+        self._compiled: dict[Any, dict[Any, Any]] = {}
+        self._split: tuple[Any, list[Any], Any, dict[Any, Any]] | None = None
 
     def predict(self, model: Callable[..., Any], inputs: Any) -> Prediction:
         """What the network says of a batch."""
@@ -89,7 +90,7 @@ class Programs:
             call took, without compilation.
         """
         run = self.compiled(method, model, inputs, targets)
-        arrays, _ = split_arrays(model)
+        arrays, *_ = self._taken(model)
         began = time.perf_counter()
         heatmaps, found = jax.block_until_ready(run(arrays, inputs, targets))
         return heatmaps, found, time.perf_counter() - began
@@ -161,22 +162,29 @@ class Programs:
 
     def weights_maps(self, method: str) -> bool:
         """Whether a method that was compiled makes its maps by weighting the layer's."""
-        tree = next(run.out_tree for (name, *_), run in self._compiled.items() if name == method)
+        programs = (pair for known in self._compiled.values() for pair in known.items())
+        tree = next(run.out_tree for (name, _), run in programs if name == method)
         _, found = jax.tree.unflatten(tree, [True] * tree.num_leaves)
         return found is not None and found.weights is not None
 
     def compiled(self, name: str, model: Callable[..., Any], *arguments: Any) -> Any:
         """A program for arguments of these shapes; the name "" is that of `predict`."""
-        arrays, static = split_arrays(model)
-        shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves((arrays, arguments)))
-        kind = name, static, shapes
-        if kind not in self._compiled:
-            lowered = self._jitted[name].lower(arrays, *arguments, static=static)
-            self._compiled[kind] = lowered.compile()
-        return self._compiled[kind]
+        arrays, static, known = self._taken(model)
+        kind = name, _shapes(arguments)
+        if kind not in known:
+            known[kind] = self._jitted[name].lower(arrays, *arguments, static=static).compile()
+        return known[kind]
+
+    def _taken(self, model: Any) -> tuple[list[Any], Any, dict[Any, Any]]:
+        """A model's arrays, its settings and its programs; settings are slow to hash."""
+        if self._split is None or self._split[0] is not model:
+            arrays, static = split_arrays(model)
+            known = self._compiled.setdefault((static, _shapes(arrays)), {})
+            self._split = model, arrays, static, known
+        return self._split[1:]
 
     def _run(self, name: str, model: Callable[..., Any], *arguments: Any) -> Any:
-        return self.compiled(name, model, *arguments)(split_arrays(model)[0], *arguments)
+        return self.compiled(name, model, *arguments)(self._taken(model)[0], *arguments)
 
     def _predict(self, arrays: Any, inputs: Array, *, static: Static) -> Any:
         model = join_arrays(arrays, static)
@@ -201,3 +209,7 @@ class Programs:
             keywords["key"] = self._key
         found = method(join_arrays(arrays, static), inputs, targets, **keywords)
         return found.heatmap, found if isinstance(found, Explanation) else None
+
+
+def _shapes(tree: Any) -> tuple[Any, ...]:
+    return tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree))
