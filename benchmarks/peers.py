@@ -11,19 +11,17 @@ import io
 import multiprocessing
 import operator
 import os
-import re
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
+from benchmarks.memory import peak_memory
 from scorecam_jax import models
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.models.registry import counterpart
@@ -99,25 +97,13 @@ _held: int
 def _prepare(contender: Contender, name: str, weights: Any, inputs: Inputs) -> None:
     global _explain, _held
     _explain = contender(name, weights, inputs)
-    _held = _peak_memory()
+    _held = peak_memory()
 
 
 def _map() -> tuple[float, int]:
     began = time.perf_counter()
     _explain()
-    return time.perf_counter() - began, _peak_memory() - _held
-
-
-def _peak_memory() -> int:
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage's figure would include what the parent process once held
-        peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        if peak:
-            return int(peak[1]) * 1024
-    import resource
-
-    peak_of_process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak_of_process if sys.platform == "darwin" else peak_of_process * 1024
+    return time.perf_counter() - began, peak_memory() - _held
 
 
 def _scorecam_jax(name: str, weights: Any, inputs: Inputs) -> Callable[[], Any]:

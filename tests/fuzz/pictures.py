@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 import random
-import resource
 import struct
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import pydicom
 import tifffile
 from PIL import Image
 
+from benchmarks.memory import peak_memory
 from scorecam_jax.reading import ReadingError, check_picture, find, read_picture, read_volume
 
 VALUES = np.random.default_rng(0).integers(0, 4096, (12, 10), np.uint16)
@@ -207,7 +207,7 @@ def main(count, seed):
             seconds = time.process_time() - began
             slowest = max(slowest, (seconds, f"{path.name} {content.hex()}"))
             path.unlink()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = peak_memory()
     print(json.dumps({"failures": failures, "slowest": slowest, "memory": memory}))
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.memory import peak_memory
 from scorecam_jax.models import load_checkpoint
 from tests.models.checkpoints.files import (
     Global,
@@ -159,8 +160,7 @@ def main(count):
                 f"{format_}: {count} files, {refused} refused, {seconds:.1f} s, the slowest "
                 f"{slowest:.3f} s"
             )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(f"peak {peak} MB")
+    print(f"peak {peak_memory() >> 20} MB")
 
 
 if __name__ == "__main__":
