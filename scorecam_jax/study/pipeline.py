@@ -334,14 +334,10 @@ class _Run:
         if not isinstance(choice, Choice):
             return choice
         if self._announce:
-            seconds = []
-            for _ in range(3):  # the first run of a program is slow
-                began = time.perf_counter()
-                self.programs.predict(classifier.model, one.inputs)
-                seconds.append(time.perf_counter() - began)
-                if seconds[0] > 0.1:
-                    break
-            self._announce(Wait(int(predicted.live[0].sum()), min(seconds)))
+            began = time.perf_counter()  # of a second run: a program's first is slow
+            self.programs.predict(classifier.model, one.inputs)
+            seconds = time.perf_counter() - began
+            self._announce(Wait(int(predicted.live[0].sum()), seconds))
             self._announce = None
         return one._replace(
             predicted=predicted,

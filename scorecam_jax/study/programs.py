@@ -60,7 +60,6 @@ class Programs:
         self._score = score or jax.nn.softmax
         self._channel_axis = channel_axis
         options = {"score": score, "batch_size": batch_size, "channel_axis": channel_axis}
-        self._key = jax.random.key(0)
         self._wanted = {name: value for name, value in options.items() if value is not None}
         self._jitted = {
             name: jax.jit(functools.partial(self._explain, method), static_argnames="static")
@@ -206,7 +205,7 @@ class Programs:
             name: value for name, value in self._wanted.items() if accepts(method, name)
         }
         if requires(method, "key"):
-            keywords["key"] = self._key
+            keywords["key"] = jax.random.key(0)
         found = method(join_arrays(arrays, static), inputs, targets, **keywords)
         return found.heatmap, found if isinstance(found, Explanation) else None
 

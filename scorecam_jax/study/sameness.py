@@ -25,6 +25,8 @@ def same_methods(
         model: the network.
         inputs: its inputs, or their shapes.
     """
+    if len(methods) < 2:
+        return {}
     _, activations = jax.eval_shape(model, inputs)
     layers = jax.tree.leaves(activations)
     axis = channel_axis_of(model)
