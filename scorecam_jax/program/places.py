@@ -183,6 +183,11 @@ def _gather(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
     ]
 
 
+def _stack(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
+    new = eqn.params["axis"]
+    return [frozenset({(0, axis + (new <= axis))}) for axis in range(len(shape))]
+
+
 def _same_axes(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
     return [
         frozenset(
@@ -209,6 +214,8 @@ _RULES: dict[str, Any] = {
     "split": _same_axes,
     "pad": _same_axes,
     "concatenate": _same_axes,
+    "stack": _stack,
+    "tile": _same_axes,
     "rev": _same_axes,
     "dynamic_update_slice": _same_axes,
     **dict.fromkeys(_CUMULATIVE, _cumulate),

@@ -521,6 +521,16 @@ def _concatenate(eqn: Any, rows: Sequence[State | None]) -> list[State]:
     return [tuple(found)]
 
 
+def _stack(eqn: Any, rows: Sequence[State | None]) -> list[State]:
+    new, after = eqn.params["axis"], _shape(eqn.outvars[0])
+    found = list(_blanks(after))
+    for state in rows:
+        for number, axis in enumerate(state or ()):
+            place = number + (new <= number)
+            found[place] = _both(found[place], axis)
+    return [tuple(found)]
+
+
 def _reshape(eqn: Any, rows: Sequence[State | None]) -> list[State]:
     """Axes are cut up, and lined up."""
     before, after = _shape(eqn.invars[0]), _shape(eqn.outvars[0])
@@ -717,6 +727,7 @@ _RULES: dict[str, Any] = {
     "pad": _pad,
     "rev": _reverse,
     "concatenate": _concatenate,
+    "stack": _stack,
     "reshape": _reshape,
     "conv_general_dilated": _convolve,
     **dict.fromkeys(

@@ -243,6 +243,8 @@ def _touched(
         return list(params["dimensions"])
     if name == "top_k":
         return [len(shape) - 1]
+    if name == "tile":
+        return [axis for axis, times in enumerate(params["reps"]) if times != 1]
     if name == "pad":
         return [axis for axis, pads in enumerate(params["padding_config"]) if any(pads)]
     if name == "slice":

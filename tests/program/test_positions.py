@@ -60,6 +60,8 @@ LAYERS = {
     "turned by a quarter": lambda x: pool(jnp.rot90(x, axes=(1, 2))),
     "mirrored columns": lambda x: row_by_row(pool(x)[:, :, ::-1].swapaxes(1, 2)),
     "padded": lambda x: pool(jnp.pad(x, ((0, 0), (0, 4), (2, 2), (0, 0)))),
+    "the largest of a stack": lambda x: jnp.stack([pool(x), pool(x) - 1], 1).max(1),
+    "the largest of a stack behind": lambda x: jnp.stack([pool(x), pool(x) - 1], -1).max(-1),
     "an axis cut in two": lambda x: pool(x).reshape(1, 2, 2, 6, 3),
     "patches by reshape": lambda x: (
         x.reshape(1, 4, 2, 6, 2, 3).swapaxes(2, 3).reshape(1, 24, 4, 3).mean(2)

@@ -64,6 +64,7 @@ APART = {
     "a scan": scanned,
     "stacking": lambda x: jnp.stack([mixed(x), mixed(2 * x)]).sum(0).max((1, 2)),
     "stacking behind": lambda x: jnp.stack([mixed(x), mixed(2 * x)], -1).max((1, 2, 4)),
+    "tiling places": lambda x: jnp.tile(mixed(x), (1, 2, 1, 1)).max((1, 2)),
     "vmap": jax.vmap(lambda x: mixed(x).mean((0, 1)) @ HEAD),
     "resizing": lambda x: jax.image.resize(mixed(x), (len(x), 4, 4, 8), "linear").max((1, 2)),
     "noise that all share": lambda x: (mixed(x) * noise((8, 8, 8))).mean((1, 2)),
@@ -75,6 +76,7 @@ APART = {
 MET = {
     "statistics of the batch": (lambda x: pooled(x) - pooled(x).mean(0), "mixed"),
     "the other order": (lambda x: pooled(x)[::-1], "mixed"),
+    "tiling the batch": (lambda x: jnp.tile(mixed(x), (2, 1, 1, 1))[1:-2].max((1, 2)), "mixed"),
     "a running sum": (lambda x: jnp.cumsum(pooled(x), 0), "mixed"),
     "dropout": (lambda x: (mixed(x) * noise((len(x), 8, 8, 8))).mean((1, 2)), "random"),
     "rows that are added": (lambda x: pooled(x) + ROWS, "constant"),

@@ -23,7 +23,6 @@ ELEMENTWISE = frozenset({
 ORIGINS = frozenset({
     "iota", "platform_index", "random_bits", "random_fold_in", "random_seed", "random_split",
     "random_unwrap", "random_wrap", "threefry2x32", "shift_left", "shift_right_logical",
-    "tile",  # of a class token over the batch
 })  # fmt: skip
 # Marks of layers, entered with what is around them.
 MARKS = frozenset({"layer", "name"})
