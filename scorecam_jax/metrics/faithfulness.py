@@ -29,6 +29,7 @@ from scorecam_jax._internal import checks
 from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax.contract.model import AnyModel, channel_axis_of
 from scorecam_jax.contract.several import split_inputs
+from scorecam_jax.engine.independence import check_independence
 from scorecam_jax.engine.options import Masking, check_options
 from scorecam_jax.engine.score_masks import score_masks
 from scorecam_jax.metrics.imputation import impute
@@ -384,8 +385,10 @@ def _masked_scores(
             f"targets have shape {targets.shape}, wanted one class per input: measure each of an "
             "explanation's heatmaps with its own target"
         )
+    score = masking.get("score") or jax.nn.softmax
+    check_independence(model, inputs, score)
     scores, classes = _compiled(
-        model, masking.get("score") or jax.nn.softmax, render, inputs, shown, targets,
+        model, score, render, inputs, shown, targets,
         checks.as_array(masking.get("baseline", 0.0)), axis, masking.get("batch_size"),
         masking.get("mesh"), masking.get("remat", False),
     )  # fmt: skip

@@ -205,7 +205,8 @@ class Programs:
             name: value for name, value in self._wanted.items() if accepts(method, name)
         }
         if requires(method, "key"):
-            keywords["key"] = jax.random.key(0)
+            with jax.ensure_compile_time_eval():
+                keywords["key"] = jax.random.key(0)
         found = method(join_arrays(arrays, static), inputs, targets, **keywords)
         return found.heatmap, found if isinstance(found, Explanation) else None
 

@@ -294,3 +294,16 @@ def test_what_does_not_fit_is_refused():
         metrics.road(
             model, inputs, jnp.ones((2, 7, 9)), key=jax.random.key(0), fractions=(0.5, 1.0)
         )
+
+
+@pytest.mark.parametrize("metric", [metrics.average_drop, metrics.insertion])
+def test_scores_that_depend_on_the_other_images_are_refused(image, metric):
+    model, inputs, heatmaps = image
+
+    def of_a_batch(x):
+        outputs, activations = model(x)
+        return outputs - outputs.mean(0, keepdims=True), activations
+
+    assert metric(model, inputs, heatmaps).shape == (2,)
+    with pytest.raises(ValueError, match="depend on the images that are beside it"):
+        metric(of_a_batch, inputs, heatmaps)
