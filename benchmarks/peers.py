@@ -24,7 +24,7 @@ from jaxtyping import Float
 from benchmarks.memory import peak_memory
 from scorecam_jax import models
 from scorecam_jax.methods.score_cam import score_cam
-from scorecam_jax.models.registry import counterpart
+from scorecam_jax.models.loading import counterpart
 
 Inputs = Float[np.ndarray, "1 height width 3"]
 Contender = Callable[[str, Any, Inputs], Callable[[], Any]]

@@ -106,7 +106,7 @@ def run(asked: argparse.Namespace) -> int:
     several = [_photo(path) for path in asked.shortcuts]
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
-        classifier = load(asked.model, asked.weights, dtype=asked.dtype, or_random=True)
+        classifier = load(asked, dtype=asked.dtype, or_random=True)
         known = asked.weights or models.packaged_weights(asked.model)
         figures: dict[str, Any] = {
             "model": asked.model,
@@ -127,7 +127,7 @@ def run(asked: argparse.Namespace) -> int:
         except ValueError as error:
             raise translated(error) from error
         if several:
-            narrow = load(asked.model, asked.weights, dtype="bfloat16", or_random=True)
+            narrow = load(asked, dtype="bfloat16", or_random=True)
             figures["shortcuts"] = compare_with_exact(
                 classifier.model,
                 _shortcuts(classifier.model, narrow.model, figures["channels"]),
@@ -163,7 +163,7 @@ def _compile(asked: argparse.Namespace) -> int:
         progress.start("loading the model")
         try:
             compilers.chips(asked.compile_for)
-            classifier = load(asked.model, asked.weights, dtype=asked.dtype, or_random=True)
+            classifier = load(asked, dtype=asked.dtype, or_random=True)
             figures = compilers.forecast(
                 classifier,
                 asked.compile_for,

@@ -28,6 +28,7 @@ from scorecam_jax.cli.errors import (
 from scorecam_jax.cli.progress import Progress
 from scorecam_jax.cli.system import raise_if_stopped
 from scorecam_jax.engine.tuning import inputs_together
+from scorecam_jax.models.checkpoints.folder import stored
 from scorecam_jax.reading import Note, ReadingError, check_picture
 from scorecam_jax.reading.labels import find_class, short
 from scorecam_jax.study.beside import work_beside
@@ -57,18 +58,16 @@ _MOST_THREADS = 4
 
 
 def load(
-    name: str,
-    weights: Path | None = None,
+    asked: argparse.Namespace,
     *,
     layer: str | None = None,
     dtype: str | None = None,
     or_random: bool = False,
 ) -> models.Classifier:
-    """Load a classifier.
+    """Load the classifier that is asked for; if it was not named, `asked.model` is set to its name.
 
     Args:
-        name: of the network.
-        weights: its checkpoint; None: its usual weights.
+        asked: the options, with the network's name, its weights and its labels.
         layer: to explain; None: its usual layer.
         dtype: to run it in.
         or_random: initialise a network without weights at random.
@@ -76,19 +75,22 @@ def load(
     Raises:
         UserError: it cannot be loaded, or its weights are not finite.
     """
-    if ":" in name and not {"", str(Path.cwd())} & set(sys.path):
+    name, weights = asked.model, asked.weights
+    if name and ":" in name and not {"", str(Path.cwd())} & set(sys.path):
         # A function of the user's own is sought where the command runs, as `python -m` does.
         sys.path.insert(0, str(Path.cwd()))
+    labels = {"labels": asked.labels} if asked.labels else {}
     try:
         if or_random and not (weights or models.packaged_weights(name)):
             return models.random(name, layer, dtype)
-        classifier = models.load(name, weights=weights, layer=layer, dtype=dtype)
+        classifier = models.load(name, weights=weights, layer=layer, dtype=dtype, **labels)
     except (ImportError, LookupError, OSError, TypeError, ValueError) as error:
         raise translated(error) from error
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if not out_of_memory(error):
             raise
-        raise UserError(f"{name} is too large for this machine's memory") from error
+        raise UserError(f"{name or weights} is too large for this machine's memory") from error
+    asked.model = name or classifier.name
     _check_finite(classifier.model, weights or name)
     return classifier
 
@@ -126,8 +128,15 @@ def listed(asked: argparse.Namespace, *, volumes: bool = False) -> Listed:
 
 def inputs_of(asked: argparse.Namespace, found: Listed) -> list[Path]:
     """The files that this call reads."""
-    paths = (asked.weights, found.boxes)
+    paths = (*_weights_files(asked), asked.labels, found.boxes)
     return [*(one.path for one in found.sources), *filter(None, paths)]
+
+
+def _weights_files(asked: argparse.Namespace) -> tuple[Path, ...]:
+    """The files of the weights that were named; none if they cannot be found."""
+    with contextlib.suppress(OSError, ValueError):
+        return stored(asked.weights).files if asked.weights else ()
+    return ()
 
 
 def plan_of(
@@ -266,7 +275,7 @@ def draw_photos(
     if todo:
         with Progress(len(todo), enabled=not asked.quiet) as progress:
             progress.start("loading the model")
-            classifier = load(asked.model, asked.weights, layer=asked.layer)
+            classifier = load(asked, layer=asked.layer)
             layer = classifier.layer
             if len(classifier.input_size) == 3:
                 found = listed(asked, volumes=True)
@@ -477,13 +486,17 @@ def _check_contrast(
 
 
 def _weights_digest(asked: argparse.Namespace) -> str | None:
-    weights = asked.weights
-    if weights is None:
+    """Of all that the network is made of; None if it has no weights."""
+    files = _weights_files(asked)
+    if not asked.weights:
         with contextlib.suppress(ImportError, LookupError, ValueError):
-            weights = models.packaged_weights(asked.model)
-    if weights is None:
-        return None
-    with weights.open("rb") as file:
+            files = tuple(filter(None, [models.packaged_weights(asked.model)]))
+    digests = [_digest(file) for file in (*files, *filter(None, [asked.labels]))]
+    return "+".join(digests) or None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

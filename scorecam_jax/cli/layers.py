@@ -28,7 +28,7 @@ def run(asked: argparse.Namespace) -> int:
     from scorecam_jax import list_layers, models
     from scorecam_jax.cli.common import input_shape, load
 
-    classifier = load(asked.model, asked.weights, or_random=True)
+    classifier = load(asked, or_random=True)
     inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
     try:
         layers = list_layers(classifier.model, inputs)

@@ -12,7 +12,7 @@ from typing import Any
 
 from scorecam_jax.cli import bench, compare, evaluate, explain, layers, methods, report
 from scorecam_jax.cli.errors import OutputError, UserError, complain
-from scorecam_jax.cli.options import Help, Parser
+from scorecam_jax.cli.options import DEFAULT_MODEL, Help, Parser
 from scorecam_jax.cli.system import Stopped, prepare_streams, silence_output, stoppable
 
 COMMANDS = (explain, compare, report, evaluate, bench, layers, methods)
@@ -127,6 +127,8 @@ def _run(argv: Sequence[str] | None) -> int:
     if "run" not in options:
         arguments.print_help(sys.stderr)
         return 2
+    if "model" in options and options.model is None and options.weights is None:
+        options.model = DEFAULT_MODEL
     if getattr(options, "cache", False):
         from scorecam_jax.cli.system import keep_compiled_programs
 

@@ -125,16 +125,23 @@ def add_model(group: Any) -> None:
     """Which network, with which weights."""
     group.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
         metavar="M",
-        help=f"the network (default: {DEFAULT_MODEL}); `scorecam layers` lists them; "
-        "package.module:function calls a function of yours that returns a Classifier",
+        help=f"the network (default: that of the weights, or {DEFAULT_MODEL}); `scorecam layers` "
+        "lists them; package.module:function calls a function of yours that returns a Classifier",
     )
     group.add_argument(
         "--weights",
         type=Path,
+        metavar="FILE|DIR",
+        help="a .pth or .safetensors checkpoint, or a folder as timm or transformers save it, "
+        "instead of the usual weights",
+    )
+    group.add_argument(
+        "--labels",
+        type=Path,
         metavar="FILE",
-        help="a .pth or .safetensors checkpoint of this network, instead of its usual weights",
+        help="the names of the classes, one a line or as JSON (default: those that the folder of "
+        "the weights has, or ImageNet's)",
     )
 
 

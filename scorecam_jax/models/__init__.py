@@ -1,8 +1,10 @@
 """Classifiers to explain: their networks, weights and photographs' way in and out."""
 
 from scorecam_jax.models.checkpoints.read import load_checkpoint
+from scorecam_jax.models.classifier import Classifier
+from scorecam_jax.models.loading import load, packaged_weights, random
 from scorecam_jax.models.preprocess import Preprocess
-from scorecam_jax.models.registry import Classifier, load, names, packaged_weights, random
+from scorecam_jax.models.registry import names
 from scorecam_jax.models.volumes import VolumePreprocess
 from scorecam_jax.reading import Dicom, as_rgb, read_dicom, window_of
 

@@ -1,20 +1,41 @@
-"""The two layers the bundled networks are made of."""
+"""The layers that bundled networks are made of.
 
-from collections.abc import Callable
+A layer with weights says which tensors of a checkpoint it takes, and takes them: `tensors` and
+`fill`, as `Weighted` has it. A network of its own weights does the same.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from scorecam_jax.models.convolutions import convolve
+
+Tensors = Mapping[str, Num[np.ndarray, "..."]]
+
+
+@runtime_checkable
+class Weighted(Protocol):
+    """A part of a network whose weights come from a checkpoint."""
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor that it takes, as PyTorch stores it, by its name here."""
+
+    def fill(self, tensors: Tensors) -> None:
+        """Take these tensors, float32, as weights."""
 
 
 class Conv(nnx.Module):
     """A 2-D convolution with bias and activation, channels last.
 
-    With `epsilon`, a batch norm follows the convolution in the published network. It is folded
-    into kernel and bias when a checkpoint is read; `epsilon` is what it adds to variances.
+    `depthwise` convolves each channel by itself, `groups` as many parts of the channels. With
+    `epsilon`, a batch norm follows the convolution in the published network.
+    It is folded into kernel and bias when a checkpoint is read; `epsilon` is what it adds to
+    variances.
     """
 
     def __init__(
@@ -26,16 +47,20 @@ class Conv(nnx.Module):
         stride: int = 1,
         padding: str | int = "SAME",
         depthwise: bool = False,
+        groups: int = 1,
+        bias: bool = True,
         activation: Callable[[jax.Array], jax.Array] | None = None,
         epsilon: float | None = None,
         rngs: nnx.Rngs,
     ):
-        shape = (size, size, 1 if depthwise else inputs, outputs)
+        shape = (size, size, 1 if depthwise else inputs // groups, outputs)
         self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), shape))
         self.bias = nnx.Param(jnp.zeros(outputs))
         self.stride = stride
         self.padding = padding
-        self.depthwise = depthwise
+        self.groups = inputs if depthwise else groups
+        # Whether the checkpoint has one; with a batch norm it has none.
+        self.has_bias = bias and epsilon is None
         self.activation = activation
         self.epsilon = epsilon
 
@@ -50,10 +75,28 @@ class Conv(nnx.Module):
             kernel.astype(dtype),
             stride=self.stride,
             padding=self.padding,
-            depthwise=self.depthwise,
+            groups=self.groups,
         )
         x = x + self.bias[...].astype(dtype)[None, None, None]
         return x if self.activation is None else self.activation(x)
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The kernel, its bias, and what its batch norm knows."""
+        height, width, inputs, outputs = self.kernel.shape
+        names = ["bias"] if self.has_bias else []
+        if self.epsilon is not None:
+            names += [f"norm.{kind}" for kind in BATCH_NORM]
+        return {"weight": (outputs, inputs, height, width), **dict.fromkeys(names, (outputs,))}
+
+    def fill(self, tensors: Tensors) -> None:
+        """Take the kernel, with its batch norm folded in."""
+        kernel = tensors["weight"].transpose(2, 3, 1, 0)
+        bias = tensors["bias"] if self.has_bias else np.zeros(kernel.shape[-1], np.float32)
+        if self.epsilon is not None:
+            scale, bias = batch_norm(tensors, self.epsilon, "norm.")
+            kernel = kernel * scale
+        self.kernel = nnx.Param(jnp.asarray(kernel, jnp.float32))
+        self.bias = nnx.Param(jnp.asarray(bias, jnp.float32))
 
 
 class Linear(nnx.Module):
@@ -66,3 +109,31 @@ class Linear(nnx.Module):
     def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
         """The product, with the bias added."""
         return x @ self.kernel[...] + self.bias[...][None]
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The matrix, outputs first, and the bias."""
+        inputs, outputs = self.kernel.shape
+        return {"weight": (outputs, inputs), "bias": (outputs,)}
+
+    def fill(self, tensors: Tensors) -> None:
+        """Take the matrix and the bias."""
+        self.kernel = nnx.Param(jnp.asarray(tensors["weight"].T))
+        self.bias = nnx.Param(jnp.asarray(tensors["bias"]))
+
+
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+def batch_norm(
+    tensors: Tensors, epsilon: float, prefix: str = ""
+) -> tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]:
+    """What a batch norm in evaluation multiplies by, and what it adds then.
+
+    Args:
+        tensors: its weight, bias and statistics.
+        epsilon: what it adds to variances.
+        prefix: what the tensors' names begin with.
+    """
+    weight, bias, mean, variance = (tensors[f"{prefix}{kind}"] for kind in BATCH_NORM)
+    scale = weight / np.sqrt(variance + epsilon)
+    return scale, bias - mean * scale

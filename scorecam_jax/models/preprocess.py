@@ -10,6 +10,10 @@ from PIL import Image
 from scorecam_jax.reading.rgb import as_rgb
 from scorecam_jax.reading.windows import bands
 
+# Of ImageNet's training photographs, 0 to 255, by channel.
+IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
@@ -25,7 +29,7 @@ class Preprocess:
         fit: how the photograph meets the input's shape. `"crop"`: the largest centred region of
             that shape; `"pad"`: the whole photograph, between margins of the mean colour;
             `"stretch"`: the whole photograph, its aspect changed.
-        zoom: with `"crop"`, the share of that region's height and width that is taken.
+        zoom: the share of that region's height and width that is taken, about its centre.
         resample: the Pillow filter that resizes.
     """
 
@@ -60,10 +64,12 @@ class Preprocess:
     def box(self, image_size: tuple[int, int]) -> tuple[float, float, float, float]:
         """The part of the photograph the network sees: left, top, right, bottom in its pixels."""
         width, height = image_size
-        across, down = float(width), float(height)
-        if self.fit == "crop":
-            scale = self.zoom * min(width / self.size[1], height / self.size[0])
-            across, down = scale * self.size[1], scale * self.size[0]
+        if self.fit == "stretch":
+            across, down = self.zoom * width, self.zoom * height
+        else:
+            scale = self._scale(image_size)
+            across = min(width, scale * self.size[1])
+            down = min(height, scale * self.size[0])
         # Rounding must not put an edge outside the photograph.
         left, top = max(0.0, (width - across) / 2), max(0.0, (height - down) / 2)
         return left, top, width - left, height - top
@@ -122,9 +128,28 @@ class Preprocess:
         height, width = self.size
         if self.fit != "pad":
             return 0, 0, width, height
-        scale = min(width / image_size[0], height / image_size[1])
-        across, down = (max(1, round(side * scale)) for side in image_size)
+        left, top, right, bottom = self.box(image_size)
+        scale = self._scale(image_size)
+        across, down = (max(1, round(side / scale)) for side in (right - left, bottom - top))
         return (width - across) // 2, (height - down) // 2, across, down
+
+    def _scale(self, image_size: tuple[int, int]) -> float:
+        """Pixels of the photograph to one of the input, with `"crop"` and `"pad"`."""
+        ratios = image_size[0] / self.size[1], image_size[1] / self.size[0]
+        return self.zoom * (max(ratios) if self.fit == "pad" else min(ratios))
+
+
+def imagenet(side: int, resized: int, resample: Image.Resampling) -> Preprocess:
+    """The usual way of an ImageNet photograph: its centre, less the data set's mean.
+
+    Args:
+        side: height and width of the input.
+        resized: of what the shorter side of the photograph becomes, before it is cropped.
+        resample: the Pillow filter that resizes.
+    """
+    return Preprocess(
+        (side, side), IMAGENET_MEAN, IMAGENET_STD, zoom=side / resized, resample=resample
+    )
 
 
 class _Neighbours(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from scorecam_jax import models
-from scorecam_jax.models import registry
+from scorecam_jax.models import loading, packages, registry
 
 
 def test_names_can_be_asked_for():
@@ -49,14 +49,14 @@ def test_the_animals_are_recognised_and_no_box_is_cut(classifier, predict, anima
 
 def test_a_checkpoint_that_was_altered_is_refused(tmp_path, monkeypatch):
     (tmp_path / "weights.pth").write_bytes(b"something else")
-    monkeypatch.setattr(registry, "_resource", lambda module, file: tmp_path / file)
+    monkeypatch.setattr(packages, "resource", lambda module, file: tmp_path / file)
     with pytest.raises(ValueError, match="sha256"):
-        registry._checked_file("package", "weights.pth", "0" * 64)
+        packages.checked_file("package", "weights.pth", "0" * 64)
 
 
 def test_a_missing_package_names_the_extra():
     with pytest.raises(ImportError, match=r"scorecam_jax\[demo\]"):
-        registry._resource("no_such_package", "file")
+        packages.resource("no_such_package", "file")
 
 
 def test_bfloat16_stays_close(classifier, predict):
@@ -143,12 +143,12 @@ def test_what_ones_own_module_cannot_import_is_told_as_it_is():
 
 
 def test_every_bundled_network_has_a_counterpart_in_pytorch():
-    assert {registry.counterpart(name).module for name in models.names()} == {
+    assert {loading.counterpart(name).module for name in models.names()} == {
         "efficientnet_lite_pytorch",
         "torchvision.models",
     }
     with pytest.raises(ValueError, match="no known counterpart"):
-        registry.counterpart("my.module:make")
+        loading.counterpart("my.module:make")
 
 
 def test_flax_is_imported_when_a_network_is_made():

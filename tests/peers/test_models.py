@@ -152,11 +152,11 @@ def test_the_way_in_is_torchvisions(torchvision):
             transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ]
     )
-    from scorecam_jax.models.registry import _MODELS
+    from scorecam_jax.models.registry import entry
 
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 255, (12, 18, 3), np.uint8))
     image = small.resize((768, 512), Image.Resampling.BICUBIC)
     expected = theirs(image).numpy().transpose(1, 2, 0)
     # One grey level of 255, by the smallest deviation: the two round at different steps.
-    np.testing.assert_allclose(_MODELS["vgg16"].preprocess(image), expected, atol=1.01 / 57)
+    np.testing.assert_allclose(entry("vgg16").preprocess(image), expected, atol=1.01 / 57)

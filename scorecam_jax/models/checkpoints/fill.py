@@ -1,15 +1,18 @@
 """Filling a bundled network with a checkpoint's weights."""
 
-import re
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Num
 
 from scorecam_jax.models.checkpoints.errors import short, within
-from scorecam_jax.models.layers import Conv, Linear
+from scorecam_jax.models.checkpoints.layout import renamed
+from scorecam_jax.models.layers import Weighted
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 def from_checkpoint(
@@ -19,73 +22,88 @@ def from_checkpoint(
 ) -> nnx.Module:
     """Build a network whose layers hold a checkpoint's weights.
 
-    A layer's entries are called as its path in the network, with `.weight` and `.bias`; those of
-    a folded batch norm have `.norm` between.
+    A layer's tensors are called as its path in the network, with what its `tensors` has, such as
+    `.weight` and `.bias`; those of a folded batch norm have `.norm` between.
 
     Args:
         make: builds the network; its weights are never computed.
         checkpoint: PyTorch's tensors by name (convolutions OIHW), as `load_checkpoint` returns.
-        names: regular expressions and what replaces their matches, in order. They turn a layer's
-            path, such as `layer1.layers.0.conv1.norm`, into the name in the checkpoint.
+        names: as in `Layout`.
 
     Raises:
         ValueError: names the entries that are missing, left over, of another shape, or not
             finite.
     """
     model = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
-    reader = _Reader(checkpoint, names)
-    for path, layer in nnx.iter_modules(model):
-        name = ".".join(map(str, path))
-        if isinstance(layer, Conv):
-            _fill_conv(layer, name, reader)
-        elif isinstance(layer, Linear):
-            inputs, outputs = layer.kernel.shape
-            layer.kernel = nnx.Param(jnp.asarray(reader(name, "weight", (outputs, inputs)).T))
-            layer.bias = nnx.Param(jnp.asarray(reader(name, "bias", (outputs,))))
+    reader = _Reader(checkpoint)
+    for path, layer in _weighted(model):
+        tensors = {
+            name: reader(renamed(f"{path}{name}", names), shape)
+            for name, shape in layer.tensors().items()
+        }
+        with np.errstate(over="ignore", invalid="ignore"):
+            layer.fill(tensors)
+        if not reader.unusable and not _is_finite(layer):
+            reader.unusable.append(f"{path[:-1]} folded with its batch norm exceeds float32")
     reader.check(type(model).__name__)
     return model
 
 
-def _fill_conv(layer: Conv, name: str, reader: "_Reader") -> None:
-    height, width, inputs, outputs = layer.kernel.shape
-    kernel = reader(name, "weight", (outputs, inputs, height, width)).transpose(2, 3, 1, 0)
-    if layer.epsilon is None:
-        bias = reader(name, "bias", (outputs,))
-    else:
-        scale, shift, mean, variance = (
-            reader(f"{name}.norm", kind, (outputs,))
-            for kind in ("weight", "bias", "running_mean", "running_var")
-        )
-        with np.errstate(over="ignore", invalid="ignore"):
-            scale = scale / np.sqrt(variance + layer.epsilon)
-            kernel, bias = kernel * scale, shift - mean * scale
-        if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
-            reader.unusable.append(f"{name} folded with its batch norm exceeds float32")
-    layer.kernel = nnx.Param(jnp.asarray(kernel, jnp.float32))
-    layer.bias = nnx.Param(jnp.asarray(bias, jnp.float32))
+def wanted(make: Callable[[nnx.Rngs], nnx.Module], names: Mapping[str, str]) -> Shapes:
+    """The tensors that a network takes from a checkpoint: their shapes by the publisher's names.
+
+    Args:
+        make: as in `from_checkpoint`.
+        names: as in `from_checkpoint`.
+    """
+    model = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    return {
+        renamed(f"{path}{name}", names): shape
+        for path, layer in _weighted(model)
+        for name, shape in layer.tensors().items()
+    }
+
+
+def fits(value: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor is of a shape, but for sides of 1 after the first.
+
+    A dense layer may be stored as a convolution over all of a grid, and the other way round.
+    """
+    return value.shape == shape or (
+        value.ndim != len(shape) and value.shape[:1] == shape[:1] and value.size == math.prod(shape)
+    )
+
+
+def _weighted(model: nnx.Module) -> Iterator[tuple[str, Weighted]]:
+    """The parts that take weights, with what their tensors' paths begin with."""
+    for path, layer in nnx.iter_modules(model):
+        if isinstance(layer, Weighted):
+            yield "".join(f"{part}." for part in path), layer
+
+
+def _is_finite(layer: Any) -> bool:
+    """Whether the weights of a layer itself are finite, not looking at those inside it."""
+    values = [value for value in vars(layer).values() if isinstance(value, nnx.Variable)]
+    return all(np.isfinite(np.asarray(value[...])).all() for value in values)
 
 
 class _Reader:
     """Hands out a checkpoint's entries and keeps account of what does not fit."""
 
-    def __init__(self, checkpoint: Mapping[str, np.ndarray], names: Mapping[str, str]):
+    def __init__(self, checkpoint: Mapping[str, np.ndarray]):
         self.checkpoint = checkpoint
-        self.names = names
         # A counter of training steps, of no use in evaluation.
         self.unread = {name for name in checkpoint if not name.endswith("num_batches_tracked")}
         self.missing: list[str] = []
         self.misshapen: list[str] = []
         self.unusable: list[str] = []
 
-    def __call__(self, layer: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-        for pattern, replacement in self.names.items():
-            layer = re.sub(pattern, replacement, layer)
-        name = f"{layer}.{kind}"
+    def __call__(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         self.unread.discard(name)
         value = self.checkpoint.get(name)
         if value is None:
             self.missing.append(name)
-        elif value.shape != shape:
+        elif not fits(value, shape):
             self.misshapen.append(f"{name} is {value.shape}, wanted {shape}")
         elif np.iscomplexobj(value):
             self.unusable.append(f"{name} is {value.dtype}")
@@ -94,10 +112,10 @@ class _Reader:
                 value = value.astype(np.float32)
             if not np.isfinite(value).all():
                 self.unusable.append(f"{name} holds NaN, infinity or values beyond float32")
-            elif kind == "running_var" and value.min() < 0:
+            elif name.endswith("running_var") and value.min() < 0:
                 self.unusable.append(f"{name} holds negative variances")
             else:
-                return value
+                return value.reshape(shape)
         return np.zeros(shape, np.float32)
 
     def check(self, network: str) -> None:

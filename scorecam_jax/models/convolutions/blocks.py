@@ -43,5 +43,5 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     split = padded.reshape(batch, height // stride, stride, width // stride, stride, -1)
     places = split.swapaxes(2, 3).reshape(batch, height // stride, width // stride, -1)
     places = jnp.pad(places, [(0, 0), (0, 0), (0, 0), (0, kernel.shape[2] - places.shape[3])])
-    over_blocks = Geometry((rows, columns), stride=1, pads=((0, 0), (0, 0)), depthwise=False)
+    over_blocks = Geometry((rows, columns), stride=1, pads=((0, 0), (0, 0)), groups=1)
     return direct.convolve(places, kernel, over_blocks)

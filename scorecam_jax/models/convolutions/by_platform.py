@@ -16,6 +16,8 @@ from jaxtyping import Array, Float
 from scorecam_jax.models.convolutions import blocks, direct, windows, winograd
 from scorecam_jax.models.convolutions.direct import Geometry, geometry_of
 
+_NO_PADS = ((0, 0), (0, 0))
+
 
 class _Way(NamedTuple):
     """A way to compute some convolutions.
@@ -33,23 +35,24 @@ class _Way(NamedTuple):
 
 
 def _is_depthwise(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
-    return geometry.depthwise
+    return kernel.shape[2] == 1 and 1 < geometry.groups == kernel.shape[3]
 
 
 def _is_pointwise(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
-    return geometry.size == (1, 1) and geometry.pads == ((0, 0), (0, 0))
+    return geometry.size == (1, 1) and geometry.pads == _NO_PADS and geometry.groups == 1
 
 
 def _has_few_terms(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
-    return kernel[..., 0].size <= 27
+    return kernel[..., 0].size <= 27 and geometry.groups == 1
 
 
 def _is_stem(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
-    return kernel.shape[2] <= 4 and 1 < geometry.stride <= min(geometry.size)
+    strided = 1 < geometry.stride <= min(geometry.size)
+    return kernel.shape[2] <= 4 and strided and geometry.groups == 1
 
 
 def _suits_winograd(tile: int, x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
-    same = geometry == Geometry((3, 3), 1, ((1, 1), (1, 1)), depthwise=False)
+    same = geometry == Geometry((3, 3), 1, ((1, 1), (1, 1)), groups=1)
     if not same or x.dtype != jnp.float32:
         return False
     # One image does not repay the kernel's transform, and the tiles of many leave the caches.
@@ -97,18 +100,18 @@ def convolve(
     *,
     stride: int,
     padding: str | int,
-    depthwise: bool,
+    groups: int,
 ) -> Float[Array, "batch tall wide outputs"]:
     """The convolution of channels-last activations with a kernel, the fastest way known.
 
     Args:
         x: what is convolved.
-        kernel: rows × columns × inputs × outputs; with `depthwise`, one input.
+        kernel: rows × columns × inputs of a group × outputs.
         stride: pixels between neighbouring windows.
         padding: `"SAME"`, `"VALID"`, or the zeros on every side.
-        depthwise: convolve each channel by itself.
+        groups: parts of the channels that are convolved by themselves.
     """
-    geometry = geometry_of(x, kernel, stride=stride, padding=padding, depthwise=depthwise)
+    geometry = geometry_of(x, kernel, stride=stride, padding=padding, groups=groups)
     fastest = {
         platform: next((way for way in ways if way.suits(x, kernel, geometry)), _DIRECT)
         for platform, ways in _WAYS.items()

@@ -17,13 +17,13 @@ class Geometry(NamedTuple):
         size: rows and columns of the kernel.
         stride: pixels between the windows of neighbouring outputs.
         pads: zeros before and after the rows, and before and after the columns.
-        depthwise: whether each channel is convolved by itself.
+        groups: parts of the channels that are convolved by themselves; 1: all together.
     """
 
     size: tuple[int, int]
     stride: int
     pads: Pads
-    depthwise: bool
+    groups: int
 
 
 def geometry_of(
@@ -32,7 +32,7 @@ def geometry_of(
     *,
     stride: int,
     padding: str | int,
-    depthwise: bool,
+    groups: int,
 ) -> Geometry:
     """The geometry of a layer on an input of this size."""
     size = kernel.shape[0], kernel.shape[1]
@@ -41,7 +41,7 @@ def geometry_of(
     else:
         rows, columns = lax.padtype_to_pads(x.shape[1:3], size, (stride, stride), padding)
         pads = (rows[0], rows[1]), (columns[0], columns[1])
-    return Geometry(size, stride, pads, depthwise)
+    return Geometry(size, stride, pads, groups)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
@@ -52,7 +52,7 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
         (geometry.stride, geometry.stride),
         geometry.pads,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1] if geometry.depthwise else 1,
+        feature_group_count=geometry.groups,
     )
 
 

@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from scorecam_jax.models.checkpoints.layout import Layout
 from scorecam_jax.models.layers import Conv, Linear
 
 # Repeats, kernel size, stride of the first, expansion, channels out.
@@ -20,7 +21,7 @@ _STAGES = (
 )
 
 # From the paths of layers here to the published names, one after the other.
-CHECKPOINT_NAMES = {
+_PUBLISHED = {
     r"^stem\.norm": "_bn0",
     r"^stem": "_conv_stem",
     r"^head\.norm": "_bn1",
@@ -34,6 +35,8 @@ CHECKPOINT_NAMES = {
     r"\.filter": "._depthwise_conv",
     r"\.project": "._project_conv",
 }
+LAYOUTS = (Layout("lukemelas", r"_conv_stem\.weight", _PUBLISHED),)
+HEAD = "classifier"
 
 _Conv = partial(Conv, epsilon=1e-3)
 _Relu6Conv = partial(_Conv, activation=jax.nn.relu6)
@@ -70,7 +73,7 @@ class Block(nnx.Module):
 class EfficientNetLite0(nnx.Module):
     """EfficientNet-Lite0 in evaluation mode, its batch norms folded into the convolutions.
 
-    Takes (N, 224, 224, 3), values (x - 127) / 128 of 8-bit RGB; returns (N, 1000) logits. `head`
+    Takes (N, 224, 224, 3), values (x - 127) / 128 of 8-bit RGB; returns (N, classes) logits. `head`
     gives the last activations with a spatial grid, (N, 7, 7, 1280), after their ReLU6.
 
     References:
@@ -78,7 +81,7 @@ class EfficientNetLite0(nnx.Module):
         ICML 2019 (arXiv 1905.11946); the Lite variant drops squeeze-and-excitation, takes ReLU6.
     """
 
-    def __init__(self, *, rngs: nnx.Rngs):
+    def __init__(self, *, classes: int = 1000, rngs: nnx.Rngs):
         self.stem = _Relu6Conv(3, 32, 3, stride=2, rngs=rngs)
         blocks: list[Block] = []
         inputs = 32
@@ -89,7 +92,7 @@ class EfficientNetLite0(nnx.Module):
                 inputs = outputs
         self.blocks = nnx.List(blocks)
         self.head = _Relu6Conv(320, 1280, 1, rngs=rngs)
-        self.classifier = Linear(1280, 1000, rngs=rngs)
+        self.classifier = Linear(1280, classes, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
         """The logits."""

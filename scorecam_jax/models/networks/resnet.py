@@ -7,15 +7,18 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from scorecam_jax.models.checkpoints.layout import Layout
 from scorecam_jax.models.layers import Conv, Linear
 
 # From the paths of layers here to torchvision's names, one after the other.
-CHECKPOINT_NAMES = {
+_TORCHVISION = {
     r"\.layers\.": ".",  # those of nnx.Sequential
     r"conv(\d)\.norm": r"bn\1",
     r"shortcut\.norm": "downsample.1",
     r"shortcut": "downsample.0",
 }
+LAYOUTS = (Layout("torchvision", r"layer4\.0\.conv1\.weight", _TORCHVISION),)
+HEAD = "fc"
 
 _Conv = partial(Conv, epsilon=1e-5)
 _ReluConv = partial(_Conv, activation=jax.nn.relu)
@@ -60,7 +63,7 @@ class Bottleneck(nnx.Module):
 class ResNet(nnx.Module):
     """A residual network in evaluation mode, its batch norms folded into the convolutions.
 
-    Takes (N, 224, 224, 3), RGB normalised by ImageNet's mean and deviation; returns (N, 1000)
+    Takes (N, 224, 224, 3), RGB normalised by ImageNet's mean and deviation; returns (N, classes)
     logits. `layer4` gives the last activations with a spatial grid, (N, 7, 7, 512 or 2048), after
     the residual merge and its ReLU.
 
@@ -74,6 +77,7 @@ class ResNet(nnx.Module):
         block: type[BasicBlock] | type[Bottleneck],
         depths: tuple[int, int, int, int],
         *,
+        classes: int = 1000,
         rngs: nnx.Rngs,
     ):
         self.conv1 = _ReluConv(3, 64, 7, stride=2, padding=3, rngs=rngs)
@@ -83,7 +87,7 @@ class ResNet(nnx.Module):
         self.layer2 = _stage(block, 64 * wide, 128, d2, 2, rngs)
         self.layer3 = _stage(block, 128 * wide, 256, d3, 2, rngs)
         self.layer4 = _stage(block, 256 * wide, 512, d4, 2, rngs)
-        self.fc = Linear(512 * wide, 1000, rngs=rngs)
+        self.fc = Linear(512 * wide, classes, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
         """The logits."""
@@ -92,14 +96,14 @@ class ResNet(nnx.Module):
         return self.fc(x.mean((1, 2)))
 
 
-def resnet18(rngs: nnx.Rngs) -> ResNet:
+def resnet18(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
     """ResNet-18."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), rngs=rngs)
+    return ResNet(BasicBlock, (2, 2, 2, 2), classes=classes, rngs=rngs)
 
 
-def resnet50(rngs: nnx.Rngs) -> ResNet:
+def resnet50(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
     """ResNet-50."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), rngs=rngs)
+    return ResNet(Bottleneck, (3, 4, 6, 3), classes=classes, rngs=rngs)
 
 
 def _stage(

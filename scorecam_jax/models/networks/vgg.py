@@ -1,24 +1,27 @@
 """VGG16, the network of the Score-CAM paper, as torchvision defines it."""
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float
 
+from scorecam_jax.models.checkpoints.layout import Layout
 from scorecam_jax.models.layers import Conv, Linear
 
 _WIDTHS = (64, 64, "pool", 128, 128, "pool", *(256,) * 3, "pool", *((512,) * 3 + ("pool",)) * 2)
-# From the paths of layers here to torchvision's names.
-CHECKPOINT_NAMES = {r"^(features|classifier)_": r"\1."}
-
+# From the paths of tensors here to torchvision's and timm's names.
+_TORCHVISION = {r"^(features|classifier)_": r"\1."}
 _TIMM = {
-    "pre_logits.fc1": "classifier.0",
-    "pre_logits.fc2": "classifier.3",
-    "head.fc": "classifier.6",
+    **_TORCHVISION,
+    r"^classifier\.0": "pre_logits.fc1",
+    r"^classifier\.3": "pre_logits.fc2",
+    r"^classifier\.6": "head.fc",
 }
+LAYOUTS = (
+    Layout("torchvision", r"classifier\.3\.weight", _TORCHVISION),
+    Layout("timm", r"pre_logits\.fc1\.weight", _TIMM),
+)
+HEAD = "classifier_6"
 
 
 class ReLU(nnx.Module):
@@ -42,7 +45,7 @@ class MaxPool(nnx.Module):
 class VGG16(nnx.Module):
     """VGG16 without batch norm, in evaluation mode.
 
-    Takes (N, 224, 224, 3), RGB normalised by ImageNet's mean and deviation; returns (N, 1000)
+    Takes (N, 224, 224, 3), RGB normalised by ImageNet's mean and deviation; returns (N, classes)
     logits. `features_0` to `features_30` are torchvision's layers; `features_29`, the last ReLU
     before pooling, gives (N, 14, 14, 512).
 
@@ -51,7 +54,7 @@ class VGG16(nnx.Module):
         Recognition", ICLR 2015 (arXiv 1409.1556), configuration D.
     """
 
-    def __init__(self, *, rngs: nnx.Rngs):
+    def __init__(self, *, classes: int = 1000, rngs: nnx.Rngs):
         inputs = 3
         layers: list[nnx.Module] = []
         for width in _WIDTHS:
@@ -65,7 +68,7 @@ class VGG16(nnx.Module):
         self.depth = len(layers)
         self.classifier_0 = Linear(512 * 7 * 7, 4096, rngs=rngs)
         self.classifier_3 = Linear(4096, 4096, rngs=rngs)
-        self.classifier_6 = Linear(4096, 1000, rngs=rngs)
+        self.classifier_6 = Linear(4096, classes, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
         """The logits.
@@ -81,20 +84,3 @@ class VGG16(nnx.Module):
         x = jnp.moveaxis(x, -1, 1).reshape(x.shape[0], -1)
         x = jax.nn.relu(self.classifier_0(x))
         return self.classifier_6(jax.nn.relu(self.classifier_3(x)))
-
-
-def torchvision_names(
-    checkpoint: Mapping[str, Num[np.ndarray, "..."]],
-) -> dict[str, Num[np.ndarray, "..."]]:
-    """A VGG16 checkpoint under torchvision's names, whether it is torchvision's or timm's.
-
-    timm keeps the dense layers as convolutions, under other names.
-    """
-    renamed = {}
-    for name, value in checkpoint.items():
-        layer, _, kind = name.rpartition(".")
-        if layer in _TIMM:
-            name = f"{_TIMM[layer]}.{kind}"
-            value = value.reshape(len(value), -1) if kind == "weight" else value
-        renamed[name] = value
-    return renamed

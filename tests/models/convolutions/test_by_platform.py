@@ -18,7 +18,7 @@ LAYERS = {
     "EfficientNet's stem": ((2, 31, 28, 3), (3, 3, 3, 8), {"stride": 2, "padding": "SAME"}),
     "ConvNeXt's stem": ((2, 17, 22, 3), (4, 4, 3, 8), {"stride": 4, "padding": "VALID"}),
     "an uneven stem": ((1, 16, 23, 1), (5, 3, 1, 8), {"stride": 3, "padding": 2}),
-    "depthwise": ((2, 9, 8, 6), (5, 5, 1, 6), {"stride": 2, "padding": "SAME", "depthwise": True}),
+    "depthwise": ((2, 9, 8, 6), (5, 5, 1, 6), {"stride": 2, "padding": "SAME", "groups": 6}),
     "pointwise": ((2, 9, 8, 6), (1, 1, 6, 7), {"stride": 2, "padding": "SAME"}),
     "few terms": ((2, 9, 8, 3), (3, 3, 3, 7), {"stride": 1, "padding": 1}),
     "small 3x3": ((2, 9, 8, 6), (3, 3, 6, 7), {"stride": 1, "padding": "SAME"}),
@@ -33,7 +33,7 @@ def normal(*shape):
 
 def layer_of(name):
     shape, kernel, options = LAYERS[name]
-    options = {"depthwise": False, **options}
+    options = {"groups": 1, **options}
     x, kernel = normal(*shape), normal(*kernel)
     return x, kernel, options, geometry_of(x, kernel, **options)
 
@@ -109,7 +109,7 @@ def test_the_stems_channels_are_padded_for_matrix_units():
 
 def test_a_pointwise_layer_with_a_border_is_no_product():
     x, kernel = normal(1, 4, 4, 6), normal(1, 1, 6, 2)
-    found = by_platform.convolve(x, kernel, stride=1, padding=1, depthwise=False)
+    found = by_platform.convolve(x, kernel, stride=1, padding=1, groups=1)
     assert found.shape == (1, 6, 6, 2)
     np.testing.assert_array_equal(found[:, 0], 0)
 

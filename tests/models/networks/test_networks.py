@@ -8,8 +8,10 @@ from flax import nnx
 
 from scorecam_jax import models
 from scorecam_jax.adapters.nnx import from_nnx
+from scorecam_jax.models.checkpoints.fill import fits
 from scorecam_jax.models.networks.resnet import resnet18, resnet50
-from scorecam_jax.models.networks.vgg import VGG16, torchvision_names
+from scorecam_jax.models.networks.vgg import VGG16
+from scorecam_jax.models.registry import entry
 
 NETWORKS = pytest.mark.parametrize(
     ("make", "layer", "shape", "parameters"),
@@ -47,23 +49,13 @@ def test_vgg16_takes_one_size():
         jax.eval_shape(lambda x: VGG16(rngs=nnx.Rngs(0))(x), jnp.zeros((1, 200, 224, 3)))
 
 
-def test_timms_vgg16_gets_torchvisions_names():
-    weight = np.arange(2 * 3 * 7 * 7, dtype=np.float32).reshape(2, 3, 7, 7)
-    renamed = torchvision_names(
-        {
-            "features.0.weight": weight,
-            "pre_logits.fc1.weight": weight,
-            "pre_logits.fc1.bias": np.ones(2),
-            "pre_logits.fc2.weight": np.ones((4, 2, 1, 1)),
-            "head.fc.weight": np.ones((5, 4)),
-        }
-    )
-    assert {name: value.shape for name, value in renamed.items()} == {
-        "features.0.weight": (2, 3, 7, 7),
-        "classifier.0.weight": (2, 147),
-        "classifier.0.bias": (2,),
-        "classifier.3.weight": (4, 2),
-        "classifier.6.weight": (5, 4),
-    }
-    np.testing.assert_array_equal(renamed["classifier.0.weight"][1], np.arange(147, 294))
-    assert torchvision_names(renamed).keys() == renamed.keys()
+def test_timms_vgg16_is_torchvisions_by_other_names():
+    torchvision, timm = entry("vgg16").module.LAYOUTS
+    for path, theirs in [
+        ("features_0.weight", "features.0.weight"),
+        ("classifier_6.bias", "head.fc.bias"),
+    ]:
+        assert timm.name(path) == theirs
+    assert torchvision.name("classifier_6.bias") == "classifier.6.bias"
+    assert fits(np.zeros((4096, 512, 7, 7)), (4096, 25088))
+    assert not fits(np.zeros((4096, 25088)), (25088, 4096))

@@ -1,0 +1,140 @@
+"""Which bundled network a checkpoint is of."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scorecam_jax.models.checkpoints.errors import short
+from scorecam_jax.models.checkpoints.fill import fits, wanted
+from scorecam_jax.models.checkpoints.layout import Layout, layout_of
+from scorecam_jax.models.registry import Entry, entry, known_as, names, plain
+
+_Tensors = Mapping[str, np.ndarray]
+
+
+class Recognised(NamedTuple):
+    """A bundled network, and how a checkpoint calls its tensors."""
+
+    name: str
+    layout: Layout
+
+    @property
+    def entry(self) -> Entry:
+        """What is known of the network."""
+        return entry(self.name)
+
+
+def named(name: str, checkpoint: _Tensors, publisher: str | None = None) -> Recognised:
+    """The network of a name, where publishers may mean different ones by it.
+
+    Args:
+        name: as in `known_as`.
+        checkpoint: its tensors by name.
+        publisher: who wrote the checkpoint, if that is known.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    found = known_as(name, publisher)
+    layouts = entry(found).module.LAYOUTS
+    layout = layout_of(layouts, checkpoint)
+    if publisher is None and layout is not None:
+        # Under another publisher's names it may be that publisher's network.
+        found = known_as(name, layout.publisher)
+        layouts = entry(found).module.LAYOUTS
+        layout = layout_of(layouts, checkpoint)
+    return Recognised(found, layout or layouts[0])
+
+
+def recognised(checkpoint: _Tensors, path: Path) -> Recognised:
+    """The network whose tensors these are.
+
+    Args:
+        checkpoint: its tensors by name.
+        path: its file. If it is called after a network, and so is its folder, the name decides
+            among networks of the same tensors.
+
+    Raises:
+        ValueError: no bundled network has such tensors, or several have.
+    """
+    families = list(_families(checkpoint))
+    if not families:
+        first = ", ".join(short(name) for name in list(checkpoint)[:3])
+        raise ValueError(
+            f"the tensors in {path} ({first}, ...) are no bundled network's. Known are "
+            f"{', '.join(names())}; for another, name a function of yours that returns a "
+            "Classifier, as package.module:function"
+        )
+    told = _told(path, families)
+    fitting = [one for one in told if _is_of(checkpoint, one)]
+    if not fitting:
+        fitting = [one for one in families if _is_of(checkpoint, one)]
+    if not fitting:
+        # What is wrong with it, the filling tells best of the network that is meant.
+        return max(told or families, key=lambda one: _alike(checkpoint, one))
+    if len(fitting) > 1:
+        known = [one.name for one in fitting]
+        raise ValueError(
+            f"the tensors in {path} are those of {' and of '.join(known)}, which compute "
+            f"differently; give the name of the one that it is, such as name={known[0]!r}"
+        )
+    return fitting[0]
+
+
+def _families(checkpoint: _Tensors) -> Iterator[Recognised]:
+    """The networks with a layout that the checkpoint is of."""
+    layouts: dict[str, Any] = {}
+    for name in names():
+        found = entry(name)
+        if found.file not in layouts:
+            layouts[found.file] = layout_of(found.module.LAYOUTS, checkpoint)
+        layout = layouts[found.file]
+        if layout is not None and found.is_written_by(layout.publisher):
+            yield Recognised(name, layout)
+
+
+def _told(path: Path, families: list[Recognised]) -> list[Recognised]:
+    """The networks after which a file or its folder is called: those of the longest name."""
+    for text in (path.stem, path.parent.name):
+        called = plain(text.split("--")[-1])
+        lengths = [
+            max(
+                (len(name) for name in one.entry.known_names(one.name) if _begins(called, name)),
+                default=0,
+            )
+            for one in families
+        ]
+        if any(lengths):
+            pairs = zip(families, lengths, strict=True)
+            return [one for one, length in pairs if length == max(lengths)]
+    return []
+
+
+def _begins(text: str, name: str) -> bool:
+    return text == name or text.startswith(f"{name}_")
+
+
+def _shapes(checkpoint: _Tensors, one: Recognised) -> tuple[_Tensors, dict[str, tuple[int, ...]]]:
+    """A checkpoint's tensors, and those that a network wants."""
+    tensors = one.layout.converted(dict(checkpoint))
+    classes = classes_of(tensors, one)
+    return tensors, wanted(lambda rngs: one.entry.network(rngs, classes), one.layout.names)
+
+
+def _is_of(checkpoint: _Tensors, one: Recognised) -> bool:
+    tensors, shapes = _shapes(checkpoint, one)
+    given = {name for name in tensors if not name.endswith("num_batches_tracked")}
+    return given == set(shapes) and all(fits(tensors[name], shapes[name]) for name in shapes)
+
+
+def _alike(checkpoint: _Tensors, one: Recognised) -> int:
+    tensors, shapes = _shapes(checkpoint, one)
+    return sum(name in tensors and fits(tensors[name], shapes[name]) for name in shapes)
+
+
+def classes_of(tensors: _Tensors, one: Recognised) -> int:
+    """How many classes a checkpoint's last layer tells apart; 1,000 if it has none."""
+    head = tensors.get(one.layout.name(f"{one.entry.module.HEAD}.weight"))
+    return len(head) if head is not None and head.ndim else 1000

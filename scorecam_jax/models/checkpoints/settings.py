@@ -1,0 +1,100 @@
+"""What the configuration beside a checkpoint says, whoever wrote it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from scorecam_jax.models.checkpoints.errors import short
+
+
+class Settings(NamedTuple):
+    """What is known of a network besides its tensors.
+
+    Attributes:
+        publisher: `"timm"` or `"huggingface"`; None: nothing is known.
+        architecture: the network's name, if the publisher has one.
+        classes: how many the network tells apart.
+        labels: their names.
+        preprocess: those fields of a `Preprocess` that are told.
+        arguments: what the publisher's network was made with.
+    """
+
+    publisher: str | None = None
+    architecture: str | None = None
+    classes: int | None = None
+    labels: tuple[str, ...] | None = None
+    preprocess: Mapping[str, Any] = MappingProxyType({})
+    arguments: Mapping[str, Any] = MappingProxyType({})
+
+
+class Fields:
+    """Takes values out of a file's JSON, and refuses those of another kind by their names."""
+
+    def __init__(self, values: Mapping[str, Any], file: Path | None):
+        self.values = values
+        self.file = file
+
+    def number(self, key: str, low: float, high: float) -> float | None:
+        """A number within bounds, or None if the file has none."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+        ):
+            raise self.wrong(key, value, f"a number from {low:g} to {high:g}")
+        return value
+
+    def triple(self, key: str, low: float, high: float) -> tuple[float, float, float] | None:
+        """A number for each channel, or None."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        several = value if isinstance(value, Sequence) else [value] * 3
+        if len(several) != 3 or not all(
+            isinstance(each, int | float) and low <= each <= high for each in several
+        ):
+            raise self.wrong(key, value, f"three numbers from {low:g} to {high:g}")
+        return several[0], several[1], several[2]
+
+    def choice(self, key: str, known: Sequence[Any]) -> Any:
+        """One of several values, or None."""
+        value = self.values.get(key)
+        if value is not None and (isinstance(value, list | dict) or value not in known):
+            raise self.wrong(key, value, f"one of {', '.join(map(str, known))}")
+        return value
+
+    def text(self, key: str) -> str | None:
+        """A text, or None."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, str):
+            raise self.wrong(key, value, "a text")
+        return value
+
+    def wrong(self, key: str, found: Any, wanted: str) -> ValueError:
+        """The error about a value."""
+        shown = short(found) if isinstance(found, str | int | float) else short(str(found)[:80], 82)
+        return ValueError(f"{self.file}: {key} is {shown}, wanted {wanted}")
+
+
+# What publishers call Pillow's filters.
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
+
+
+def in_bytes(
+    values: tuple[float, float, float], factor: float = 1 / 255
+) -> tuple[float, float, float]:
+    """Means or deviations for values of 0 to 255, from those after a factor."""
+    return values[0] / factor, values[1] / factor, values[2] / factor

@@ -1,0 +1,31 @@
+"""What can be explained: a network, and the way of a photograph in and of a heatmap out."""
+
+from typing import Any, NamedTuple
+
+from scorecam_jax.contract.model import AnyModel
+
+
+class Classifier(NamedTuple):
+    """A network with all it takes to put a photograph to it.
+
+    Attributes:
+        model: a `Model`: `model(inputs) -> (logits, activations)`.
+        preprocess: a Pillow image to an input, and the way back for heatmaps and boxes: a
+            `Preprocess`, or what has its methods. For a network of volumes a `VolumePreprocess`.
+        labels: the name of each class.
+        input_size: height and width of an input; of a volume depth, height and width.
+        layer: the path of the layer that the model shows.
+        name: of the network, if it is a bundled one.
+    """
+
+    model: AnyModel
+    preprocess: Any
+    labels: tuple[str, ...]
+    input_size: tuple[int, ...]
+    layer: str
+    name: str | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input, (*spatial, C)."""
+        return *self.input_size, getattr(self.preprocess, "channels", 3)

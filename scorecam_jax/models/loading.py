@@ -1,0 +1,194 @@
+"""Loading classifiers: by name, from a checkpoint, or from a user's own function."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from scorecam_jax.models.checkpoints.errors import short
+from scorecam_jax.models.checkpoints.folder import Stored, stored
+from scorecam_jax.models.checkpoints.settings import Settings
+from scorecam_jax.models.classifier import Classifier
+from scorecam_jax.models.labels import read_labels, usual_labels
+from scorecam_jax.models.own import is_own, own
+from scorecam_jax.models.packages import checked_file
+from scorecam_jax.models.registry import Counterpart, entry, known_as
+
+
+def load(
+    name: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    layer: str | None = None,
+    dtype: Any = None,
+    *,
+    labels: str | os.PathLike[str] | None = None,
+) -> Classifier:
+    """Load a pretrained classifier, or a classifier of your own, ready to be explained.
+
+    Nothing is downloaded: the weights of `"efficientnet_lite0"` come with a Python package (the
+    extra `demo`), those of the others are files of yours. A folder as timm's `save_for_hf` or
+    transformers' `save_pretrained` writes it says which network it holds, what it makes of
+    photographs and what its classes are called. Of a file without a configuration, the network is
+    recognised by its tensors.
+
+    Args:
+        name: one of `names()`, or what timm or torchvision call it; or `"package.module:function"`,
+            a function of yours that returns a `Classifier`. It is called with those of weights,
+            layer and dtype that are given. None: whatever network the weights are of.
+        weights: a folder, or a checkpoint that `load_checkpoint` reads, with PyTorch's entries for
+            the network. None takes those that are installed.
+        layer: the layer to show, as a path. None takes the last with a spatial grid, after its
+            nonlinearity.
+        dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
+        labels: a file with the names of the classes: one a line, or JSON. None takes those of the
+            configuration, or else ImageNet's for 1,000 classes.
+
+    Raises:
+        ValueError: the name is unknown, there are no weights, or they do not fit the network;
+            a configuration or file of labels does not fit them; your function does not exist,
+            takes no such option, or its classifier does not hold together.
+        FileNotFoundError: there is no such file or folder.
+        ImportError: the extra `demo` is not installed, or what your module imports is not.
+    """
+    named = None if labels is None else read_labels(labels)
+    if name is not None and is_own(name):
+        return own(name, labels=named, weights=weights, layer=layer, dtype=dtype)
+    if name is None and weights is None:
+        raise ValueError(
+            "neither a name nor weights are given; try load('efficientnet_lite0'), or "
+            "load(weights='folder')"
+        )
+    if weights is None:
+        weights = packaged_weights(str(name))
+    if weights is None:
+        name = known_as(str(name))
+        raise ValueError(
+            f"{name} comes without weights, and nothing is downloaded: pass a file or folder, "
+            f"load({name!r}, weights='{name}.pth'). torchvision publishes them (the URL is "
+            f"in torchvision.models, the weights of {name}), and so does timm on the "
+            "Hugging Face Hub (model.safetensors)"
+        )
+    return _from_disk(name, stored(weights), layer, dtype, named)
+
+
+def random(name: str, layer: str | None = None, dtype: Any = None) -> Classifier:
+    """Initialise a bundled architecture at random, for benchmarks: its answers mean nothing.
+
+    A classifier of your own (`"package.module:function"`) is returned as `load` returns it.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if is_own(name):
+        return own(name, layer=layer, dtype=dtype)
+    from flax import nnx
+
+    from scorecam_jax.adapters.nnx import from_nnx
+
+    name = known_as(name)
+    found = entry(name)
+    layer = layer or found.layer
+    model = from_nnx(found.network(nnx.Rngs(0)), layer, dtype=dtype)
+    return Classifier(
+        model, found.preprocess, usual_labels(1000), found.preprocess.size, layer, name
+    )
+
+
+def packaged_weights(name: str) -> Path | None:
+    """Return the file of the weights that come with a Python package, or None.
+
+    Raises:
+        ValueError: the name is unknown, or the file is not the one that was published.
+        ImportError: the package, or the extra `demo`, is not installed.
+    """
+    package = None if is_own(name) else entry(name).package
+    return None if package is None else checked_file(*package)
+
+
+def counterpart(name: str) -> Counterpart:
+    """Return where to find the same network in PyTorch.
+
+    Raises:
+        ValueError: the name is unknown, or that of a network without a known counterpart.
+    """
+    found = None if is_own(name) else entry(name).counterpart
+    if found is None:
+        raise ValueError(f"{name!r} has no known counterpart in PyTorch; try 'resnet50'")
+    return found
+
+
+def _from_disk(
+    name: str | None,
+    files: Stored,
+    layer: str | None,
+    dtype: Any,
+    labels: tuple[str, ...] | None,
+) -> Classifier:
+    from scorecam_jax.adapters.nnx import from_nnx
+    from scorecam_jax.models.checkpoints.fill import from_checkpoint
+    from scorecam_jax.models.checkpoints.recognise import classes_of, named, recognised
+
+    settings = _settings(files)
+    tensors = files.tensors()
+    if settings.architecture is not None:
+        told = known_as(settings.architecture, settings.publisher)
+        if name is not None and told not in (known_as(name), known_as(name, settings.publisher)):
+            raise ValueError(
+                f"{files.config} is of {settings.architecture}, and {name} was asked for; leave "
+                "out the name, or give the weights of that network"
+            )
+        found = named(settings.architecture, tensors, settings.publisher)
+    elif name is not None:
+        found = named(name, tensors, settings.publisher)
+    else:
+        found = recognised(tensors, files.weights)
+    _check_arguments(settings, found.layout.assumes, files)
+    tensors = found.layout.converted(tensors)
+    classes = classes_of(tensors, found)
+    if settings.classes not in (None, classes):
+        raise ValueError(
+            f"{files.config} says {settings.classes} classes, and the weights in {files.weights} "
+            f"are of {classes}"
+            + ("; a network without a classifier has nothing to explain" * (not settings.classes))
+        )
+    labels = labels or settings.labels or usual_labels(classes)
+    if len(labels) != classes:
+        raise ValueError(
+            f"the network in {files.weights} tells {classes} classes apart, and {len(labels)} "
+            "labels are given; give one for each class"
+        )
+    network = from_checkpoint(
+        lambda rngs: found.entry.network(rngs, classes), tensors, found.layout.names
+    )
+    layer = layer or found.entry.layer
+    preprocess = dataclasses.replace(found.entry.preprocess, **settings.preprocess)
+    model = from_nnx(network, layer, dtype=dtype)
+    return Classifier(model, preprocess, labels, preprocess.size, layer, found.name)
+
+
+def _settings(files: Stored) -> Settings:
+    """What the configuration says, whoever wrote it."""
+    from scorecam_jax.models.checkpoints import hugging_face, timm
+
+    config, preprocessor = files.settings()
+    if timm.is_timms(config):
+        return timm.settings(config, files.config)
+    if config or preprocessor:
+        both = files.config, files.preprocessor
+        return hugging_face.settings(config, preprocessor, both)
+    return Settings()
+
+
+def _check_arguments(settings: Settings, assumed: Any, files: Stored) -> None:
+    """Refuse a network that was made otherwise than the bundled one."""
+    for name, value in settings.arguments.items():
+        if name not in assumed and settings.publisher == "timm":
+            raise ValueError(
+                f"{files.config}: the network was made with {short(name)}, which the bundled "
+                f"network has not; known are {', '.join(assumed)}"
+            )
+        if name in assumed and value not in assumed[name]:
+            raise ValueError(
+                f"{files.config}: {name} is {short(value)}, and the bundled network has "
+                f"{' or '.join(map(str, assumed[name]))}"
+            )

@@ -1,0 +1,81 @@
+"""Users' own networks, named as package.module:function."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from scorecam_jax.models.classifier import Classifier
+
+
+def is_own(name: str) -> bool:
+    """Whether a model's name is that of a function of the user's."""
+    return ":" in name
+
+
+def own(name: str, *, labels: tuple[str, ...] | None = None, **options: Any) -> Classifier:
+    """What a user's function returns, checked.
+
+    Args:
+        name: as `package.module:function`.
+        labels: names of the classes, instead of those that the function gives.
+        **options: what the function is called with; those that are None are left out.
+
+    Raises:
+        ValueError: there is no such function, it does not take the options, or what it returns
+            does not hold together.
+    """
+    make = _function(name)
+    given = {option: value for option, value in options.items() if value is not None}
+    try:
+        inspect.signature(make).bind(**given)
+    except TypeError as error:
+        passed = ", ".join(given) or "no arguments"
+        raise ValueError(
+            f"{name} cannot be called with {passed}: {error}. Of weights, layer and dtype, give "
+            "those that it takes; its other arguments need defaults"
+        ) from None
+    classifier = make(**given)
+    if not isinstance(classifier, Classifier):
+        raise ValueError(
+            f"{name} returned a {type(classifier).__name__}; it must return a "
+            "scorecam_jax.models.Classifier(model, preprocess, labels, input_size, layer)"
+        )
+    if labels is not None:
+        classifier = classifier._replace(labels=labels)
+    inputs = jax.ShapeDtypeStruct((1, *classifier.input_shape), "float32")
+    logits, _ = jax.eval_shape(classifier.model, inputs)
+    found = getattr(logits, "shape", type(logits).__name__)
+    if found != (1, len(classifier.labels)):
+        raise ValueError(
+            f"{name} has {len(classifier.labels)} labels, and for one image of "
+            f"{classifier.input_size} its model's outputs are of shape {found}; they must be "
+            f"(1, {len(classifier.labels)}): one logit for each label"
+        )
+    return classifier
+
+
+def _function(name: str) -> Callable[..., Any]:
+    module_name, _, function = name.partition(":")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
+        raise ValueError(f"the model {name!r} is not of the form package.module:function")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # Only if the module itself is missing, or a package that it lies in.
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(
+            f"no module {module_name!r}, for the model {name!r}: install it, or put its folder "
+            "on the path (PYTHONPATH)"
+        ) from None
+    make = getattr(module, function, None)
+    if not callable(make):
+        raise ValueError(
+            f"the module {module_name!r} ({getattr(module, '__file__', None)}) has no function "
+            f"{function!r}, for the model {name!r}"
+        )
+    return make

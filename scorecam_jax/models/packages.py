@@ -1,0 +1,38 @@
+"""Files that come with Python packages."""
+
+import hashlib
+import importlib
+import importlib.resources
+from pathlib import Path
+
+
+def checked_file(module: str, file: str, sha256: str) -> Path:
+    """A package's file.
+
+    Raises:
+        ImportError: the package is not installed.
+        ValueError: the file is not the one that was published.
+    """
+    path = resource(module, file)
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if digest != sha256:
+        raise ValueError(
+            f"{path} has sha256 {digest}, wanted {sha256}: reinstall the package {module}"
+        )
+    return path
+
+
+def resource(module: str, file: str) -> Path:
+    """Where a package's file lies.
+
+    Raises:
+        ImportError: the package is not installed.
+    """
+    try:
+        root = importlib.resources.files(importlib.import_module(module))
+    except ImportError as error:
+        raise ImportError(
+            f"the package {module} is not installed: pip install 'scorecam_jax[demo]'"
+        ) from error
+    return Path(str(root.joinpath(file)))
