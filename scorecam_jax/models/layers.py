@@ -100,25 +100,64 @@ class Conv(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """A matrix product with bias."""
+    """A matrix product over the last axis, with a bias unless it is to have none."""
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs):
         self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), (inputs, outputs)))
-        self.bias = nnx.Param(jnp.zeros(outputs))
+        self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
 
-    def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         """The product, with the bias added."""
-        return x @ self.kernel[...] + self.bias[...][None]
+        x = x @ self.kernel[...]
+        return x if self.bias is None else x + _along_last(self.bias, x.ndim)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """The matrix, outputs first, and the bias."""
         inputs, outputs = self.kernel.shape
-        return {"weight": (outputs, inputs), "bias": (outputs,)}
+        bias = {} if self.bias is None else {"bias": (outputs,)}
+        return {"weight": (outputs, inputs), **bias}
 
     def fill(self, tensors: Tensors) -> None:
         """Take the matrix and the bias."""
         self.kernel = nnx.Param(jnp.asarray(tensors["weight"].T))
+        if self.bias is not None:
+            self.bias = nnx.Param(jnp.asarray(tensors["bias"]))
+
+
+class LayerNorm(nnx.Module):
+    """The features of each place, of mean 0 and variance 1, then scaled and shifted.
+
+    Mean and variance are computed in float32 at least.
+
+    References:
+        Ba, Kiros, Hinton, "Layer Normalization", 2016 (arXiv 1607.06450), equation 4.
+    """
+
+    def __init__(self, width: int, *, epsilon: float = 1e-6):
+        self.scale = nnx.Param(jnp.ones(width))
+        self.bias = nnx.Param(jnp.zeros(width))
+        self.epsilon = epsilon
+
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """The normalised features, of the type of the input."""
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        centred = wide - wide.mean(-1, keepdims=True)
+        variance = jnp.square(centred).mean(-1, keepdims=True)
+        normed = (centred * jax.lax.rsqrt(variance + self.epsilon)).astype(x.dtype)
+        return normed * _along_last(self.scale, x.ndim) + _along_last(self.bias, x.ndim)
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The scale and the shift."""
+        return dict.fromkeys(("weight", "bias"), self.scale.shape)
+
+    def fill(self, tensors: Tensors) -> None:
+        """Take the scale and the shift."""
+        self.scale = nnx.Param(jnp.asarray(tensors["weight"]))
         self.bias = nnx.Param(jnp.asarray(tensors["bias"]))
+
+
+def _along_last(vector: nnx.Param[jax.Array], ndim: int) -> jax.Array:
+    return jnp.expand_dims(vector[...], tuple(range(ndim - 1)))
 
 
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")

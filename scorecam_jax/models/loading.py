@@ -158,7 +158,7 @@ def _from_disk(
             "labels are given; give one for each class"
         )
     network = from_checkpoint(
-        lambda rngs: found.entry.network(rngs, classes), tensors, found.layout.names
+        lambda rngs: found.network(rngs, classes), tensors, found.layout.names
     )
     layer = layer or found.entry.layer
     preprocess = dataclasses.replace(found.entry.preprocess, **settings.preprocess)

@@ -5,15 +5,17 @@ import importlib
 import importlib.resources
 from pathlib import Path
 
+_EXTRA = "scorecam_jax[demo]"
 
-def checked_file(module: str, file: str, sha256: str) -> Path:
+
+def checked_file(module: str, file: str, sha256: str, install: str = _EXTRA) -> Path:
     """A package's file.
 
     Raises:
         ImportError: the package is not installed.
         ValueError: the file is not the one that was published.
     """
-    path = resource(module, file)
+    path = resource(module, file, install)
     with path.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     if digest != sha256:
@@ -23,7 +25,7 @@ def checked_file(module: str, file: str, sha256: str) -> Path:
     return path
 
 
-def resource(module: str, file: str) -> Path:
+def resource(module: str, file: str, install: str = _EXTRA) -> Path:
     """Where a package's file lies.
 
     Raises:
@@ -33,6 +35,6 @@ def resource(module: str, file: str) -> Path:
         root = importlib.resources.files(importlib.import_module(module))
     except ImportError as error:
         raise ImportError(
-            f"the package {module} is not installed: pip install 'scorecam_jax[demo]'"
+            f"the package {module} is not installed: pip install '{install}'"
         ) from error
     return Path(str(root.joinpath(file)))

@@ -28,13 +28,30 @@ class Counterpart(NamedTuple):
     activation: str | None = None
 
 
+class Package(NamedTuple):
+    """Weights that come with a Python package.
+
+    Attributes:
+        module: the package's.
+        file: the weights' path in it.
+        sha256: of the file.
+        install: what is to be installed.
+    """
+
+    module: str
+    file: str
+    sha256: str
+    install: str
+
+
 class Entry(NamedTuple):
     """A bundled network.
 
     Attributes:
         file: the module of `networks` that defines it. It is imported when the network is needed,
             as Flax is then. It has `LAYOUTS`, how publishers call its tensors, the usual first,
-            and `HEAD`, the path of the layer that returns the logits.
+            or a function that returns this for the options; and `HEAD`, the path of the layer that
+            returns the logits.
         make: what builds it there, called with `classes`, `rngs` and the options.
         layer: the layer to explain: the last with a spatial grid, after its nonlinearity.
         preprocess: from a photograph to its input, unless a checkpoint's configuration has its own.
@@ -43,7 +60,7 @@ class Entry(NamedTuple):
         aliases: its other names. One that begins with a publisher's, as in `timm/resnet50`, is
             what checkpoints of that publisher alone mean by the name.
         publishers: who has published such weights. None: all that have a layout.
-        package: the module, file and sha256 of packaged weights.
+        package: packaged weights.
     """
 
     file: str
@@ -54,24 +71,30 @@ class Entry(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
     aliases: tuple[str, ...] = ()
     publishers: tuple[str, ...] | None = None
-    package: tuple[str, str, str] | None = None
+    package: Package | None = None
 
     @property
     def module(self) -> Any:
         """The module that defines the network."""
         return importlib.import_module(f"scorecam_jax.models.networks.{self.file}")
 
-    def network(self, rngs: Any, classes: int = 1000) -> Any:
+    @property
+    def layouts(self) -> Any:
+        """How publishers of such weights call its tensors, the usual way first."""
+        layouts = self.module.LAYOUTS
+        if callable(layouts):
+            layouts = layouts(**self.options)
+        known = self.publishers
+        return [one for one in layouts if known is None or one.publisher in known]
+
+    def network(self, rngs: Any, classes: int = 1000, **options: Any) -> Any:
         """Build the network, with random weights."""
-        return getattr(self.module, self.make)(classes=classes, rngs=rngs, **self.options)
+        make = getattr(self.module, self.make)
+        return make(classes=classes, rngs=rngs, **{**self.options, **options})
 
     def known_names(self, name: str) -> tuple[str, ...]:
         """The names it goes by, without their publishers'."""
         return tuple(plain(each.rpartition("/")[2]) for each in (name, *self.aliases))
-
-    def is_written_by(self, publisher: str) -> bool:
-        """Whether a publisher has published such weights."""
-        return self.publishers is None or publisher in self.publishers
 
 
 def names() -> tuple[str, ...]:

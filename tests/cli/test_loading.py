@@ -20,7 +20,7 @@ def test_unknown_layers_and_models_list_the_known(here, capsys):
 def test_missing_weights_are_asked_for_by_their_option(here, capsys):
     assert scorecam("explain", ANIMALS / "jaguar.jpg", "--model", "resnet18") == 2
     message = capsys.readouterr().err
-    assert "pass a file, --weights resnet18.pth. " in message
+    assert "pass a file or folder, --weights resnet18.pth. " in message
     assert "load(" not in message
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Num
 
 from scorecam_jax.models.checkpoints.errors import short, within
-from scorecam_jax.models.checkpoints.layout import renamed
+from scorecam_jax.models.checkpoints.layout import Names, renamed
 from scorecam_jax.models.layers import Weighted
 
 Shapes = dict[str, tuple[int, ...]]
@@ -18,7 +18,7 @@ Shapes = dict[str, tuple[int, ...]]
 def from_checkpoint(
     make: Callable[[nnx.Rngs], nnx.Module],
     checkpoint: Mapping[str, Num[np.ndarray, "..."]],
-    names: Mapping[str, str],
+    names: Names,
 ) -> nnx.Module:
     """Build a network whose layers hold a checkpoint's weights.
 
@@ -49,7 +49,7 @@ def from_checkpoint(
     return model
 
 
-def wanted(make: Callable[[nnx.Rngs], nnx.Module], names: Mapping[str, str]) -> Shapes:
+def wanted(make: Callable[[nnx.Rngs], nnx.Module], names: Names) -> Shapes:
     """The tensors that a network takes from a checkpoint: their shapes by the publisher's names.
 
     Args:

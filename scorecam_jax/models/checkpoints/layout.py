@@ -10,6 +10,8 @@ import numpy as np
 # Of RGB photographs, all places averaged before the classifier.
 AVERAGED = {"global_pool": ("avg",), "in_chans": (3,), "num_channels": (3,)}
 
+Names = Mapping[str, str] | Callable[[str], str]
+
 
 class Layout(NamedTuple):
     """One publisher's names for the tensors of a network.
@@ -19,18 +21,21 @@ class Layout(NamedTuple):
         mark: a regular expression that matches the whole name of a tensor which only checkpoints
             of this layout have, and of this kind of network.
         names: regular expressions and what replaces their matches, in order. They turn a tensor's
-            path in the network, such as `layer1.layers.0.conv1.norm.weight`, into its name.
+            path in the network, such as `layer1.layers.0.conv1.norm.weight`, into its name. Or a
+            function that does.
         convert: what makes of a checkpoint one with a tensor for each of ours, where the
             publisher keeps some of them in another shape. None: all are as they should be.
         assumes: what a configuration must say of the network, if it says anything: by the
             publisher's name for it, all values that the network here computes.
+        options: what the network is made with, where this publisher's computes otherwise.
     """
 
     publisher: str
     mark: str
-    names: Mapping[str, str]
+    names: Names
     convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None
     assumes: Mapping[str, Sequence[Any]] = MappingProxyType(AVERAGED)
+    options: Mapping[str, Any] = MappingProxyType({})
 
     def has(self, checkpoint: Mapping[str, np.ndarray]) -> bool:
         """Whether a checkpoint is of this layout."""
@@ -45,8 +50,10 @@ class Layout(NamedTuple):
         return renamed(path, self.names)
 
 
-def renamed(path: str, names: Mapping[str, str]) -> str:
+def renamed(path: str, names: Names) -> str:
     """A path after all replacements."""
+    if callable(names):
+        return names(path)
     for pattern, replacement in names.items():
         path = re.sub(pattern, replacement, path)
     return path

@@ -13,6 +13,9 @@ from scorecam_jax.models.registry import Entry, entry, known_as, names, plain
 
 _Tensors = Mapping[str, np.ndarray]
 
+# Options of networks that leave no trace in their tensors.
+_UNTOLD = ("epsilon", "same")
+
 
 class Recognised(NamedTuple):
     """A bundled network, and how a checkpoint calls its tensors."""
@@ -24,6 +27,17 @@ class Recognised(NamedTuple):
     def entry(self) -> Entry:
         """What is known of the network."""
         return entry(self.name)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What decides of the names and shapes of its tensors."""
+        options = {**self.entry.options, **self.layout.options}
+        told = {name: value for name, value in options.items() if name not in _UNTOLD}
+        return self.entry.file, self.entry.make, self.layout.publisher, *sorted(told.items())
+
+    def network(self, rngs: Any, classes: int) -> Any:
+        """Build the network as the checkpoint's publisher has it."""
+        return self.entry.network(rngs, classes, **self.layout.options)
 
 
 def named(name: str, checkpoint: _Tensors, publisher: str | None = None) -> Recognised:
@@ -38,12 +52,12 @@ def named(name: str, checkpoint: _Tensors, publisher: str | None = None) -> Reco
         ValueError: the name is unknown.
     """
     found = known_as(name, publisher)
-    layouts = entry(found).module.LAYOUTS
+    layouts = entry(found).layouts
     layout = layout_of(layouts, checkpoint)
     if publisher is None and layout is not None:
         # Under another publisher's names it may be that publisher's network.
         found = known_as(name, layout.publisher)
-        layouts = entry(found).module.LAYOUTS
+        layouts = entry(found).layouts
         layout = layout_of(layouts, checkpoint)
     return Recognised(found, layout or layouts[0])
 
@@ -68,9 +82,7 @@ def recognised(checkpoint: _Tensors, path: Path) -> Recognised:
             "Classifier, as package.module:function"
         )
     told = _told(path, families)
-    fitting = [one for one in told if _is_of(checkpoint, one)]
-    if not fitting:
-        fitting = [one for one in families if _is_of(checkpoint, one)]
+    fitting = _fitting(checkpoint, told) or _fitting(checkpoint, families)
     if not fitting:
         # What is wrong with it, the filling tells best of the network that is meant.
         return max(told or families, key=lambda one: _alike(checkpoint, one))
@@ -85,13 +97,9 @@ def recognised(checkpoint: _Tensors, path: Path) -> Recognised:
 
 def _families(checkpoint: _Tensors) -> Iterator[Recognised]:
     """The networks with a layout that the checkpoint is of."""
-    layouts: dict[str, Any] = {}
     for name in names():
-        found = entry(name)
-        if found.file not in layouts:
-            layouts[found.file] = layout_of(found.module.LAYOUTS, checkpoint)
-        layout = layouts[found.file]
-        if layout is not None and found.is_written_by(layout.publisher):
+        layout = layout_of(entry(name).layouts, checkpoint)
+        if layout is not None:
             yield Recognised(name, layout)
 
 
@@ -120,7 +128,17 @@ def _shapes(checkpoint: _Tensors, one: Recognised) -> tuple[_Tensors, dict[str, 
     """A checkpoint's tensors, and those that a network wants."""
     tensors = one.layout.converted(dict(checkpoint))
     classes = classes_of(tensors, one)
-    return tensors, wanted(lambda rngs: one.entry.network(rngs, classes), one.layout.names)
+    return tensors, wanted(lambda rngs: one.network(rngs, classes), one.layout.names)
+
+
+def _fitting(checkpoint: _Tensors, candidates: list[Recognised]) -> list[Recognised]:
+    """Those candidates that have just the checkpoint's tensors."""
+    # Many differ only in what tensors do not tell, and building a network takes a while.
+    known: dict[Any, bool] = {}
+    for one in candidates:
+        if one.kind not in known:
+            known[one.kind] = _is_of(checkpoint, one)
+    return [one for one in candidates if known[one.kind]]
 
 
 def _is_of(checkpoint: _Tensors, one: Recognised) -> bool:

@@ -1,27 +1,50 @@
-"""EfficientNet-Lite0, a network small enough to explain on a laptop."""
+"""EfficientNet-Lite, networks small enough to explain on a laptop."""
 
-from functools import partial
+import math
+from typing import NamedTuple
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
 from scorecam_jax.models.checkpoints.layout import Layout
-from scorecam_jax.models.layers import Conv, Linear
-
-# Repeats, kernel size, stride of the first, expansion, channels out.
-_STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
+from scorecam_jax.models.layers import Linear
+from scorecam_jax.models.networks.inverted import (
+    Block,
+    Shape,
+    Stages,
+    Style,
+    divisible,
+    timm_names,
 )
 
-# From the paths of layers here to the published names, one after the other.
-_PUBLISHED = {
+
+class _Stage(NamedTuple):
+    """Blocks of one width: how many, their kernels, the first's stride, expansion, channels."""
+
+    depth: int
+    size: int
+    stride: int
+    expansion: int
+    outputs: int
+
+
+# "EfficientNet", table 1.
+_STAGES = (
+    _Stage(1, 3, 1, 1, 16),
+    _Stage(2, 3, 2, 6, 24),
+    _Stage(2, 5, 2, 6, 40),
+    _Stage(3, 3, 2, 6, 80),
+    _Stage(3, 5, 1, 6, 112),
+    _Stage(4, 5, 2, 6, 192),
+    _Stage(1, 3, 1, 6, 320),
+)
+# The factors of width and depth.
+_SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))
+_STEM, _HEAD = 32, 1280
+
+# From the paths of tensors here to the names in the weights that lukemelas converted.
+_CONVERTED = {
     r"^stem\.norm": "_bn0",
     r"^stem": "_conv_stem",
     r"^head\.norm": "_bn1",
@@ -35,64 +58,77 @@ _PUBLISHED = {
     r"\.filter": "._depthwise_conv",
     r"\.project": "._project_conv",
 }
-LAYOUTS = (Layout("lukemelas", r"_conv_stem\.weight", _PUBLISHED),)
+_TIMM = {
+    r"^stem\.norm": "bn1",
+    r"^stem": "conv_stem",
+    r"^head\.norm": "bn2",
+    r"^head": "conv_head",
+}
+
+
+def _shapes(scale: int) -> Stages:
+    """The blocks of each stage. The first and the last stage are as deep in all networks."""
+    width, deeper = _SCALES[scale]
+    found: list[list[Shape]] = []
+    inputs = _STEM
+    for number, (depth, size, stride, expansion, channels) in enumerate(_STAGES):
+        found.append([])
+        outputs = divisible(channels * width)
+        if 0 < number < len(_STAGES) - 1:
+            depth = math.ceil(depth * deeper)
+        for index in range(depth):
+            step = stride if index == 0 else 1
+            found[-1].append(Shape(inputs, inputs * expansion, outputs, size, step))
+            inputs = outputs
+    return found
+
+
+def LAYOUTS(scale: int = 0, **options: object) -> tuple[Layout, ...]:  # noqa: N802
+    """How publishers call the tensors of a network."""
+    return (
+        Layout("lukemelas", r"_conv_stem\.weight", _CONVERTED),
+        Layout("timm", r"blocks\.6\.0\.conv_dw\.weight", timm_names(_shapes(scale), _TIMM)),
+    )
+
+
 HEAD = "classifier"
 
-_Conv = partial(Conv, epsilon=1e-3)
-_Relu6Conv = partial(_Conv, activation=jax.nn.relu6)
 
+class EfficientNetLite(nnx.Module):
+    """EfficientNet-Lite in evaluation mode, its batch norms folded into the convolutions.
 
-class Block(nnx.Module):
-    """An inverted bottleneck: widen, filter each channel, narrow."""
+    Takes (N, height, width, 3), values (x - 127) / 128 of 8-bit RGB; returns (N, classes) logits.
+    `head` gives the last activations with a spatial grid, of EfficientNet-Lite0 (N, 7, 7, 1280),
+    after their ReLU6.
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        size: int,
-        stride: int,
-        expansion: int,
-        *,
-        rngs: nnx.Rngs,
-    ):
-        wide = inputs * expansion
-        self.expand = _Relu6Conv(inputs, wide, 1, rngs=rngs) if expansion > 1 else None
-        self.filter = _Relu6Conv(wide, wide, size, stride=stride, depthwise=True, rngs=rngs)
-        self.project = _Conv(wide, outputs, 1, rngs=rngs)
-        self.residual = stride == 1 and inputs == outputs
-
-    def __call__(
-        self, x: Float[Array, "batch height width inputs"]
-    ) -> Float[Array, "batch rows columns outputs"]:
-        """The activations; rows and columns are height and width by the stride."""
-        y = x if self.expand is None else self.expand(x)
-        y = self.project(self.filter(y))
-        return x + y if self.residual else y
-
-
-class EfficientNetLite0(nnx.Module):
-    """EfficientNet-Lite0 in evaluation mode, its batch norms folded into the convolutions.
-
-    Takes (N, 224, 224, 3), values (x - 127) / 128 of 8-bit RGB; returns (N, classes) logits. `head`
-    gives the last activations with a spatial grid, (N, 7, 7, 1280), after their ReLU6.
+    Args:
+        scale: 0 to 4.
+        epsilon: what batch norms add to variances: 1e-3 as published.
+        same: pad as TensorFlow does, as published.
+        classes: how many logits.
+        rngs: for random weights.
 
     References:
         Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
-        ICML 2019 (arXiv 1905.11946); the Lite variant drops squeeze-and-excitation, takes ReLU6.
+        ICML 2019 (arXiv 1905.11946); the Lite variant drops squeeze-and-excitation, takes ReLU6
+        and leaves stem and head as they are.
     """
 
-    def __init__(self, *, classes: int = 1000, rngs: nnx.Rngs):
-        self.stem = _Relu6Conv(3, 32, 3, stride=2, rngs=rngs)
-        blocks: list[Block] = []
-        inputs = 32
-        for repeats, size, stride, expansion, outputs in _STAGES:
-            for repeat in range(repeats):
-                step = stride if repeat == 0 else 1
-                blocks.append(Block(inputs, outputs, size, step, expansion, rngs=rngs))
-                inputs = outputs
-        self.blocks = nnx.List(blocks)
-        self.head = _Relu6Conv(320, 1280, 1, rngs=rngs)
-        self.classifier = Linear(1280, classes, rngs=rngs)
+    def __init__(
+        self,
+        *,
+        scale: int = 0,
+        epsilon: float = 1e-3,
+        same: bool = True,
+        classes: int = 1000,
+        rngs: nnx.Rngs,
+    ):
+        style = Style(jax.nn.relu6, epsilon, same)
+        shapes = [shape for stage in _shapes(scale) for shape in stage]
+        self.stem = style.conv(3, _STEM, 3, 2, rngs=rngs)
+        self.blocks = nnx.List([Block(shape, style, rngs=rngs) for shape in shapes])
+        self.head = style.conv(shapes[-1].outputs, _HEAD, 1, rngs=rngs)
+        self.classifier = Linear(_HEAD, classes, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
         """The logits."""

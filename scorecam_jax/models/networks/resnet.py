@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-50, as torchvision defines them."""
+"""ResNets and a ResNeXt, as torchvision defines them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,30 @@ _TORCHVISION = {
     r"shortcut\.norm": "downsample.1",
     r"shortcut": "downsample.0",
 }
-LAYOUTS = (Layout("torchvision", r"layer4\.0\.conv1\.weight", _TORCHVISION),)
+_HUGGING_FACE = {
+    r"\.layers\.": ".",
+    r"^conv1\.norm": "resnet.embedder.embedder.normalization",
+    r"^conv1": "resnet.embedder.embedder.convolution",
+    r"^fc": "classifier.1",
+    **{rf"^layer{n + 1}\.": f"resnet.encoder.stages.{n}.layers." for n in range(4)},
+    **{rf"\.conv{n + 1}": f".layer.{n}" for n in range(3)},
+    r"((?:layer|shortcut)[.\d]*)\.norm": r"\1.normalization",
+    r"(\.layer\.\d|shortcut)\.weight": r"\1.convolution.weight",
+}
+LAYOUTS = (
+    Layout("torchvision", r"layer4\.0\.conv1\.weight", _TORCHVISION),
+    Layout(
+        "huggingface",
+        r"resnet\.encoder\.stages\.3\.layers\.0\.layer\.0\.convolution\.weight",
+        _HUGGING_FACE,
+        assumes={
+            "num_channels": (3,),
+            "hidden_act": ("relu",),
+            "downsample_in_first_stage": (False,),
+            "downsample_in_bottleneck": (False,),
+        },
+    ),
+)
 HEAD = "fc"
 
 _Conv = partial(Conv, epsilon=1e-5)
@@ -45,11 +68,15 @@ class Bottleneck(nnx.Module):
     """A 3×3 convolution between two 1×1 ones, beside a shortcut; the 3×3 one strides."""
 
     expansion = 4
+    groups = 1
+    widening = 1
 
     def __init__(self, inputs: int, width: int, stride: int, *, rngs: nnx.Rngs):
         outputs = width * self.expansion
+        width *= self.widening
+        middle = {"stride": stride, "padding": 1, "groups": self.groups}
         self.conv1 = _ReluConv(inputs, width, 1, rngs=rngs)
-        self.conv2 = _ReluConv(width, width, 3, stride=stride, padding=1, rngs=rngs)
+        self.conv2 = _ReluConv(width, width, 3, **middle, rngs=rngs)
         self.conv3 = _Conv(width, outputs, 1, rngs=rngs)
         self.shortcut = _shortcut(inputs, outputs, stride, rngs)
 
@@ -58,6 +85,18 @@ class Bottleneck(nnx.Module):
     ) -> Float[Array, "batch rows columns outputs"]:
         """The activations after the merge and its ReLU."""
         return jax.nn.relu(self.conv3(self.conv2(self.conv1(x))) + self.shortcut(x))
+
+
+class GroupedBottleneck(Bottleneck):
+    """A bottleneck whose 3×3 convolution has 32 groups of channels, and is twice as wide.
+
+    References:
+        Xie, Girshick, Dollár, Tu, He, "Aggregated Residual Transformations for Deep Neural
+        Networks", CVPR 2017 (arXiv 1611.05431), figure 3c and table 1.
+    """
+
+    groups = 32
+    widening = 2
 
 
 class ResNet(nnx.Module):
@@ -101,9 +140,29 @@ def resnet18(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
     return ResNet(BasicBlock, (2, 2, 2, 2), classes=classes, rngs=rngs)
 
 
+def resnet34(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
+    """ResNet-34."""
+    return ResNet(BasicBlock, (3, 4, 6, 3), classes=classes, rngs=rngs)
+
+
 def resnet50(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
     """ResNet-50."""
     return ResNet(Bottleneck, (3, 4, 6, 3), classes=classes, rngs=rngs)
+
+
+def resnet101(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
+    """ResNet-101."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), classes=classes, rngs=rngs)
+
+
+def resnet152(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
+    """ResNet-152."""
+    return ResNet(Bottleneck, (3, 8, 36, 3), classes=classes, rngs=rngs)
+
+
+def resnext50(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
+    """ResNeXt-50 (32×4d): 32 groups, of 4 channels each in the first stage."""
+    return ResNet(GroupedBottleneck, (3, 4, 6, 3), classes=classes, rngs=rngs)
 
 
 def _stage(

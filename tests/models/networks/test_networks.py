@@ -50,7 +50,7 @@ def test_vgg16_takes_one_size():
 
 
 def test_timms_vgg16_is_torchvisions_by_other_names():
-    torchvision, timm = entry("vgg16").module.LAYOUTS
+    torchvision, timm = entry("vgg16").layouts
     for path, theirs in [
         ("features_0.weight", "features.0.weight"),
         ("classifier_6.bias", "head.fc.bias"),

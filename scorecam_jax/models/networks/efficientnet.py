@@ -1,0 +1,180 @@
+"""EfficientNets and EfficientNetV2-S, as timm and torchvision define them."""
+
+import math
+from typing import NamedTuple
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from scorecam_jax.models.checkpoints.layout import Layout
+from scorecam_jax.models.layers import Linear
+from scorecam_jax.models.networks.inverted import (
+    Block,
+    Shape,
+    Stages,
+    Style,
+    divisible,
+    timm_names,
+    torchvision_names,
+)
+
+
+class _Stage(NamedTuple):
+    """Blocks of one width; the first of them strides.
+
+    Attributes:
+        depth: how many.
+        size: rows and columns of their kernels.
+        stride: of the first.
+        expansion: by how much they widen.
+        outputs: channels.
+        fused: whether they are fused, and without squeeze-and-excitation then.
+    """
+
+    depth: int
+    size: int
+    stride: int
+    expansion: int
+    outputs: int
+    fused: bool = False
+
+
+# "EfficientNet", table 1.
+_B = (
+    _Stage(1, 3, 1, 1, 16),
+    _Stage(2, 3, 2, 6, 24),
+    _Stage(2, 5, 2, 6, 40),
+    _Stage(3, 3, 2, 6, 80),
+    _Stage(3, 5, 1, 6, 112),
+    _Stage(4, 5, 2, 6, 192),
+    _Stage(1, 3, 1, 6, 320),
+)
+# "EfficientNetV2", table 4.
+_V2_S = (
+    _Stage(2, 3, 1, 1, 24, fused=True),
+    _Stage(4, 3, 2, 4, 48, fused=True),
+    _Stage(4, 3, 2, 4, 64, fused=True),
+    _Stage(6, 3, 2, 4, 128),
+    _Stage(9, 3, 1, 6, 160),
+    _Stage(15, 3, 2, 6, 256),
+)
+
+
+class _Variant(NamedTuple):
+    """One network: its stages, its stem's and its head's channels."""
+
+    stages: tuple[_Stage, ...]
+    stem: int
+    head: int
+
+
+def _scaled(width: float, depth: float) -> _Variant:
+    """A network of the first family, wider and deeper than B0."""
+    stages = [
+        stage._replace(
+            depth=math.ceil(stage.depth * depth), outputs=divisible(stage.outputs * width)
+        )
+        for stage in _B
+    ]
+    return _Variant(tuple(stages), divisible(32 * width), divisible(1280 * width))
+
+
+_VARIANTS = {
+    "b0": _scaled(1.0, 1.0),
+    "b1": _scaled(1.0, 1.1),
+    "b2": _scaled(1.1, 1.2),
+    "b3": _scaled(1.2, 1.4),
+    "v2_s": _Variant(_V2_S, 24, 1280),
+}
+
+
+def _shapes(variant: _Variant) -> Stages:
+    """The blocks of each stage."""
+    found: list[list[Shape]] = []
+    inputs = variant.stem
+    for depth, size, stride, expansion, outputs, fused in variant.stages:
+        found.append([])
+        for index in range(depth):
+            step = stride if index == 0 else 1
+            squeeze = 0 if fused else inputs // 4
+            wide = inputs * expansion
+            found[-1].append(Shape(inputs, wide, outputs, size, step, squeeze, fused))
+            inputs = outputs
+    return found
+
+
+def LAYOUTS(variant: str, **options: object) -> tuple[Layout, ...]:  # noqa: N802
+    """How publishers call the tensors of a network."""
+    stages = _shapes(_VARIANTS[variant])
+    last = len(stages) + 1
+    torchvision = {
+        r"^stem\.norm": "features.0.1",
+        r"^stem": "features.0.0",
+        r"^head\.norm": f"features.{last}.1",
+        r"^head": f"features.{last}.0",
+        r"^classifier": "classifier.1",
+    }
+    timm = {
+        r"^stem\.norm": "bn1",
+        r"^stem": "conv_stem",
+        r"^head\.norm": "bn2",
+        r"^head": "conv_head",
+    }
+    return (
+        Layout(
+            "torchvision",
+            r"features\.1\.0\.block\.0\.0\.weight",
+            torchvision_names(stages, torchvision, lambda stage, i: f"features.{stage + 1}.{i}"),
+        ),
+        Layout("timm", r"blocks\.4\.0\.se\.conv_reduce\.weight", timm_names(stages, timm)),
+    )
+
+
+HEAD = "classifier"
+
+
+class EfficientNet(nnx.Module):
+    """An EfficientNet in evaluation mode, its batch norms folded into the convolutions.
+
+    Takes (N, height, width, 3), RGB normalised by ImageNet's mean and deviation; returns
+    (N, classes) logits. `head` gives the last activations with a spatial grid, a 32nd of height
+    and width, after their SiLU.
+
+    Args:
+        variant: `"b0"` to `"b3"`, or `"v2_s"`.
+        epsilon: what batch norms add to variances: 1e-3 as published, 1e-5 in networks that were
+            trained with PyTorch.
+        same: pad as TensorFlow does, as published.
+        classes: how many logits.
+        rngs: for random weights.
+
+    References:
+        Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+        ICML 2019 (arXiv 1905.11946), table 1; "EfficientNetV2: Smaller Models and Faster
+        Training", ICML 2021 (arXiv 2104.00298), table 4.
+    """
+
+    def __init__(
+        self,
+        *,
+        variant: str,
+        epsilon: float,
+        same: bool = False,
+        classes: int = 1000,
+        rngs: nnx.Rngs,
+    ):
+        chosen = _VARIANTS[variant]
+        style = Style(jax.nn.silu, epsilon, same)
+        shapes = [shape for stage in _shapes(chosen) for shape in stage]
+        self.stem = style.conv(3, chosen.stem, 3, 2, rngs=rngs)
+        self.blocks = nnx.List([Block(shape, style, rngs=rngs) for shape in shapes])
+        self.head = style.conv(shapes[-1].outputs, chosen.head, 1, rngs=rngs)
+        self.classifier = Linear(chosen.head, classes, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
+        """The logits."""
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.classifier(self.head(x).mean((1, 2)))
