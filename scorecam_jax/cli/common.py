@@ -29,6 +29,7 @@ from scorecam_jax.cli.progress import Progress
 from scorecam_jax.cli.system import raise_if_stopped
 from scorecam_jax.engine.tuning import inputs_together
 from scorecam_jax.models.checkpoints.folder import stored
+from scorecam_jax.models.checkpoints.hub import fetched, is_address
 from scorecam_jax.reading import Note, ReadingError, check_picture
 from scorecam_jax.reading.labels import find_class, short
 from scorecam_jax.study.beside import work_beside
@@ -64,10 +65,11 @@ def load(
     dtype: str | None = None,
     or_random: bool = False,
 ) -> models.Classifier:
-    """Load the classifier that is asked for; if it was not named, `asked.model` is set to its name.
+    """Load the classifier that is asked for.
 
     Args:
-        asked: the options, with the network's name, its weights and its labels.
+        asked: the options, with the network's name, its weights and its labels. A name that was
+            not given is set; and so is the folder of weights that were fetched.
         layer: to explain; None: its usual layer.
         dtype: to run it in.
         or_random: initialise a network without weights at random.
@@ -81,6 +83,8 @@ def load(
         sys.path.insert(0, str(Path.cwd()))
     labels = {"labels": asked.labels} if asked.labels else {}
     try:
+        if is_address(weights):
+            weights = asked.weights = fetched(weights).weights.parent
         if or_random and not (weights or models.packaged_weights(name)):
             return models.random(name, layer, dtype)
         classifier = models.load(name, weights=weights, layer=layer, dtype=dtype, **labels)
@@ -134,8 +138,9 @@ def inputs_of(asked: argparse.Namespace, found: Listed) -> list[Path]:
 
 def _weights_files(asked: argparse.Namespace) -> tuple[Path, ...]:
     """The files of the weights that were named; none if they cannot be found."""
-    with contextlib.suppress(OSError, ValueError):
-        return stored(asked.weights).files if asked.weights else ()
+    if asked.weights and not is_address(asked.weights):
+        with contextlib.suppress(OSError, ValueError):
+            return stored(asked.weights).files
     return ()
 
 

@@ -23,6 +23,7 @@ _TRANSLATIONS = (
     (r"list_layers\(model, inputs\) shows", "`scorecam layers` shows"),
     (r"with layer=, list_layers\(.*\) tells which would do", "with --layer"),
     (r"load\('\w+', weights='(\S+)'\)", r"--weights \1"),
+    (r"\bweights='(\S+)'", r"--weights \1"),
     (r"\bname='([\w/]+)'", r"--model \1"),
     (r"leave out the name", "leave out --model"),
     (r"\bchannels=(\d+)", r"--channels \1"),

@@ -131,10 +131,10 @@ def add_model(group: Any) -> None:
     )
     group.add_argument(
         "--weights",
-        type=Path,
+        type=weights,
         metavar="FILE|DIR",
-        help="a .pth or .safetensors checkpoint, or a folder as timm or transformers save it, "
-        "instead of the usual weights",
+        help="a .pth or .safetensors checkpoint, a folder as timm or transformers save it, or "
+        "hf://OWNER/NAME on the Hugging Face Hub, instead of the usual weights",
     )
     group.add_argument(
         "--labels",
@@ -235,6 +235,11 @@ def add_json(group: Any) -> None:
     group.add_argument(
         "--quiet", action="store_true", help="no progress bar (there is none in a pipe anyway)"
     )
+
+
+def weights(text: str) -> Path | str:
+    """A file or folder, or an address on the Hugging Face Hub."""
+    return text if text.startswith("hf://") else Path(text)
 
 
 def count(text: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from scorecam_jax.models.checkpoints.errors import short
 from scorecam_jax.models.checkpoints.folder import Stored, stored
+from scorecam_jax.models.checkpoints.hub import fetched, is_address
 from scorecam_jax.models.checkpoints.settings import Settings
 from scorecam_jax.models.classifier import Classifier
 from scorecam_jax.models.labels import read_labels, usual_labels
@@ -25,18 +26,19 @@ def load(
 ) -> Classifier:
     """Load a pretrained classifier, or a classifier of your own, ready to be explained.
 
-    Nothing is downloaded: the weights of `"efficientnet_lite0"` come with a Python package (the
-    extra `demo`), those of the others are files of yours. A folder as timm's `save_for_hf` or
-    transformers' `save_pretrained` writes it says which network it holds, what it makes of
-    photographs and what its classes are called. Of a file without a configuration, the network is
-    recognised by its tensors.
+    Nothing is downloaded unless it is named by an address, `hf://...`: the weights of
+    `"efficientnet_lite0"` come with a Python package (the extra `demo`), those of the others are
+    files of yours. A folder as timm's `save_for_hf` or transformers' `save_pretrained` writes it
+    says which network it holds, what it makes of photographs and what its classes are called. Of a
+    file without a configuration, the network is recognised by its tensors.
 
     Args:
         name: one of `names()`, or what timm or torchvision call it; or `"package.module:function"`,
             a function of yours that returns a `Classifier`. It is called with those of weights,
             layer and dtype that are given. None: whatever network the weights are of.
         weights: a folder, or a checkpoint that `load_checkpoint` reads, with PyTorch's entries for
-            the network. None takes those that are installed.
+            the network; or `hf://OWNER/NAME`, with or without `@REVISION`, a repository of the
+            Hugging Face Hub. None takes those that are installed.
         layer: the layer to show, as a path. None takes the last with a spatial grid, after its
             nonlinearity.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
@@ -48,7 +50,8 @@ def load(
             a configuration or file of labels does not fit them; your function does not exist,
             takes no such option, or its classifier does not hold together.
         FileNotFoundError: there is no such file or folder.
-        ImportError: the extra `demo` is not installed, or what your module imports is not.
+        OSError: the Hub cannot be reached.
+        ImportError: the extra `demo` or `hub` is not installed, or what your module imports is not.
     """
     named = None if labels is None else read_labels(labels)
     if name is not None and is_own(name):
@@ -66,9 +69,23 @@ def load(
             f"{name} comes without weights, and nothing is downloaded: pass a file or folder, "
             f"load({name!r}, weights='{name}.pth'). torchvision publishes them (the URL is "
             f"in torchvision.models, the weights of {name}), and so does timm on the "
-            "Hugging Face Hub (model.safetensors)"
+            "Hugging Face Hub (model.safetensors; weights='hf://timm/NAME' fetches them)"
         )
-    return _from_disk(name, stored(weights), layer, dtype, named)
+    return _from_disk(name, files_of(weights), layer, dtype, named)
+
+
+def files_of(weights: str | os.PathLike[str]) -> Stored:
+    """Find the files of a network, and fetch them if they are named by an address on the Hub.
+
+    Args:
+        weights: as in `load`.
+
+    Raises:
+        ValueError, OSError, ImportError: as in `load`.
+    """
+    if is_address(weights):
+        return fetched(os.fspath(weights))
+    return stored(weights)
 
 
 def random(name: str, layer: str | None = None, dtype: Any = None) -> Classifier:
