@@ -161,7 +161,7 @@ def _from_disk(
         found = recognised(tensors, files.weights)
     _check_arguments(settings, found.layout.assumes, files)
     tensors = found.layout.converted(tensors)
-    classes = classes_of(tensors, found)
+    classes = classes_of(tensors, found, settings.classes)
     if settings.classes not in (None, classes):
         raise ValueError(
             f"{files.config} says {settings.classes} classes, and the weights in {files.weights} "

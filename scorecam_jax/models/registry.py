@@ -111,7 +111,7 @@ def names() -> tuple[str, ...]:
 def known_as(name: str, publisher: str | None = None) -> str:
     """The name among `names()` that a name means.
 
-    Capitals do not matter, `-` is `_`, and what follows a dot, as in timm's `resnet50.a1_in1k`, is
+    Capitals and `-` or `_` do not matter, and what follows a dot, as in timm's `resnet50.a1_in1k`, is
     of no account.
 
     Args:
@@ -129,16 +129,14 @@ def known_as(name: str, publisher: str | None = None) -> str:
     for candidate in (f"{publisher}/{wanted}", wanted, wanted.partition("/")[2]):
         if candidate in known:
             return known[candidate]
-    close = difflib.get_close_matches(wanted, known, 3, 0.8)
+    alike = {known[each] for each in known if each.replace("_", "") == wanted.replace("_", "")}
+    if len(alike) == 1:
+        return alike.pop()
+    close = [known[each] for each in difflib.get_close_matches(wanted, known, 3, 0.8)]
+    meant = f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
     raise ValueError(
-        f"no model {name!r}"
-        + (
-            f"; did you mean {' or '.join(dict.fromkeys(known[each] for each in close))}?"
-            if close
-            else ""
-        )
-        + f"; choose one of {', '.join(names())}, or name a function of yours that returns a "
-        "Classifier, as package.module:function"
+        f"no model {name!r}.{meant} Choose one of {', '.join(names())}, or name a function of "
+        "yours that returns a Classifier, as package.module:function"
     )
 
 

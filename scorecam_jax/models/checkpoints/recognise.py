@@ -152,7 +152,13 @@ def _alike(checkpoint: _Tensors, one: Recognised) -> int:
     return sum(name in tensors and fits(tensors[name], shapes[name]) for name in shapes)
 
 
-def classes_of(tensors: _Tensors, one: Recognised) -> int:
-    """How many classes a checkpoint's last layer tells apart; 1,000 if it has none."""
+def classes_of(tensors: _Tensors, one: Recognised, otherwise: int | None = None) -> int:
+    """How many classes a checkpoint's last layer tells apart.
+
+    Args:
+        tensors: by the publisher's names.
+        one: the network.
+        otherwise: how many if the layer is missing, which filling the network tells; None: 1,000.
+    """
     head = tensors.get(one.layout.name(f"{one.entry.module.HEAD}.weight"))
-    return len(head) if head is not None and head.ndim else 1000
+    return len(head) if head is not None and head.ndim else otherwise or 1000

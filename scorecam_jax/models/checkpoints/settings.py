@@ -37,7 +37,7 @@ class Fields:
         self.values = values
         self.file = file
 
-    def number(self, key: str, low: float, high: float) -> float | None:
+    def number(self, key: str, low: float | int, high: float | int) -> float | None:
         """A number within bounds, or None if the file has none."""
         value = self.values.get(key)
         if value is None:
@@ -48,19 +48,22 @@ class Fields:
             or not low <= value <= high
         ):
             raise self.wrong(key, value, f"a number from {low:g} to {high:g}")
-        return value
+        return float(value)
 
-    def triple(self, key: str, low: float, high: float) -> tuple[float, float, float] | None:
+    def triple(
+        self, key: str, low: float | int, high: float | int
+    ) -> tuple[float, float, float] | None:
         """A number for each channel, or None."""
         value = self.values.get(key)
         if value is None:
             return None
         several = value if isinstance(value, Sequence) else [value] * 3
         if len(several) != 3 or not all(
-            isinstance(each, int | float) and low <= each <= high for each in several
+            not isinstance(each, bool) and isinstance(each, int | float) and low <= each <= high
+            for each in several
         ):
             raise self.wrong(key, value, f"three numbers from {low:g} to {high:g}")
-        return several[0], several[1], several[2]
+        return float(several[0]), float(several[1]), float(several[2])
 
     def choice(self, key: str, known: Sequence[Any]) -> Any:
         """One of several values, or None."""

@@ -124,10 +124,14 @@ def LAYOUTS(variant: str, **options: object) -> tuple[Layout, ...]:  # noqa: N80
     return (
         Layout(
             "torchvision",
-            r"features\.1\.0\.block\.0\.0\.weight",
+            rf"features\.{last}\.0\.weight",
             torchvision_names(stages, torchvision, lambda stage, i: f"features.{stage + 1}.{i}"),
         ),
-        Layout("timm", r"blocks\.4\.0\.se\.conv_reduce\.weight", timm_names(stages, timm)),
+        Layout(
+            "timm",
+            rf"blocks\.{last - 2}\.{len(stages[-1]) - 1}\.se\.conv_reduce\.weight",
+            timm_names(stages, timm),
+        ),
     )
 
 

@@ -101,3 +101,15 @@ def replace(path, content):
     """Writes a new file: some file systems wait for the disk when an old one is emptied."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)
+
+
+def write_tensors(path, tensors):
+    """Float32 arrays by name, as a safetensors file."""
+    ends = [0]
+    for array in tensors.values():
+        ends.append(ends[-1] + array.nbytes)
+    entries = {
+        name: {"dtype": "F32", "shape": array.shape, "data_offsets": ends[index : index + 2]}
+        for index, (name, array) in enumerate(tensors.items())
+    }
+    return write_safetensors(path, entries, b"".join(a.tobytes() for a in tensors.values()))

@@ -1,0 +1,178 @@
+"""Checkpoints as they lie on disk, of the smallest network that is bundled."""
+
+import json
+
+import numpy as np
+import pytest
+
+from scorecam_jax import models
+from scorecam_jax.models.checkpoints.fill import wanted
+from scorecam_jax.models.checkpoints.folder import stored
+from scorecam_jax.models.registry import entry, known_as
+from tests.models.checkpoints.files import write_tensors
+
+CLASSES = 3
+TIMM = {"architecture": "mobilenetv3_small_100", "num_classes": CLASSES}
+
+
+def tensors_of(name):
+    """Random weights of a bundled network, by its usual publisher's names."""
+    found = entry(name)
+    layout = found.layouts[0]
+    rng = np.random.default_rng(0)
+    shapes = wanted(lambda rngs: found.network(rngs, CLASSES), layout.names)
+    return {key: rng.uniform(0.1, 1, shape).astype(np.float32) for key, shape in shapes.items()}
+
+
+@pytest.fixture(scope="module")
+def timms():
+    return tensors_of("mobilenetv3_small_100")
+
+
+@pytest.fixture(scope="module")
+def torchvisions():
+    return tensors_of("mobilenet_v3_small")
+
+
+@pytest.fixture
+def folder(tmp_path, timms):
+    """A folder as timm writes it."""
+    write_tensors(tmp_path / "model.safetensors", timms)
+    (tmp_path / "config.json").write_text(json.dumps(TIMM))
+    return tmp_path
+
+
+def change_config(folder, **changes):
+    (folder / "config.json").write_text(json.dumps(TIMM | changes))
+
+
+def test_a_folder_is_enough(folder):
+    change_config(
+        folder,
+        label_names=["red", "green", "blue"],
+        pretrained_cfg={"input_size": [3, 160, 160], "mean": [0.5] * 3, "std": [0.25] * 3},
+    )
+    classifier = models.load(weights=folder)
+    assert classifier.name == "mobilenetv3_small_100"
+    assert classifier.labels == ("red", "green", "blue")
+    assert classifier.input_size == classifier.preprocess.size == (160, 160)
+    assert classifier.preprocess.mean == (127.5,) * 3
+    assert classifier.preprocess.std == (63.75,) * 3
+    assert classifier.layer == "head"
+
+
+def test_labels_that_are_given_come_first(folder, tmp_path):
+    change_config(folder, label_names=["red", "green", "blue"])
+    (tmp_path / "names.txt").write_text("cat\ndog\nowl\n")
+    classifier = models.load(weights=folder, labels=tmp_path / "names.txt")
+    assert classifier.labels == ("cat", "dog", "owl")
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("mobilenetv3_small_100.lamb_in1k.safetensors", "mobilenetv3_small_100"),
+        ("tf_mobilenetv3_small_100-37f49e2b.safetensors", "tf_mobilenetv3_small_100"),
+    ],
+)
+def test_a_files_name_tells_networks_of_the_same_tensors_apart(tmp_path, timms, file, name):
+    write_tensors(tmp_path / file, timms)
+    classifier = models.load(weights=tmp_path / file)
+    assert (classifier.name, classifier.labels[-1]) == (name, "class 2")
+
+
+def test_the_tensors_tell_which_network_it_is(tmp_path, torchvisions):
+    write_tensors(tmp_path / "best.safetensors", torchvisions)
+    assert models.load(weights=tmp_path).name == "mobilenet_v3_small"
+
+
+def test_networks_that_nothing_tells_apart_are_asked_for(tmp_path, timms):
+    write_tensors(tmp_path / "best.safetensors", timms)
+    both = "of mobilenetv3_small_100 and of tf_mobilenetv3_small_100, which compute differently"
+    with pytest.raises(ValueError, match=both):
+        models.load(weights=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"num_classes": 4}, "config.json says 4 classes, and the weights .* are of 3"),
+        ({"num_classes": 0}, "has nothing to explain"),
+        ({"label_names": ["red", "green"]}, "tells 3 classes apart, and 2 labels are given"),
+        ({"architecture": "resnet51"}, "no model 'resnet51'; Did you mean .*resnet50"),
+        ({"architecture": "resnet18"}, r"does not fit ResNet; missing: conv1\.weight"),
+        ({"model_args": {"in_chans": 1}}, "in_chans is 1, and the bundled network has 3"),
+        ({"global_pool": "max"}, "global_pool is 'max', and the bundled network has avg"),
+        ({"model_args": {"output_stride": 8}}, "made with 'output_stride', which"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(folder, changes, complaint):
+    change_config(folder, **changes)
+    with pytest.raises(ValueError, match=complaint):
+        models.load(weights=folder)
+
+
+def test_a_name_that_does_not_fit_is_refused(folder):
+    with pytest.raises(ValueError, match=r"config\.json is of mobilenetv3_small_100, and resnet18"):
+        models.load("resnet18", weights=folder)
+    with pytest.raises(ValueError, match=r"does not fit ResNet; missing: conv1\.weight"):
+        models.load("resnet18", weights=write_file(folder))
+
+
+def write_file(folder):
+    """The same weights without a configuration."""
+    return (folder / "model.safetensors").rename(folder / "weights.safetensors")
+
+
+def test_tensors_of_no_known_network_are_refused(tmp_path):
+    write_tensors(tmp_path / "weights.safetensors", {"layer.weight": np.ones((2, 2), "f4")})
+    with pytest.raises(ValueError, match=r"\('layer.weight', ...\) are no bundled network's"):
+        models.load(weights=tmp_path)
+
+
+def test_neither_name_nor_weights():
+    with pytest.raises(ValueError, match="neither a name nor weights are given"):
+        models.load()
+
+
+def test_which_file_of_a_folder_is_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*: wanted model\.safetensors"):
+        stored(tmp_path)
+    (tmp_path / "model.safetensors.index.json").touch()
+    with pytest.raises(ValueError, match="spread over several files"):
+        stored(tmp_path)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    (tmp_path / "last.pth").touch()
+    assert stored(tmp_path).files == (tmp_path / "last.pth",)
+    (tmp_path / "best.pth").touch()
+    with pytest.raises(ValueError, match=r"2 checkpoints in .*: best\.pth, last\.pth; give the"):
+        stored(tmp_path)
+    (tmp_path / "pytorch_model.bin").touch()
+    (tmp_path / "config.json").touch()
+    assert stored(tmp_path).files == (tmp_path / "pytorch_model.bin", tmp_path / "config.json")
+    # Whatever a folder of many networks holds beside it is not this one's.
+    assert stored(tmp_path / "last.pth").files == (tmp_path / "last.pth",)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000])
+def test_a_configuration_that_is_none_is_named(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json (is no JSON|holds a list)"):
+        models.load(weights=folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "publisher", "wanted"),
+    [
+        ("ResNet-50", None, "resnet50"),
+        ("resnet50.a1_in1k", "timm", "resnet50"),
+        ("timm/resnet50.a1_in1k", None, "resnet50"),
+        ("tf_efficientnet_lite0", "timm", "efficientnet_lite0"),
+        ("efficientnet_lite0", "timm", "timm_efficientnet_lite0"),
+        ("efficientnet_lite0", None, "efficientnet_lite0"),
+        ("efficientnet_v2_s", None, "efficientnet_v2_s"),
+        ("efficientnetv2_s", None, "efficientnetv2_s"),
+    ],
+)
+def test_names_of_every_publisher_are_taken(name, publisher, wanted):
+    assert known_as(name, publisher) == wanted
