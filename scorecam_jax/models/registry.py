@@ -111,8 +111,8 @@ def names() -> tuple[str, ...]:
 def known_as(name: str, publisher: str | None = None) -> str:
     """The name among `names()` that a name means.
 
-    Capitals and `-` or `_` do not matter, and what follows a dot, as in timm's `resnet50.a1_in1k`, is
-    of no account.
+    Capitals, `-` and `_` do not matter; what follows a dot, as in timm's `resnet50.a1_in1k`, is of
+    no account.
 
     Args:
         name: a bundled network's, also by its names in timm and torchvision.

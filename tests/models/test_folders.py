@@ -99,7 +99,7 @@ def test_networks_that_nothing_tells_apart_are_asked_for(tmp_path, timms):
         ({"num_classes": 4}, "config.json says 4 classes, and the weights .* are of 3"),
         ({"num_classes": 0}, "has nothing to explain"),
         ({"label_names": ["red", "green"]}, "tells 3 classes apart, and 2 labels are given"),
-        ({"architecture": "resnet51"}, "no model 'resnet51'; Did you mean .*resnet50"),
+        ({"architecture": "resnet51"}, "no model 'resnet51'. Did you mean .*resnet50"),
         ({"architecture": "resnet18"}, r"does not fit ResNet; missing: conv1\.weight"),
         ({"model_args": {"in_chans": 1}}, "in_chans is 1, and the bundled network has 3"),
         ({"global_pool": "max"}, "global_pool is 'max', and the bundled network has avg"),

@@ -49,7 +49,7 @@ def test_the_animals_are_recognised_and_no_box_is_cut(classifier, predict, anima
 
 def test_a_checkpoint_that_was_altered_is_refused(tmp_path, monkeypatch):
     (tmp_path / "weights.pth").write_bytes(b"something else")
-    monkeypatch.setattr(packages, "resource", lambda module, file: tmp_path / file)
+    monkeypatch.setattr(packages, "resource", lambda module, file, install: tmp_path / file)
     with pytest.raises(ValueError, match="sha256"):
         packages.checked_file("package", "weights.pth", "0" * 64)
 
@@ -142,13 +142,18 @@ def test_what_ones_own_module_cannot_import_is_told_as_it_is():
         models.load("kept_apart.broken:make")
 
 
-def test_every_bundled_network_has_a_counterpart_in_pytorch():
-    assert {loading.counterpart(name).module for name in models.names()} == {
-        "efficientnet_lite_pytorch",
-        "torchvision.models",
-    }
-    with pytest.raises(ValueError, match="no known counterpart"):
-        loading.counterpart("my.module:make")
+def test_networks_of_torchvisions_have_their_counterpart_there():
+    for name in models.names():
+        known = registry.entry(name).counterpart
+        publishers = {layout.publisher for layout in registry.entry(name).layouts}
+        if known is None:
+            assert "torchvision" not in publishers
+        elif known.module == "torchvision.models":
+            assert loading.counterpart(name) == known
+            assert "torchvision" in publishers
+    for name in ("my.module:make", "timm_efficientnet_lite0"):
+        with pytest.raises(ValueError, match="no known counterpart"):
+            loading.counterpart(name)
 
 
 def test_flax_is_imported_when_a_network_is_made():

@@ -13,11 +13,8 @@ pytestmark = pytest.mark.peers
 TORCHVISION = (
     "resnet34",
     "resnet101",
-    "resnet152",
     "resnext50_32x4d",
     "convnext_tiny",
-    "convnext_small",
-    "convnext_base",
     "mobilenet_v3_small",
     "mobilenet_v3_large",
     "efficientnet_b0",
@@ -63,7 +60,8 @@ def compare(tmp_path):
         classifier = models.load(name, weights=path)
         logits, activations = jax.jit(lambda model, x: model(x))(classifier.model, inputs)
         assert_logits_equal(logits, logits_of(original, inputs))
-        assert activations.shape[:3] == (2, 3, 3) or "convnext" in classifier.name
+        assert activations.ndim == 4
+        assert activations.shape[1] == activations.shape[2] > 1
         return classifier
 
     return compare
@@ -98,17 +96,15 @@ def test_transformers_resnets(torchvision, compare, kind, depths, widths, name):
 
 def test_transformers_convnext(torchvision, compare):
     transformers = pytest.importorskip("transformers")
-    original = transformers.ConvNextForImageClassification(transformers.ConvNextConfig())
     original = transformers.ConvNextForImageClassification(
         transformers.ConvNextConfig(num_labels=7)
     )
     assert compare(original).name == "convnext_tiny"
 
 
-@pytest.mark.parametrize("name", ["densenet121"])
-def test_the_first_names_of_torchvisions_densenet(torchvision, tmp_path, name):
+def test_the_first_names_of_torchvisions_densenet(torchvision, tmp_path):
     """Its published file has `norm.1` where its network has `norm1`."""
-    original = with_random_weights(getattr(torchvision.models, name)(weights=None))
+    original = with_random_weights(torchvision.models.densenet121(weights=None))
     old = {
         key.replace("norm1", "norm.1").replace("norm2", "norm.2").replace("conv1", "conv.1")
         .replace("conv2", "conv.2"): value

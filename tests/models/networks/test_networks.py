@@ -1,5 +1,7 @@
 """What can be known of ResNet and VGG without weights; their logits are tested beside PyTorch."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from flax import nnx
 
 from scorecam_jax import models
 from scorecam_jax.adapters.nnx import from_nnx
-from scorecam_jax.models.checkpoints.fill import fits
+from scorecam_jax.models.checkpoints.fill import fits, wanted
 from scorecam_jax.models.networks.resnet import resnet18, resnet50
 from scorecam_jax.models.networks.vgg import VGG16
 from scorecam_jax.models.registry import entry
@@ -59,3 +61,40 @@ def test_timms_vgg16_is_torchvisions_by_other_names():
     assert torchvision.name("classifier_6.bias") == "classifier.6.bias"
     assert fits(np.zeros((4096, 512, 7, 7)), (4096, 25088))
     assert not fits(np.zeros((4096, 25088)), (25088, 4096))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("resnet34", 21_797_672),
+        pytest.param("resnext50_32x4d", 25_028_904, marks=pytest.mark.slow),
+        pytest.param("convnext_tiny", 28_589_128, marks=pytest.mark.slow),
+        ("mobilenet_v3_small", 2_542_856),
+        pytest.param("efficientnet_b0", 5_288_548, marks=pytest.mark.slow),
+        pytest.param("densenet121", 7_978_856, marks=pytest.mark.slow),
+        ("efficientnet_lite0", 4_652_008),
+    ],
+)
+def test_checkpoints_have_as_many_parameters_as_is_published(name, parameters):
+    """A batch norm has a scale and a shift to be learned, and statistics that are not."""
+    found = entry(name)
+    shapes = wanted(lambda rngs: found.network(rngs, 1000), found.layouts[0].names)
+    learned = [shape for key, shape in shapes.items() if "running_" not in key]
+    assert sum(map(math.prod, learned)) == parameters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["resnext50_32x4d", "convnext_tiny", "mobilenet_v3_small", "efficientnet_b0", "densenet121"],
+)
+def test_the_layer_that_is_found_without_a_name_has_the_grid_of_the_usual_one(name):
+    found = entry(name)
+
+    def run(inputs):
+        network = found.network(nnx.Rngs(0))
+        return [from_nnx(network, layer)(inputs)[1] for layer in (None, found.layer)]
+
+    chosen, usual = jax.eval_shape(run, jnp.zeros((1, 96, 96, 3)))
+    assert chosen.shape == usual.shape
+    assert chosen.shape[1:3] == (3, 3)
