@@ -10,13 +10,14 @@ from scorecam_jax.models.registry import Counterpart, Entry, Package
 _BILINEAR, _BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
 
 
-def _resnet(name: str, make: str | None = None) -> Entry:
+def _resnet(name: str, make: str | None = None, aliases: tuple[str, ...] = ()) -> Entry:
     return Entry(
         "resnet",
         make or name,
         layer="layer4",
         preprocess=imagenet(224, 256, _BILINEAR),
         counterpart=Counterpart("torchvision.models", name, layer="layer4"),
+        aliases=aliases,
     )
 
 
@@ -167,7 +168,7 @@ ENTRIES = {
     "tf_mobilenetv3_small_100": _mobilenet("small", 1e-3, same=True),
     "tf_mobilenetv3_large_100": _mobilenet("large", 1e-3, same=True),
     **{f"resnet{depth}": _resnet(f"resnet{depth}") for depth in (18, 34, 50, 101, 152)},
-    "resnext50_32x4d": _resnet("resnext50_32x4d", "resnext50"),
+    "resnext50_32x4d": _resnet("resnext50_32x4d", "resnext50", aliases=("resnext50",)),
     "convnext_tiny": _convnext("convnext_tiny", 236),
     "convnext_small": _convnext("convnext_small", 230),
     "convnext_base": _convnext("convnext_base", 232),
