@@ -24,7 +24,7 @@ from jaxtyping import Float
 from benchmarks.memory import peak_memory
 from scorecam_jax import models
 from scorecam_jax.methods.score_cam import score_cam
-from scorecam_jax.models.loading import counterpart
+from scorecam_jax.models.loading import counterpart, files_of
 
 Inputs = Float[np.ndarray, "1 height width 3"]
 Contender = Callable[[str, Any, Inputs], Callable[[], Any]]
@@ -47,7 +47,7 @@ def race(
     Args:
         name: one of `models.names()`.
         inputs: (1, height, width, 3), preprocessed.
-        weights: a checkpoint. None takes those that are installed, or random ones.
+        weights: a checkpoint, or a folder with one. None takes those that are installed, or random ones.
         contenders: functions (name, weights, inputs) -> (a function that makes a map), by name;
             they must pickle. None: `CONTENDERS`. The first is what the others are compared with.
         repeats: how many maps of each package are timed; the median counts.
@@ -61,7 +61,8 @@ def race(
     contenders = CONTENDERS if contenders is None else contenders
     rows: dict[str, dict[str, Any]] = {who: {"all_seconds": []} for who in contenders}
     with contextlib.ExitStack() as stack:
-        weights = weights or models.packaged_weights(name) or stack.enter_context(_random(name))
+        weights = files_of(weights).weights if weights else models.packaged_weights(name)
+        weights = weights or stack.enter_context(_random(name))
         processes = {}
         for who in contenders:
             spawn = multiprocessing.get_context("spawn")
