@@ -143,10 +143,10 @@ def _from_disk(
 ) -> Classifier:
     from scorecam_jax.adapters.nnx import from_nnx
     from scorecam_jax.models.checkpoints.fill import from_checkpoint
-    from scorecam_jax.models.checkpoints.recognise import classes_of, named, recognised
+    from scorecam_jax.models.checkpoints.recognise import classes_of, named, recognised, unwrapped
 
     settings = _settings(files)
-    tensors = files.tensors()
+    tensors = unwrapped(files.tensors())
     if settings.architecture is not None:
         told = known_as(settings.architecture, settings.publisher)
         if name is not None and told not in (known_as(name), known_as(name, settings.publisher)):

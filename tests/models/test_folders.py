@@ -8,6 +8,7 @@ import pytest
 from scorecam_jax import models
 from scorecam_jax.models.checkpoints.fill import wanted
 from scorecam_jax.models.checkpoints.folder import stored
+from scorecam_jax.models.checkpoints.recognise import unwrapped
 from scorecam_jax.models.registry import entry, known_as
 from tests.models.checkpoints.files import write_tensors
 
@@ -84,6 +85,14 @@ def test_a_files_name_tells_networks_of_the_same_tensors_apart(tmp_path, timms, 
 def test_the_tensors_tell_which_network_it_is(tmp_path, torchvisions):
     write_tensors(tmp_path / "best.safetensors", torchvisions)
     assert models.load(weights=tmp_path).name == "mobilenet_v3_small"
+
+
+@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "model._orig_mod.", "timm_model."])
+def test_what_trainers_put_before_every_name_is_dropped(torchvisions, prefix):
+    wrapped = {f"{prefix}{name}": value for name, value in torchvisions.items()}
+    assert unwrapped(wrapped).keys() == torchvisions.keys()
+    partly = {**wrapped, "epoch": np.ones(1)}
+    assert unwrapped(partly).keys() == partly.keys()
 
 
 def test_networks_that_nothing_tells_apart_are_asked_for(tmp_path, timms):

@@ -13,6 +13,9 @@ from scorecam_jax.models.registry import Entry, entry, known_as, names, plain
 
 _Tensors = Mapping[str, np.ndarray]
 
+# Of Lightning, torch.compile and transformers' wrapper of timm's networks, the outermost first.
+_WRAPPERS = ("model.", "_orig_mod.", "timm_model.")
+
 # Options of networks that leave no trace in their tensors.
 _UNTOLD = ("epsilon", "same")
 
@@ -38,6 +41,14 @@ class Recognised(NamedTuple):
     def network(self, rngs: Any, classes: int) -> Any:
         """Build the network as the checkpoint's publisher has it."""
         return self.entry.network(rngs, classes, **self.layout.options)
+
+
+def unwrapped(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A checkpoint without what trainers and compilers put before every name."""
+    for prefix in _WRAPPERS:
+        if all(name.startswith(prefix) for name in checkpoint):
+            checkpoint = {name.removeprefix(prefix): one for name, one in checkpoint.items()}
+    return checkpoint
 
 
 def named(name: str, checkpoint: _Tensors, publisher: str | None = None) -> Recognised:
