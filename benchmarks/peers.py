@@ -47,7 +47,8 @@ def race(
     Args:
         name: one of `models.names()`.
         inputs: (1, height, width, 3), preprocessed.
-        weights: a checkpoint, or a folder with one. None takes those that are installed, or random ones.
+        weights: a checkpoint, or a folder with one. None takes those that are installed, or random
+            ones.
         contenders: functions (name, weights, inputs) -> (a function that makes a map), by name;
             they must pickle. None: `CONTENDERS`. The first is what the others are compared with.
         repeats: how many maps of each package are timed; the median counts.
