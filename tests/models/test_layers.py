@@ -63,3 +63,15 @@ def test_bfloat16_inputs_meet_float32_weights():
     x = jnp.asarray(normal(1, 5, 5, 4), jnp.bfloat16)
     assert layer(x).dtype == jnp.float32
     np.testing.assert_allclose(layer(x), layer(x.astype(jnp.float32)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_groups_of_channels_are_convolved_by_themselves(size):
+    layer = Conv(6, 4, size, padding=size // 2, groups=2, rngs=nnx.Rngs(0))
+    x = jnp.asarray(normal(2, 5, 7, 6))
+    halves = []
+    for half in (0, 1):
+        alone = Conv(3, 2, size, padding=size // 2, rngs=nnx.Rngs(0))
+        alone.kernel = nnx.Param(layer.kernel[..., 2 * half : 2 * half + 2])
+        halves.append(alone(x[..., 3 * half : 3 * half + 3]))
+    np.testing.assert_allclose(layer(x), jnp.concatenate(halves, -1), rtol=1e-4, atol=1e-5)
