@@ -1,0 +1,229 @@
+"""Vision transformers over patches: ViT, DeiT, DINOv2, and what CLIP's towers are made of."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from scorecam_jax.models.checkpoints.vit import arguments, timm_names
+from scorecam_jax.models.layers import Conv, LayerNorm, Linear
+from scorecam_jax.models.positions import PositionTable, Resizing
+
+__all__ = [
+    "CHECKPOINT_NAMES",
+    "Block",
+    "ViT",
+    "arguments",
+    "timm_names",
+    "vit_base",
+    "vit_large",
+    "vit_small",
+    "vit_tiny",
+]
+
+Pool = Literal["class", "mean", "class+mean", "class+distillation"]
+
+# From the paths of layers here to timm's names.
+CHECKPOINT_NAMES = {r"^patch_embed": "patch_embed.proj"}
+
+_exact_gelu = partial(jax.nn.gelu, approximate=False)
+
+
+class Attention(nnx.Module):
+    """Self-attention: each token takes a mean of all tokens' values, in each head its own."""
+
+    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
+        self.qkv = Linear(width, 3 * width, rngs=rngs)
+        self.proj = Linear(width, width, rngs=rngs)
+        self.heads = heads
+
+    def __call__(
+        self,
+        x: Float[Array, "batch tokens width"],
+        mask: Bool[Array, "tokens tokens"] | None = None,
+    ) -> Float[Array, "batch tokens width"]:
+        """The tokens after attention; `mask` tells which token (row) sees which (column)."""
+        batch, tokens, width = x.shape
+        heads = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
+        queries, keys, values = heads.transpose(2, 0, 3, 1, 4)
+        likeness = (queries / queries.shape[-1] ** 0.5) @ keys.swapaxes(2, 3)
+        if mask is not None:
+            likeness = jnp.where(mask[None, None], likeness, -jnp.inf)
+        mixed = (jax.nn.softmax(likeness) @ values).swapaxes(1, 2)
+        return self.proj(mixed.reshape(batch, tokens, width))
+
+
+class Mlp(nnx.Module):
+    """Two matrix products with a nonlinearity between, on each token by itself."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        activation: Callable[[jax.Array], jax.Array] = _exact_gelu,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        self.fc1 = Linear(width, hidden, rngs=rngs)
+        self.fc2 = Linear(hidden, width, rngs=rngs)
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """The features."""
+        return self.fc2(self.activation(self.fc1(x)))
+
+
+class Block(nnx.Module):
+    """Attention, then an MLP, each on normalised tokens and added to what it was given."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        hidden: int | None = None,
+        epsilon: float = 1e-6,
+        activation: Callable[[jax.Array], jax.Array] = _exact_gelu,
+        rngs: nnx.Rngs,
+    ):
+        self.norm1 = LayerNorm(width, epsilon=epsilon)
+        self.attn = Attention(width, heads, rngs=rngs)
+        self.norm2 = LayerNorm(width, epsilon=epsilon)
+        self.mlp = Mlp(width, hidden or 4 * width, activation, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch tokens width"],
+        mask: Bool[Array, "tokens tokens"] | None = None,
+    ) -> Float[Array, "batch tokens width"]:
+        """The tokens; `mask` as in `Attention`."""
+        x = x + self.attn(self.norm1(x), mask)
+        return x + self.mlp(self.norm2(x))
+
+
+class ViT(nnx.Module):
+    """A vision transformer in evaluation mode; layer scales are folded into what they scale.
+
+    Takes (N, height, width, 3), both sides multiples of the patch, and returns (N, classes)
+    logits. Without a head it returns the pooled features, (N, width): the embedding. The tokens
+    are the class token if there is one, then registers, then the patches row by row.
+    `blocks/{i}/norm1` and `blocks/{i}` give them, (N, tokens, width).
+
+    Args:
+        width: of the tokens.
+        depth: how many blocks.
+        heads: of each attention; they divide the width.
+        patch: side of a patch in pixels.
+        classes: of the head; None: no head.
+        cells: rows and columns of the table of positions.
+        prefix: how many tokens stand before the patches.
+        pool: what the head reads: `"class"`, the first token; `"mean"`, the mean of the patches,
+            normalised after it is taken; `"class+mean"`, both side by side;
+            `"class+distillation"`, the first two tokens.
+        pre_norm: whether the tokens are normalised before the first block, as in CLIP.
+        resizing: how the table meets another grid; see `PositionTable`.
+        epsilon: added to variances.
+        activation: in the MLPs.
+
+    References:
+        Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021 (arXiv 2010.11929),
+        equations 1 to 4; Touvron et al., DeiT, ICML 2021 (arXiv 2012.12877); Oquab et al.,
+        DINOv2, 2023 (arXiv 2304.07193); Darcet et al. on registers, ICLR 2024 (arXiv 2309.16588).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        patch: int,
+        *,
+        classes: int | None = 1000,
+        cells: tuple[int, int] = (14, 14),
+        prefix: int = 1,
+        pool: Pool = "class",
+        pre_norm: bool = False,
+        resizing: Resizing = "antialiased",
+        epsilon: float = 1e-6,
+        activation: Callable[[jax.Array], jax.Array] = _exact_gelu,
+        rngs: nnx.Rngs,
+    ):
+        self.patch = patch
+        self.patch_embed = Conv(3, width, patch, stride=patch, padding=0, rngs=rngs)
+        self.pos_embed = PositionTable(cells, width, resizing, rngs=rngs)
+        # With their positions, where they have any.
+        self.prefix = nnx.Param(0.02 * jax.random.normal(rngs.params(), (prefix, width)))
+        self.norm_pre = LayerNorm(width, epsilon=epsilon) if pre_norm else None
+        block = partial(Block, width, heads, epsilon=epsilon, activation=activation)
+        self.blocks = nnx.List([block(rngs=rngs) for _ in range(depth)])
+        self.norm = LayerNorm(width, epsilon=epsilon)
+        self.pool = pool
+        pooled = 2 * width if "+" in pool else width
+        self.head = None if classes is None else Linear(pooled, classes, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch features"]:
+        """The logits, or the embedding.
+
+        Raises:
+            ValueError: a side of the input is no multiple of the patch.
+        """
+        x = self.pooled(self.tokens(x))
+        return x if self.head is None else self.head(x)
+
+    def tokens(
+        self, x: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch tokens features"]:
+        """The tokens after the last block."""
+        if x.shape[1] % self.patch or x.shape[2] % self.patch or 0 in x.shape:
+            sides = [max(1, round(side / self.patch)) * self.patch for side in x.shape[1:3]]
+            raise ValueError(
+                f"inputs are {x.shape[1]}x{x.shape[2]}, and this network takes sides that are "
+                f"multiples of its {self.patch}-pixel patch, such as {sides[0]}x{sides[1]}"
+            )
+        x = self.patch_embed(x)
+        batch, rows, columns, width = x.shape
+        x = x + self.pos_embed(rows, columns)[None].astype(x.dtype)
+        prefix = jnp.broadcast_to(self.prefix[...][None], (batch, *self.prefix.shape))
+        x = jnp.concatenate([prefix.astype(x.dtype), x.reshape(batch, -1, width)], axis=1)
+        if self.norm_pre is not None:
+            x = self.norm_pre(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def pooled(
+        self, x: Float[Array, "batch tokens features"]
+    ) -> Float[Array, "batch pooled_features"]:
+        """What the head reads of the last block's tokens."""
+        patches = slice(len(self.prefix), None)
+        if self.pool == "mean":
+            return self.norm(x[:, patches].mean(1))
+        x = self.norm(x)
+        if self.pool == "class":
+            return x[:, 0]
+        second = x[:, 1] if self.pool == "class+distillation" else x[:, patches].mean(1)
+        return jnp.concatenate([x[:, 0], second], axis=-1)
+
+
+def vit_tiny(patch: int = 16, *, rngs: nnx.Rngs, **options: Any) -> ViT:
+    """ViT-Ti, of 192 features."""
+    return ViT(192, 12, 3, patch, **options, rngs=rngs)
+
+
+def vit_small(patch: int = 16, *, rngs: nnx.Rngs, **options: Any) -> ViT:
+    """ViT-S, of 384 features."""
+    return ViT(384, 12, 6, patch, **options, rngs=rngs)
+
+
+def vit_base(patch: int = 16, *, rngs: nnx.Rngs, **options: Any) -> ViT:
+    """ViT-B, of 768 features."""
+    return ViT(768, 12, 12, patch, **options, rngs=rngs)
+
+
+def vit_large(patch: int = 16, *, rngs: nnx.Rngs, **options: Any) -> ViT:
+    """ViT-L, of 1024 features."""
+    return ViT(1024, 24, 16, patch, **options, rngs=rngs)

@@ -1,0 +1,159 @@
+"""Transformers against timm's, torchvision's and transformers' own, with random weights."""
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+
+from scorecam_jax.models.checkpoints.fill import from_checkpoint
+from scorecam_jax.models.checkpoints.vit import arguments, timm_names
+from scorecam_jax.models.networks import vit
+from scorecam_jax.models.positions import resize
+
+torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+
+pytestmark = pytest.mark.peers
+
+RNG = np.random.default_rng(0)
+
+
+def randomised(peer):
+    """The network with every parameter drawn anew, so that none is one or zero."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, value in peer.named_parameters():
+            if value.ndim == 1 and name.endswith(("weight", "gamma", "lambda1")):
+                value.uniform_(0.5, 1.5)
+            elif value.ndim > 1 and name.endswith("weight") and "position" not in name:
+                value.normal_(0, value[0].numel() ** -0.5)
+            else:
+                value.normal_(0, 0.3)
+    return peer.eval()
+
+
+def entries(peer):
+    return {name: value.numpy() for name, value in peer.state_dict().items()}
+
+
+def images(height, width):
+    return RNG.normal(size=(2, height, width, 3)).astype(np.float32)
+
+
+def answers(call, inputs):
+    with torch.no_grad():
+        return call(torch.from_numpy(inputs.transpose(0, 3, 1, 2).copy())).numpy()
+
+
+def assert_equal(ours, expected):
+    assert ours.shape == expected.shape
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def assert_same_vit(peer, call=None, *, sizes=((64, 64), (64, 96))):
+    """A network of two blocks, two heads, 32 features and patches of 16."""
+    checkpoint = entries(randomised(peer))
+    found = arguments(checkpoint)
+    network = from_checkpoint(
+        lambda rngs: vit.ViT(32, 2, 2, 16, **found, rngs=rngs),
+        timm_names(checkpoint),
+        vit.CHECKPOINT_NAMES,
+    )
+    for size in sizes:
+        inputs = images(*size)
+        ours = jax.jit(lambda inputs: network(inputs))(inputs)
+        assert_equal(ours, answers(call or peer, inputs))
+
+
+@pytest.fixture
+def timm(torchvision):
+    return pytest.importorskip("timm")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"init_values": 1.0, "num_classes": 0},
+        {"init_values": 1.0, "reg_tokens": 4, "no_embed_class": True},
+        {"reg_tokens": 2},
+        {"global_pool": "avg", "class_token": False},
+        {"global_pool": "avg"},
+        {"pre_norm": True, "norm_layer": "layernorm"},
+        {"qkv_bias": False},
+    ],
+    ids=["vit", "dinov2", "registers", "placed registers", "mean", "gap", "clip", "unbiased"],
+)
+@pytest.mark.usefixtures("timm")
+def test_vits_of_timm(options):
+    network = importlib.import_module("timm.models.vision_transformer").VisionTransformer
+    size = {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2, "dynamic_img_size": True}
+    assert_same_vit(network(**size, **{"num_classes": 7, **options}))
+
+
+@pytest.mark.usefixtures("timm")
+def test_distilled_deit_of_timm():
+    network = importlib.import_module("timm.models.deit").VisionTransformerDistilled
+    size = {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2, "dynamic_img_size": True}
+    assert_same_vit(network(**size, num_classes=7))
+
+
+def test_vits_of_torchvision(torchvision):
+    module = importlib.import_module("torchvision.models.vision_transformer")
+    make = [module.VisionTransformer(side, 16, 2, 2, 32, 128, num_classes=7) for side in (64, 96)]
+    peer, larger = map(randomised, make)
+    assert_same_vit(peer, sizes=[(64, 64)])
+
+    def at_96(inputs):
+        state = module.interpolate_embeddings(96, 16, peer.state_dict())
+        larger.load_state_dict(state)
+        return larger(inputs)
+
+    assert_same_vit(peer, at_96, sizes=[(96, 96)])
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [
+        ("ViT", "ForImageClassification"),
+        ("ViT", "Model"),
+        ("DeiT", "ForImageClassification"),
+        ("DeiT", "ForImageClassificationWithTeacher"),
+        ("Dinov2", "Model"),
+        ("Dinov2", "ForImageClassification"),
+        ("Dinov2WithRegisters", "Model"),
+        ("Dinov2WithRegisters", "ForImageClassification"),
+    ],
+)
+def test_vits_of_transformers(family, kind):
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{family}Config")(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128,
+        image_size=64, patch_size=16, num_labels=7,
+    )  # fmt: skip
+    peer = getattr(transformers, f"{family}{kind}")(config)
+    resized = {} if family.startswith("Dino") else {"interpolate_pos_encoding": True}
+
+    def call(inputs):
+        found = peer(inputs, **resized)
+        return found.last_hidden_state[:, 0] if kind == "Model" else found.logits
+
+    assert_same_vit(peer, call)
+
+
+@pytest.mark.parametrize("cells", [(7, 3), (4, 11), (16, 16)])
+def test_tables_are_resized_as_pytorch_does(cells):
+    table = RNG.normal(size=(37, 37, 5)).astype(np.float32) if cells[0] == 16 else images(5, 6)[0]
+    tensor = torch.from_numpy(table.transpose(2, 0, 1)[None].copy())
+    # The original DINOv2 passes the factors of sizes that are larger by 0.1.
+    factors = [(new + 0.1) / old for new, old in zip(cells, table.shape, strict=False)]
+    for resizing, options in (
+        ("antialiased", {"size": cells, "antialias": True}),
+        ("centres", {"size": cells}),
+        ("corners", {"size": cells, "align_corners": True}),
+        ("offset", {"scale_factor": factors}),
+    ):
+        expected = torch.nn.functional.interpolate(tensor, mode="bicubic", **options)
+        ours = resize(jax.numpy.asarray(table), cells, resizing)
+        assert_equal(ours, expected[0].numpy().transpose(1, 2, 0))
