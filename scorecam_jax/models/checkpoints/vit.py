@@ -36,7 +36,7 @@ class Publisher(NamedTuple):
 
 
 _TRANSFORMERS = {
-    r"^(?:vit|deit|dinov2|dinov2_with_registers)\.": "",
+    r"^(?:vit|deit|dinov2|dinov2_with_registers|backbone)\.": "",
     r"^embeddings\.cls_token$": "cls_token",
     r"^embeddings\.register_tokens$": "reg_token",
     r"^embeddings\.distillation_token$": "dist_token",
