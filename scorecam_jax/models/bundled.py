@@ -4,6 +4,7 @@ from typing import Any
 
 from PIL import Image
 
+from scorecam_jax.models.bundled_transformers import TRANSFORMERS
 from scorecam_jax.models.preprocess import Preprocess, imagenet
 from scorecam_jax.models.registry import Counterpart, Entry, Package
 
@@ -188,4 +189,5 @@ ENTRIES = {
         preprocess=imagenet(224, 256, _BILINEAR),
         counterpart=Counterpart("torchvision.models", "vgg16", layer="features.29"),
     ),
+    **TRANSFORMERS,
 }

@@ -9,10 +9,12 @@ class Classifier(NamedTuple):
     """A network with all it takes to put a photograph to it.
 
     Attributes:
-        model: a `Model`: `model(inputs) -> (logits, activations)`.
+        model: a `Model`: `model(inputs) -> (logits, activations)`. Without labels its outputs are
+            an embedding, (N, features), whose likeness to others is explained: see
+            `scorecam_jax.scores.similarity`.
         preprocess: a Pillow image to an input, and the way back for heatmaps and boxes: a
             `Preprocess`, or what has its methods. For a network of volumes a `VolumePreprocess`.
-        labels: the name of each class.
+        labels: the name of each class; empty for an embedding.
         input_size: height and width of an input; of a volume depth, height and width.
         layer: the path of the layer that the model shows.
         name: of the network, if it is a bundled one.

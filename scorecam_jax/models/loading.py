@@ -106,9 +106,8 @@ def random(name: str, layer: str | None = None, dtype: Any = None) -> Classifier
     found = entry(name)
     layer = layer or found.layer
     model = from_nnx(found.network(nnx.Rngs(0)), layer, dtype=dtype)
-    return Classifier(
-        model, found.preprocess, usual_labels(1000), found.preprocess.size, layer, name
-    )
+    labels = usual_labels(found.classes or 0)
+    return Classifier(model, found.preprocess, labels, found.preprocess.size, layer, name)
 
 
 def packaged_weights(name: str) -> Path | None:
@@ -143,7 +142,7 @@ def _from_disk(
 ) -> Classifier:
     from scorecam_jax.adapters.nnx import from_nnx
     from scorecam_jax.models.checkpoints.fill import from_checkpoint
-    from scorecam_jax.models.checkpoints.recognise import classes_of, named, recognised, unwrapped
+    from scorecam_jax.models.checkpoints.recognise import named, recognised, unwrapped
 
     settings = _settings(files)
     tensors = unwrapped(files.tensors())
@@ -160,13 +159,20 @@ def _from_disk(
     else:
         found = recognised(tensors, files.weights)
     _check_arguments(settings, found.layout.assumes, files)
+    arguments = found.arguments(tensors, settings.arguments)
     tensors = found.layout.converted(tensors)
-    classes = classes_of(tensors, found, settings.classes)
+    classes = arguments.setdefault("classes", settings.classes or found.entry.classes) or 0
+    if not classes:
+        # transformers also names classes beside a network that has none.
+        settings = settings._replace(classes=None, labels=None)
     if settings.classes not in (None, classes):
         raise ValueError(
             f"{files.config} says {settings.classes} classes, and the weights in {files.weights} "
             f"are of {classes}"
-            + ("; a network without a classifier has nothing to explain" * (not settings.classes))
+            + (
+                "; of this network only the whole is read, with its classifier"
+                * (not settings.classes)
+            )
         )
     labels = labels or settings.labels or usual_labels(classes)
     if len(labels) != classes:
@@ -175,7 +181,7 @@ def _from_disk(
             "labels are given; give one for each class"
         )
     network = from_checkpoint(
-        lambda rngs: found.network(rngs, classes), tensors, found.layout.names
+        lambda rngs: found.network(rngs, **arguments), tensors, found.layout.names
     )
     layer = layer or found.entry.layer
     preprocess = dataclasses.replace(found.entry.preprocess, **settings.preprocess)

@@ -1,8 +1,7 @@
 """Files that come with Python packages."""
 
 import hashlib
-import importlib
-import importlib.resources
+import importlib.util
 from pathlib import Path
 
 _EXTRA = "scorecam_jax[demo]"
@@ -26,15 +25,12 @@ def checked_file(module: str, file: str, sha256: str, install: str = _EXTRA) -> 
 
 
 def resource(module: str, file: str, install: str = _EXTRA) -> Path:
-    """Where a package's file lies.
+    """Where a package's file lies; the package is not imported.
 
     Raises:
         ImportError: the package is not installed.
     """
-    try:
-        root = importlib.resources.files(importlib.import_module(module))
-    except ImportError as error:
-        raise ImportError(
-            f"the package {module} is not installed: pip install '{install}'"
-        ) from error
-    return Path(str(root.joinpath(file)))
+    found = importlib.util.find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        raise ImportError(f"the package {module} is not installed: pip install '{install}'")
+    return Path(found.submodule_search_locations[0], file)

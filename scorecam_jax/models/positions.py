@@ -9,6 +9,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from scorecam_jax.models.layers import Tensors
+
 Resizing = Literal["antialiased", "centres", "offset", "corners"]
 
 
@@ -32,6 +34,14 @@ class PositionTable(nnx.Module):
     def __call__(self, rows: int, columns: int) -> Float[Array, "rows columns width"]:
         """The table for a grid of this size."""
         return resize(self.table[...], (rows, columns), self.resizing)
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The table."""
+        return {"table": self.table.shape}
+
+    def fill(self, tensors: Tensors) -> None:
+        """Take the table."""
+        self.table = nnx.Param(jnp.asarray(tensors["table"]))
 
 
 def resize(

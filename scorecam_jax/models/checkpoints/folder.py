@@ -14,7 +14,7 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".onnx")
 # A configuration with the names of 100,000 classes.
 _LONGEST_CONFIG = 2**25
 

@@ -7,6 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+
+class _Anything(tuple[Any, ...]):
+    def __contains__(self, value: object) -> bool:
+        return True
+
+
+# What a configuration says may be any value, for the tensors tell what it does.
+ANYTHING = _Anything(("anything",))
+
 # Of RGB photographs, all places averaged before the classifier.
 AVERAGED = {"global_pool": ("avg",), "in_chans": (3,), "num_channels": (3,)}
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scorecam_jax.models.checkpoints.errors import BadCheckpointError, short, within
+from scorecam_jax.models.checkpoints.exported import load_onnx
 from scorecam_jax.models.checkpoints.pickles import Pairs, Tensor, Unpickler
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -39,7 +40,7 @@ _SAFETENSORS_DTYPES = {
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read the tensors of a `.pth`, `.pt` or `.safetensors` file.
+    """Read the tensors of a `.pth`, `.pt` or `.safetensors` file, or of an ONNX file (`.onnx`).
 
     Nothing in the file is executed: a pickle that names anything but tensors and plain Python
     values is refused. A state dict nested under `"state_dict"`, `"model"` or the like is
@@ -65,6 +66,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         PyTorch's serialization semantics; the safetensors format specification.
     """
     path = Path(path)
+    if path.suffix == ".onnx":
+        return load_onnx(path)
     shown = short(str(path), 200)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {shown}: give the path of an existing file")

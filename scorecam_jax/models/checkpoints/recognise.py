@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ _Tensors = Mapping[str, np.ndarray]
 _WRAPPERS = ("model.", "_orig_mod.", "timm_model.")
 
 # Options of networks that leave no trace in their tensors.
-_UNTOLD = ("epsilon", "same")
+_UNTOLD = ("cells", "epsilon", "pads_first", "same")
 
 
 class Recognised(NamedTuple):
@@ -38,9 +39,25 @@ class Recognised(NamedTuple):
         told = {name: value for name, value in options.items() if name not in _UNTOLD}
         return self.entry.file, self.entry.make, self.layout.publisher, *sorted(told.items())
 
-    def network(self, rngs: Any, classes: int) -> Any:
+    def network(self, rngs: Any, **found: Any) -> Any:
         """Build the network as the checkpoint's publisher has it."""
-        return self.entry.network(rngs, classes, **self.layout.options)
+        return self.entry.network(rngs, **{**self.layout.options, **found})
+
+    def arguments(
+        self, checkpoint: _Tensors, config: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
+        """What a checkpoint tells of the network: what its `make` is called with.
+
+        Args:
+            checkpoint: as published.
+            config: what its configuration says.
+        """
+        module = self.entry.module
+        if hasattr(module, "arguments"):
+            return module.arguments(checkpoint, config)
+        tensors = self.layout.converted(dict(checkpoint))
+        head = tensors.get(self.layout.name(f"{module.HEAD}.weight"))
+        return {} if head is None or not head.ndim else {"classes": len(head)}
 
 
 def unwrapped(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -137,9 +154,9 @@ def _begins(text: str, name: str) -> bool:
 
 def _shapes(checkpoint: _Tensors, one: Recognised) -> tuple[_Tensors, dict[str, tuple[int, ...]]]:
     """A checkpoint's tensors, and those that a network wants."""
+    found = one.arguments(checkpoint)
     tensors = one.layout.converted(dict(checkpoint))
-    classes = classes_of(tensors, one)
-    return tensors, wanted(lambda rngs: one.network(rngs, classes), one.layout.names)
+    return tensors, wanted(lambda rngs: one.network(rngs, **found), one.layout.names)
 
 
 def _fitting(checkpoint: _Tensors, candidates: list[Recognised]) -> list[Recognised]:
@@ -161,15 +178,3 @@ def _is_of(checkpoint: _Tensors, one: Recognised) -> bool:
 def _alike(checkpoint: _Tensors, one: Recognised) -> int:
     tensors, shapes = _shapes(checkpoint, one)
     return sum(name in tensors and fits(tensors[name], shapes[name]) for name in shapes)
-
-
-def classes_of(tensors: _Tensors, one: Recognised, otherwise: int | None = None) -> int:
-    """How many classes a checkpoint's last layer tells apart.
-
-    Args:
-        tensors: by the publisher's names.
-        one: the network.
-        otherwise: how many if the layer is missing, which filling the network tells; None: 1,000.
-    """
-    head = tensors.get(one.layout.name(f"{one.entry.module.HEAD}.weight"))
-    return len(head) if head is not None and head.ndim else otherwise or 1000

@@ -97,7 +97,7 @@ FILTERS = {
 
 
 def in_bytes(
-    values: tuple[float, float, float], factor: float = 1 / 255
+    values: tuple[float | int, float | int, float | int], factor: float | int = 1 / 255
 ) -> tuple[float, float, float]:
     """Means or deviations for values of 0 to 255, from those after a factor."""
     return values[0] / factor, values[1] / factor, values[2] / factor

