@@ -4,11 +4,13 @@ from scorecam_jax.models.checkpoints.read import load_checkpoint
 from scorecam_jax.models.classifier import Classifier
 from scorecam_jax.models.loading import load, packaged_weights, random
 from scorecam_jax.models.preprocess import Preprocess
+from scorecam_jax.models.prompts import NEUTRAL as NEUTRAL_PROMPTS
 from scorecam_jax.models.registry import names
 from scorecam_jax.models.volumes import VolumePreprocess
 from scorecam_jax.reading import Dicom, as_rgb, read_dicom, window_of
 
 __all__ = [
+    "NEUTRAL_PROMPTS",
     "Classifier",
     "Dicom",
     "Preprocess",

@@ -117,11 +117,51 @@ def _dinov2s() -> dict[str, Entry]:
     return found
 
 
+_CLIP = dataclasses.replace(
+    imagenet(224, 224, BICUBIC),
+    # Of the photographs that CLIP was trained on.
+    mean=(0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255),
+    std=(0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255),
+)
+
+
+def _clips() -> dict[str, Entry]:
+    """CLIP and SigLIP; without prompts, their image towers."""
+    found = {}
+    for letter, size, patch in (("b", "base", 32), ("b", "base", 16), ("l", "large", 14)):
+        found[f"clip_vit_{letter}{patch}"] = Entry(
+            "clip",
+            f"image_{size}",
+            layer=_layer(size),
+            preprocess=_CLIP,
+            options={"patch": patch, "cells": (224 // patch,) * 2, "pre_norm": True},
+            aliases=(f"clip_vit_{size}_patch{patch}", f"clip_vit_{size}_patch{patch}_336"),
+            classes=None,
+        )
+    for size in ("base", "large"):
+        found[f"siglip_{size}_patch16_224"] = Entry(
+            "siglip",
+            f"image_{size}",
+            layer="norm",
+            preprocess=dataclasses.replace(_halves(224), fit="stretch", zoom=1.0),
+            options={"patch": 16, "pool": "attention", "prefix": 0},
+            aliases=tuple(
+                f"siglip{version}_{size}_patch16_{side}"
+                for version in ("", "2")
+                for side in (224, 256, 384, 512)
+                if (version, side) != ("", 224)
+            ),
+            classes=None,
+        )
+    return found
+
+
 TRANSFORMERS = {
     **_vits(),
     **_deits(),
     **_torchvisions(),
     **_dinov2s(),
+    **_clips(),
     "swin_tiny_patch4_window7_224": Entry(
         "swin",
         "swin_tiny",

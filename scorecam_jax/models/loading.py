@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from scorecam_jax.models.classifier import Classifier
 from scorecam_jax.models.labels import read_labels, usual_labels
 from scorecam_jax.models.own import is_own, own
 from scorecam_jax.models.packages import checked_file
-from scorecam_jax.models.registry import Counterpart, entry, known_as
+from scorecam_jax.models.prompts import classes_of, text_embeddings
+from scorecam_jax.models.registry import Counterpart, entry, known_as, names
 
 
 def load(
@@ -23,6 +25,7 @@ def load(
     dtype: Any = None,
     *,
     labels: str | os.PathLike[str] | None = None,
+    prompts: Sequence[str] | None = None,
 ) -> Classifier:
     """Load a pretrained classifier, or a classifier of your own, ready to be explained.
 
@@ -44,6 +47,11 @@ def load(
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         labels: a file with the names of the classes: one a line, or JSON. None takes those of the
             configuration, or else ImageNet's for 1,000 classes.
+        prompts: for CLIP and SigLIP, texts that are to be the classes, such as
+            `["a photo of a cat", "a photo of a dog"]`: the outputs are the logits of each, whose
+            softmax is the probability among them. A single prompt is compared with
+            `scorecam_jax.models.NEUTRAL_PROMPTS`. The file `tokenizer.json` has to lie beside the
+            weights. None: the outputs are the image's embedding, and there are no labels.
 
     Raises:
         ValueError: the name is unknown, there are no weights, or they do not fit the network;
@@ -51,10 +59,15 @@ def load(
             takes no such option, or its classifier does not hold together.
         FileNotFoundError: there is no such file or folder.
         OSError: the Hub cannot be reached.
-        ImportError: the extra `demo` or `hub` is not installed, or what your module imports is not.
+        ImportError: the extra `demo`, `hub`, or for prompts `clip`, is not installed, or what your
+            module imports is not.
     """
     named = None if labels is None else read_labels(labels)
+    if prompts is not None and labels is not None:
+        raise ValueError("labels and prompts are given, and prompts are labels: leave out labels")
     if name is not None and is_own(name):
+        if prompts is not None:
+            raise ValueError(f"{name} takes no prompts: they are for bundled CLIP and SigLIP")
         return own(name, labels=named, weights=weights, layer=layer, dtype=dtype)
     if name is None and weights is None:
         raise ValueError(
@@ -71,7 +84,7 @@ def load(
             f"in torchvision.models, the weights of {name}), and so does timm on the "
             "Hugging Face Hub (model.safetensors; weights='hf://timm/NAME' fetches them)"
         )
-    return _from_disk(name, files_of(weights), layer, dtype, named)
+    return _from_disk(name, files_of(weights), layer, dtype, named, prompts)
 
 
 def files_of(weights: str | os.PathLike[str]) -> Stored:
@@ -139,6 +152,7 @@ def _from_disk(
     layer: str | None,
     dtype: Any,
     labels: tuple[str, ...] | None,
+    prompts: Sequence[str] | None,
 ) -> Classifier:
     from scorecam_jax.adapters.nnx import from_nnx
     from scorecam_jax.models.checkpoints.fill import from_checkpoint
@@ -160,7 +174,7 @@ def _from_disk(
         found = recognised(tensors, files.weights)
     _check_arguments(settings, found.layout.assumes, files)
     arguments = found.arguments(tensors, settings.arguments)
-    tensors = found.layout.converted(tensors)
+    published, tensors = tensors, found.layout.converted(tensors)
     classes = arguments.setdefault("classes", settings.classes or found.entry.classes) or 0
     if not classes:
         # transformers also names classes beside a network that has none.
@@ -183,10 +197,35 @@ def _from_disk(
     network = from_checkpoint(
         lambda rngs: found.network(rngs, **arguments), tensors, found.layout.names
     )
+    if prompts is not None:
+        labels = _put_to(network, prompts, found.name, published, settings, files)
     layer = layer or found.entry.layer
     preprocess = dataclasses.replace(found.entry.preprocess, **settings.preprocess)
     model = from_nnx(network, layer, dtype=dtype)
     return Classifier(model, preprocess, labels, preprocess.size, layer, found.name)
+
+
+def _put_to(
+    network: Any,
+    prompts: Sequence[str],
+    name: str,
+    checkpoint: Mapping[str, Any],
+    settings: Settings,
+    files: Stored,
+) -> tuple[str, ...]:
+    """Make prompts a network's classes; their names."""
+    from scorecam_jax.models.checkpoints.clip import likeness
+
+    if not hasattr(network, "compare_with"):
+        known = ", ".join(each for each in names() if entry(each).file in ("clip", "siglip"))
+        raise ValueError(
+            f"{name} has no text tower, which prompts are put to; choose one of {known}"
+        )
+    texts = classes_of(prompts)
+    folder = files.weights.parent
+    embeddings = text_embeddings(checkpoint, settings.arguments, folder, texts)
+    network.compare_with(embeddings, *likeness(checkpoint))
+    return texts
 
 
 def _settings(files: Stored) -> Settings:

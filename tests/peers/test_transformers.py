@@ -269,3 +269,85 @@ def assert_loaded(classifier, call, inputs):
     outputs, activations = jax.jit(lambda model, x: model(x))(classifier.model, inputs)
     assert_equal(outputs, answers(call, inputs))
     assert activations.ndim == 4
+
+
+def tokenizer(folder, *, words, special, template):
+    """A tokenizer of whole words, as its own file."""
+    tokenizers = pytest.importorskip("tokenizers")
+    vocabulary = {word: number for number, word in enumerate([*special, *words])}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=special[0]))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single=template, special_tokens=[(each, vocabulary[each]) for each in special]
+    )
+    made.save(str(folder / "tokenizer.json"))
+    return vocabulary
+
+
+WORDS = ("a", "photo", "of", "cat", "dog", "picture")
+PROMPTS = ["a photo of a cat", "a dog", "a picture of a photo of a dog of a cat of a cat of a cat"]
+
+
+@pytest.mark.parametrize("side", [160])
+@pytest.mark.usefixtures("torchvision")
+def test_clip_and_its_prompts(tmp_path, side):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.CLIPConfig(
+        text_config={
+            "vocab_size": 20, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 256, "max_position_embeddings": 12, "eos_token_id": 1,
+        },
+        vision_config={"num_hidden_layers": 12},
+        projection_dim=24,
+    )  # fmt: skip
+    peer = randomised(transformers.CLIPModel(config))
+    peer.logit_scale.data.fill_(3.0)
+    peer.save_pretrained(tmp_path)
+    tokenizer(tmp_path, words=WORDS, special=["<start>", "<end>"], template="<start> $A <end>")
+    inputs = images(side, side)
+    embedder = models.load(weights=tmp_path)
+    assert (embedder.name, embedder.labels) == ("clip_vit_b32", ())
+    pixels = {"interpolate_pos_encoding": side != 224}
+    assert_loaded(embedder, lambda x: peer.get_image_features(x, **pixels), inputs)
+    classifier = models.load("clip-vit-b32", tmp_path, prompts=PROMPTS)
+    assert classifier.labels == tuple(PROMPTS)
+    # The last prompt is cut to twelve tokens, of which the last is the end.
+    numbers = [[0, 2, 3, 4, 2, 5, 1, 1, 1, 1, 1, 1], [0, 2, 6] + [1] * 9]
+    numbers.append([0, 2, 7, 4, 2, 3, 4, 2, 6, 4, 2, 1])
+    tokens = torch.tensor(numbers)
+
+    def call(pixel_values):
+        return peer(input_ids=tokens, pixel_values=pixel_values, **pixels).logits_per_image
+
+    assert_loaded(classifier, call, inputs)
+
+
+@pytest.mark.parametrize("side", [160])
+@pytest.mark.usefixtures("torchvision")
+def test_siglip_and_its_prompts(tmp_path, side):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.SiglipConfig(
+        text_config={
+            "vocab_size": 20, "hidden_size": 768, "num_hidden_layers": 1,
+            "num_attention_heads": 12, "max_position_embeddings": 12, "projection_size": 768,
+        },
+        vision_config={"num_hidden_layers": 12},
+    )  # fmt: skip
+    peer = randomised(transformers.SiglipModel(config))
+    peer.logit_scale.data.fill_(3.0)
+    peer.save_pretrained(tmp_path)
+    tokenizer(tmp_path, words=WORDS, special=["<unknown>", "<end>"], template="$A <end>")
+    inputs = images(side, side)
+    pixels = {"interpolate_pos_encoding": side != 224}
+    embedder = models.load(weights=tmp_path)
+    assert (embedder.name, embedder.labels) == ("siglip_base_patch16_224", ())
+    assert_loaded(embedder, lambda x: peer.get_image_features(x, **pixels), inputs)
+    classifier = models.load(weights=tmp_path, prompts=PROMPTS)
+    numbers = [[2, 3, 4, 2, 5] + [1] * 7, [2, 6] + [1] * 10]
+    numbers.append([2, 7, 4, 2, 3, 4, 2, 6, 4, 2, 5, 1])
+    tokens = torch.tensor(numbers)
+
+    def call(pixel_values):
+        return peer(input_ids=tokens, pixel_values=pixel_values, **pixels).logits_per_image
+
+    assert_loaded(classifier, call, inputs)

@@ -212,6 +212,7 @@ def folded(checkpoint: Checkpoint) -> Values:
     for kind in ("weight", "bias"):
         if f"fc_norm.{kind}" in values:
             values[f"norm.{kind}"] = values.pop(f"fc_norm.{kind}")
+    _query(values)
     distilled = [f"head{of}.{kind}" for of in ("", "_dist") for kind in ("weight", "bias")]
     if all(name in values for name in distilled):
         weight, bias, other, shift = (values.pop(name) for name in distilled)
@@ -234,6 +235,14 @@ def _join(values: Values, before: str, after: str) -> None:
     parts = [f"{before}{part}{after}" for part in ("query", "key", "value")]
     if all(part in values for part in parts):
         values[f"{before}qkv{after}"] = np.concatenate([values.pop(part) for part in parts])
+
+
+def _query(values: Values) -> None:
+    """The query of a pooling by attention, which is the same for all inputs."""
+    names = [f"attn_pool.{part}" for part in ("latent", "q.weight", "q.bias")]
+    if all(name in values for name in names):
+        latent, weight, bias = (values.pop(name).astype(np.float32) for name in names)
+        values["attn_pool.query"] = weight @ latent.reshape(-1) + bias
 
 
 def _scale(values: Values, name: str) -> None:
@@ -266,6 +275,8 @@ def _place(values: Values) -> None:
 def _pool(values: Values) -> str:
     if "fc_norm.weight" in values:
         return "mean"
+    if "attn_pool.kv.weight" in values:
+        return "attention"
     if "dist_token" in values and "head_dist.weight" in values:
         return "class+distillation"
     head, width = values.get("head.weight"), values.get("norm.weight")

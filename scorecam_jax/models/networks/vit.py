@@ -25,7 +25,7 @@ __all__ = [
     "vit_tiny",
 ]
 
-Pool = Literal["class", "mean", "class+mean", "class+distillation"]
+Pool = Literal["class", "mean", "class+mean", "class+distillation", "attention"]
 
 HEAD = "head"
 
@@ -104,6 +104,45 @@ class Block(nnx.Module):
         return x + self.mlp(self.norm2(x))
 
 
+class AttentionPool(nnx.Module):
+    """Tokens become one, by the attention of a learned query and an MLP, as in SigLIP."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        epsilon: float = 1e-6,
+        activation: Callable[[jax.Array], jax.Array] = _exact_gelu,
+        rngs: nnx.Rngs,
+    ):
+        self.query = nnx.Param(0.02 * jax.random.normal(rngs.params(), (width,)))
+        self.kv = Linear(width, 2 * width, rngs=rngs)
+        self.proj = Linear(width, width, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=epsilon)
+        self.mlp = Mlp(width, 4 * width, activation, rngs=rngs)
+        self.heads = heads
+
+    def __call__(self, x: Float[Array, "batch tokens width"]) -> Float[Array, "batch width"]:
+        """The pooled features."""
+        batch, tokens, width = x.shape
+        each = width // self.heads
+        both = self.kv(x).reshape(batch, tokens, 2, self.heads, each)
+        keys, values = both.transpose(2, 0, 3, 1, 4)
+        queries = self.query[...].astype(x.dtype).reshape(1, self.heads, 1, each) / each**0.5
+        mixed = jax.nn.softmax(queries @ keys.swapaxes(2, 3)) @ values
+        x = self.proj(mixed.reshape(batch, width))
+        return x + self.mlp(self.norm(x))
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The query."""
+        return {"query": self.query.shape}
+
+    def fill(self, tensors: Tensors) -> None:
+        """Take the query."""
+        self.query = nnx.Param(jnp.asarray(tensors["query"]))
+
+
 class ViT(nnx.Module):
     """A vision transformer in evaluation mode; layer scales are folded into what they scale.
 
@@ -122,7 +161,7 @@ class ViT(nnx.Module):
         prefix: how many tokens stand before the patches.
         pool: what the head reads: `"class"`, the first token; `"mean"`, the mean of the patches,
             normalised after it is taken; `"class+mean"`, both side by side;
-            `"class+distillation"`, the first two tokens.
+            `"class+distillation"`, the first two tokens; `"attention"`, see `AttentionPool`.
         pre_norm: whether the tokens are normalised before the first block, as in CLIP.
         resizing: how the table meets another grid; see `PositionTable`.
         epsilon: added to variances.
@@ -161,6 +200,8 @@ class ViT(nnx.Module):
         self.blocks = nnx.List([block(rngs=rngs) for _ in range(depth)])
         self.norm = LayerNorm(width, epsilon=epsilon)
         self.pool = pool
+        pools = partial(AttentionPool, width, heads, epsilon=epsilon, activation=activation)
+        self.attn_pool = pools(rngs=rngs) if pool == "attention" else None
         pooled = 2 * width if "+" in pool else width
         self.head = None if classes is None else Linear(pooled, classes, rngs=rngs)
 
@@ -210,6 +251,8 @@ class ViT(nnx.Module):
         if self.pool == "mean":
             return self.norm(x[:, patches].mean(1))
         x = self.norm(x)
+        if self.attn_pool is not None:
+            return self.attn_pool(x)
         if self.pool == "class":
             return x[:, 0]
         second = x[:, 1] if self.pool == "class+distillation" else x[:, patches].mean(1)
