@@ -14,7 +14,7 @@ from scorecam_jax.models.classifier import Classifier
 from scorecam_jax.models.labels import read_labels, usual_labels
 from scorecam_jax.models.own import is_own, own
 from scorecam_jax.models.packages import checked_file
-from scorecam_jax.models.prompts import classes_of, text_embeddings
+from scorecam_jax.models.prompts import TOKENIZER, classes_of, text_embeddings
 from scorecam_jax.models.registry import Counterpart, entry, known_as, names
 
 
@@ -84,20 +84,22 @@ def load(
             f"in torchvision.models, the weights of {name}), and so does timm on the "
             "Hugging Face Hub (model.safetensors; weights='hf://timm/NAME' fetches them)"
         )
-    return _from_disk(name, files_of(weights), layer, dtype, named, prompts)
+    files = files_of(weights, () if prompts is None else TOKENIZER)
+    return _from_disk(name, files, layer, dtype, named, prompts)
 
 
-def files_of(weights: str | os.PathLike[str]) -> Stored:
+def files_of(weights: str | os.PathLike[str], beside: Sequence[str] = ()) -> Stored:
     """Find the files of a network, and fetch them if they are named by an address on the Hub.
 
     Args:
         weights: as in `load`.
+        beside: further files that are fetched with them.
 
     Raises:
         ValueError, OSError, ImportError: as in `load`.
     """
     if is_address(weights):
-        return fetched(os.fspath(weights))
+        return fetched(os.fspath(weights), beside)
     return stored(weights)
 
 

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+# The files that turn texts into numbers.
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+
 # What a single prompt is compared with: texts that fit nearly every photograph. On its own the
 # likeness of an image to a text says little, for all of them are alike.
 NEUTRAL = (
@@ -110,7 +113,7 @@ def tokenized(folder: Path, texts: Sequence[str], *, length: int, padded: bool) 
         raise ImportError(
             "prompts are read by the package tokenizers: pip install 'scorecam_jax[clip]'"
         ) from error
-    path = folder / "tokenizer.json"
+    path = folder / TOKENIZER[0]
     if not path.is_file():
         raise FileNotFoundError(
             f"no tokenizer.json in {folder}, which turns prompts into numbers: it is published "
@@ -133,7 +136,7 @@ def tokenized(folder: Path, texts: Sequence[str], *, length: int, padded: bool) 
 
 def _filler(tokenizer: Any, folder: Path) -> int:
     """The number of the token that fills short texts."""
-    path = folder / "tokenizer_config.json"
+    path = folder / TOKENIZER[1]
     told = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     token = told.get("pad_token")
     name = token.get("content") if isinstance(token, Mapping) else token

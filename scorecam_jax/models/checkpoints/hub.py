@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ def parsed(text: str) -> Address:
     return Address(match[1], match[2])
 
 
-def fetched(text: str) -> Stored:
+def fetched(text: str, beside: Sequence[str] = ()) -> Stored:
     """Fetch a network's weights and configuration, or find them in the cache.
 
     Of the repository `model.safetensors`, `config.json` and, where it is not timm's,
@@ -68,6 +68,7 @@ def fetched(text: str) -> Stored:
 
     Args:
         text: `hf://OWNER/NAME`, or `hf://OWNER/NAME@REVISION` with a branch, a tag or a commit.
+        beside: further files that are fetched if they are there.
 
     Raises:
         ImportError: the extra `hub` is not installed.
@@ -84,6 +85,8 @@ def fetched(text: str) -> Stored:
         preprocessor = _fetch(address, PREPROCESSOR, optional=True)
     weights = _fetch(address, WEIGHTS[0])
     assert weights is not None
+    for file in beside:
+        _fetch(address, file, optional=True)
     return Stored(weights, config, preprocessor)
 
 
