@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import json
 import sys
@@ -33,6 +34,7 @@ from scorecam_jax.models.checkpoints.hub import fetched, is_address
 from scorecam_jax.reading import Note, ReadingError, check_picture
 from scorecam_jax.reading.labels import find_class, short
 from scorecam_jax.study.beside import work_beside
+from scorecam_jax.study.choosing import RULES
 from scorecam_jax.study.cost import advice
 from scorecam_jax.study.drawing import Job, Layout, draw, percent
 from scorecam_jax.study.journal import Journal
@@ -87,7 +89,10 @@ def load(
             weights = asked.weights = fetched(weights).weights.parent
         if or_random and not (weights or models.packaged_weights(name)):
             return models.random(name, layer, dtype)
-        classifier = models.load(name, weights=weights, layer=layer, dtype=dtype, **labels)
+        loaded = functools.partial(models.load, name, weights, layer, dtype, **labels)
+        classifier = loaded()
+        if models.takes_prompts(classifier.name) and (prompts := _prompts(asked)):
+            classifier = loaded(prompts=prompts)
     except (ImportError, LookupError, OSError, TypeError, ValueError) as error:
         raise translated(error) from error
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -97,6 +102,13 @@ def load(
     asked.model = name or classifier.name
     _check_finite(classifier.model, weights or name)
     return classifier
+
+
+def _prompts(asked: argparse.Namespace) -> list[str]:
+    """The texts that are to be the classes of CLIP: those to explain, and what they are not."""
+    targets = [text for text in getattr(asked, "target", None) or [] if text not in RULES]
+    other = getattr(asked, "rather_than", None)
+    return list(dict.fromkeys([*targets, *filter(None, [other])]))
 
 
 def input_shape(classifier: models.Classifier) -> tuple[int, ...]:

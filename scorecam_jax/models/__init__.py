@@ -2,7 +2,7 @@
 
 from scorecam_jax.models.checkpoints.read import load_checkpoint
 from scorecam_jax.models.classifier import Classifier
-from scorecam_jax.models.loading import load, packaged_weights, random
+from scorecam_jax.models.loading import load, packaged_weights, random, takes_prompts
 from scorecam_jax.models.preprocess import Preprocess
 from scorecam_jax.models.prompts import NEUTRAL as NEUTRAL_PROMPTS
 from scorecam_jax.models.registry import names
@@ -22,5 +22,6 @@ __all__ = [
     "packaged_weights",
     "random",
     "read_dicom",
+    "takes_prompts",
     "window_of",
 ]

@@ -136,6 +136,11 @@ def packaged_weights(name: str) -> Path | None:
     return None if package is None else checked_file(*package)
 
 
+def takes_prompts(name: str | None) -> bool:
+    """Whether a network has a text tower: whether `load` takes prompts for it."""
+    return name is not None and not is_own(name) and entry(name).file in ("clip", "siglip")
+
+
 def counterpart(name: str) -> Counterpart:
     """Return where to find the same network in PyTorch.
 
@@ -219,7 +224,7 @@ def _put_to(
     from scorecam_jax.models.checkpoints.clip import likeness
 
     if not hasattr(network, "compare_with"):
-        known = ", ".join(each for each in names() if entry(each).file in ("clip", "siglip"))
+        known = ", ".join(filter(takes_prompts, names()))
         raise ValueError(
             f"{name} has no text tower, which prompts are put to; choose one of {known}"
         )

@@ -318,8 +318,14 @@ def asked_targets(
     """The classes that are asked for.
 
     Raises:
-        ValueError: there is no such class, or there are fewer than `top`.
+        ValueError: there is no such class, there are fewer than `top`, or none at all.
     """
+    if not labels:
+        raise ValueError(
+            "the network has no classes: its outputs are an embedding. CLIP and SigLIP take texts "
+            "as classes, such as --target 'a photo of a cat'; of any network, Python explains the "
+            "likeness to other photographs, score=scores.similarity(embeddings)"
+        )
     wanted = [targets] if isinstance(targets, int | str) else list(targets)
     rules = [one for one in wanted if one in RULES]
     if len(rules) > 1:
