@@ -62,9 +62,9 @@ def load(
         ImportError: the extra `demo`, `hub`, or for prompts `clip`, is not installed, or what your
             module imports is not.
     """
-    named = None if labels is None else read_labels(labels)
     if prompts is not None and labels is not None:
         raise ValueError("labels and prompts are given, and prompts are labels: leave out labels")
+    named = None if labels is None else read_labels(labels)
     if name is not None and is_own(name):
         if prompts is not None:
             raise ValueError(f"{name} takes no prompts: they are for bundled CLIP and SigLIP")
