@@ -190,10 +190,6 @@ def _from_disk(
         raise ValueError(
             f"{files.config} says {settings.classes} classes, and the weights in {files.weights} "
             f"are of {classes}"
-            + (
-                "; of this network only the whole is read, with its classifier"
-                * (not settings.classes)
-            )
         )
     labels = labels or settings.labels or usual_labels(classes)
     if len(labels) != classes:

@@ -21,7 +21,7 @@ def tensors_of(name):
     found = entry(name)
     layout = found.layouts[0]
     rng = np.random.default_rng(0)
-    shapes = wanted(lambda rngs: found.network(rngs, CLASSES), layout.names)
+    shapes = wanted(lambda rngs: found.network(rngs, classes=CLASSES), layout.names)
     return {key: rng.uniform(0.1, 1, shape).astype(np.float32) for key, shape in shapes.items()}
 
 
@@ -106,7 +106,7 @@ def test_networks_that_nothing_tells_apart_are_asked_for(tmp_path, timms):
     ("changes", "complaint"),
     [
         ({"num_classes": 4}, "config.json says 4 classes, and the weights .* are of 3"),
-        ({"num_classes": 0}, "has nothing to explain"),
+        ({"num_classes": 0}, "says 0 classes, and the weights in .* are of 3"),
         ({"label_names": ["red", "green"]}, "tells 3 classes apart, and 2 labels are given"),
         ({"architecture": "resnet51"}, "no model 'resnet51'. Did you mean .*resnet50"),
         ({"architecture": "resnet18"}, r"does not fit ResNet; missing: conv1\.weight"),

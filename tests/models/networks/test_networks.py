@@ -78,7 +78,7 @@ def test_timms_vgg16_is_torchvisions_by_other_names():
 def test_checkpoints_have_as_many_parameters_as_is_published(name, parameters):
     """A batch norm has a scale and a shift to be learned, and statistics that are not."""
     found = entry(name)
-    shapes = wanted(lambda rngs: found.network(rngs, 1000), found.layouts[0].names)
+    shapes = wanted(lambda rngs: found.network(rngs, classes=1000), found.layouts[0].names)
     learned = [shape for key, shape in shapes.items() if "running_" not in key]
     assert sum(map(math.prod, learned)) == parameters
 
