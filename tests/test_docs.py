@@ -16,7 +16,7 @@ from scorecam_jax.cli.main import parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OPTIONAL = ("equinox", "haiku", "keras")
+OPTIONAL = ("equinox", "haiku", "keras", "onnx")
 COMMAND_LINE = {"scorecam_jax.cli", "scorecam_jax.__main__"}
 MODULES = sorted(
     info.name
