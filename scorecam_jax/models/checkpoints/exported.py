@@ -27,6 +27,7 @@ def load_onnx(path: str | os.PathLike[str]) -> dict[str, Num[np.ndarray, "..."]]
     try:
         import onnx
         from google.protobuf.message import DecodeError
+        from onnx import numpy_helper
     except ImportError as error:
         raise ImportError(
             "ONNX files are read by the package onnx: pip install 'scorecam_jax[dinov2]'"
@@ -37,7 +38,7 @@ def load_onnx(path: str | os.PathLike[str]) -> dict[str, Num[np.ndarray, "..."]]
         graph = onnx.load(os.fspath(path)).graph
     except DecodeError:
         raise ValueError(f"{path} is no ONNX file, or a damaged one") from None
-    tensors = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    tensors = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     unnamed = {name for name in tensors if "::" in name}
     for node in graph.node:
         layer = node.name.strip("/").replace("/", ".")
