@@ -83,13 +83,14 @@ def load(
     if name and ":" in name and not {"", str(Path.cwd())} & set(sys.path):
         # A function of the user's own is sought where the command runs, as `python -m` does.
         sys.path.insert(0, str(Path.cwd()))
-    labels = {"labels": asked.labels} if asked.labels else {}
+    told = {"labels": asked.labels, "size": asked.size}
+    told = {option: value for option, value in told.items() if value is not None}
     try:
         if is_address(weights):
             weights = asked.weights = fetched(weights).weights.parent
         if or_random and not (weights or models.packaged_weights(name)):
-            return models.random(name, layer, dtype)
-        loaded = functools.partial(models.load, name, weights, layer, dtype, **labels)
+            return models.random(name, layer, dtype, size=asked.size)
+        loaded = functools.partial(models.load, name, weights, layer, dtype, **told)
         classifier = loaded()
         if models.takes_prompts(classifier.name) and (prompts := _prompts(asked)):
             classifier = loaded(prompts=prompts)

@@ -143,6 +143,13 @@ def add_model(group: Any) -> None:
         help="the names of the classes, one a line or as JSON (default: those that the folder of "
         "the weights has, or ImageNet's)",
     )
+    group.add_argument(
+        "--size",
+        type=count,
+        metavar="PX",
+        help="height and width of the network's input, where it takes several: larger inputs have "
+        "more cells (default: what the network was made for)",
+    )
 
 
 def add_layer(group: Any) -> None:

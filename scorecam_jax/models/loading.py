@@ -17,6 +17,8 @@ from scorecam_jax.models.packages import checked_file
 from scorecam_jax.models.prompts import TOKENIZER, classes_of, text_embeddings
 from scorecam_jax.models.registry import Counterpart, entry, known_as, names
 
+_OWN_SIZE = "{} says itself which size its inputs have; leave out size"
+
 
 def load(
     name: str | None = None,
@@ -26,6 +28,7 @@ def load(
     *,
     labels: str | os.PathLike[str] | None = None,
     prompts: Sequence[str] | None = None,
+    size: int | tuple[int, int] | None = None,
 ) -> Classifier:
     """Load a pretrained classifier, or a classifier of your own, ready to be explained.
 
@@ -52,6 +55,9 @@ def load(
             softmax is the probability among them. A single prompt is compared with
             `scorecam_jax.models.NEUTRAL_PROMPTS`. The file `tokenizer.json` has to lie beside the
             weights. None: the outputs are the image's embedding, and there are no labels.
+        size: height and width of the input, or both in one number; larger inputs have more cells.
+            Of vision transformers the sides are multiples of the patch; VGG16 takes one size.
+            None: the size that the network was made for.
 
     Raises:
         ValueError: the name is unknown, there are no weights, or they do not fit the network;
@@ -64,10 +70,13 @@ def load(
     """
     if prompts is not None and labels is not None:
         raise ValueError("labels and prompts are given, and prompts are labels: leave out labels")
+    sides = _sides(size)
     named = None if labels is None else read_labels(labels)
     if name is not None and is_own(name):
         if prompts is not None:
             raise ValueError(f"{name} takes no prompts: they are for bundled CLIP and SigLIP")
+        if sides is not None:
+            raise ValueError(_OWN_SIZE.format(name))
         return own(name, labels=named, weights=weights, layer=layer, dtype=dtype)
     if name is None and weights is None:
         raise ValueError(
@@ -85,7 +94,7 @@ def load(
             "Hugging Face Hub (model.safetensors; weights='hf://timm/NAME' fetches them)"
         )
     files = files_of(weights, () if prompts is None else TOKENIZER)
-    return _from_disk(name, files, layer, dtype, named, prompts)
+    return _from_disk(name, files, layer, dtype, named, prompts, sides)
 
 
 def files_of(weights: str | os.PathLike[str], beside: Sequence[str] = ()) -> Stored:
@@ -103,15 +112,29 @@ def files_of(weights: str | os.PathLike[str], beside: Sequence[str] = ()) -> Sto
     return stored(weights)
 
 
-def random(name: str, layer: str | None = None, dtype: Any = None) -> Classifier:
+def random(
+    name: str,
+    layer: str | None = None,
+    dtype: Any = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+) -> Classifier:
     """Initialise a bundled architecture at random, for benchmarks: its answers mean nothing.
 
     A classifier of your own (`"package.module:function"`) is returned as `load` returns it.
 
+    Args:
+        name: as in `load`.
+        layer: as in `load`.
+        dtype: as in `load`.
+        size: as in `load`.
+
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is unknown, or the size is none.
     """
     if is_own(name):
+        if size is not None:
+            raise ValueError(_OWN_SIZE.format(name))
         return own(name, layer=layer, dtype=dtype)
     from flax import nnx
 
@@ -122,7 +145,9 @@ def random(name: str, layer: str | None = None, dtype: Any = None) -> Classifier
     layer = layer or found.layer
     model = from_nnx(found.network(nnx.Rngs(0)), layer, dtype=dtype)
     labels = usual_labels(found.classes or 0)
-    return Classifier(model, found.preprocess, labels, found.preprocess.size, layer, name)
+    sides = _sides(size) or found.preprocess.size
+    preprocess = dataclasses.replace(found.preprocess, size=sides)
+    return Classifier(model, preprocess, labels, sides, layer, name)
 
 
 def packaged_weights(name: str) -> Path | None:
@@ -160,6 +185,7 @@ def _from_disk(
     dtype: Any,
     labels: tuple[str, ...] | None,
     prompts: Sequence[str] | None,
+    size: tuple[int, int] | None,
 ) -> Classifier:
     from scorecam_jax.adapters.nnx import from_nnx
     from scorecam_jax.models.checkpoints.fill import from_checkpoint
@@ -203,9 +229,20 @@ def _from_disk(
     if prompts is not None:
         labels = _put_to(network, prompts, found.name, published, settings, files)
     layer = layer or found.entry.layer
-    preprocess = dataclasses.replace(found.entry.preprocess, **settings.preprocess)
+    way = {**settings.preprocess, **({} if size is None else {"size": size})}
+    preprocess = dataclasses.replace(found.entry.preprocess, **way)
     model = from_nnx(network, layer, dtype=dtype)
     return Classifier(model, preprocess, labels, preprocess.size, layer, found.name)
+
+
+def _sides(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width of the input that is asked for, if one is."""
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(side > 0 for side in sides):
+        raise ValueError(f"size is {size!r}, wanted height and width of the input in pixels")
+    return sides[0], sides[1]
 
 
 def _put_to(

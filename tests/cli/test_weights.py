@@ -15,7 +15,7 @@ from tests.models.checkpoints.files import write_tensors
 def folder(here):
     """A network of timm's of three classes, as a folder."""
     found = entry("mobilenetv3_small_100")
-    shapes = wanted(lambda rngs: found.network(rngs, 3), found.layouts[0].names)
+    shapes = wanted(lambda rngs: found.network(rngs, classes=3), found.layouts[0].names)
     tensors = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     write_tensors(here / "model.safetensors", tensors)
     config = {"architecture": "mobilenetv3_small_100.lamb_in1k", "num_classes": 3}

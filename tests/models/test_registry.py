@@ -1,3 +1,4 @@
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 
 from scorecam_jax import models
 from scorecam_jax.models import loading, packages, registry
+from scorecam_jax.models.networks import vit
 
 
 def test_names_can_be_asked_for():
@@ -155,6 +157,28 @@ def test_networks_of_torchvisions_have_their_counterpart_there():
     for name in ("my.module:make", "timm_efficientnet_lite0", "swin_t"):
         with pytest.raises(ValueError, match="no known counterpart"):
             loading.counterpart(name)
+
+
+@pytest.mark.parametrize(
+    ("size", "sides", "grid"), [(None, (224, 224), (16, 16)), (42, (42, 42), (3, 3)),
+                                ((28, 56), (28, 56), (2, 4))]
+)  # fmt: skip
+def test_inputs_have_the_size_that_is_asked_for(monkeypatch, size, sides, grid):
+    make = functools.partial(vit.ViT, 8, 1, 2)  # instead of one of 384 features
+    monkeypatch.setattr(vit, "vit_small", lambda patch, **options: make(patch, **options))
+    classifier = models.random("dinov2_vits14", "blocks/0/norm1", size=size)
+    assert classifier.input_size == classifier.preprocess.size == sides
+    inputs = jax.ShapeDtypeStruct((1, *classifier.input_shape), "float32")
+    outputs, activations = jax.eval_shape(classifier.model, inputs)
+    assert (outputs.shape, activations.shape) == ((1, 8), (1, *grid, 8))
+
+
+def test_sizes_that_are_none_are_refused():
+    with pytest.raises(ValueError, match="size is 0, wanted height and width"):
+        models.random("resnet18", size=0)
+    for call in (models.random, models.load):
+        with pytest.raises(ValueError, match=r"my\.module:make says itself which size"):
+            call("my.module:make", size=64)
 
 
 def test_flax_is_imported_when_a_network_is_made():
