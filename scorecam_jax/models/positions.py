@@ -47,10 +47,11 @@ class PositionTable(nnx.Module):
 def resize(
     table: Float[Array, "rows columns width"], cells: tuple[int, int], resizing: Resizing
 ) -> Float[Array, "newrows newcolumns width"]:
-    """A table at another size, as `PositionTable` describes."""
+    """A table at another size, in float32 at least, as `PositionTable` describes."""
     old = table.shape[:2]
     if old == cells:
         return table
+    table = table.astype(jnp.promote_types(table.dtype, jnp.float32))
     if resizing == "antialiased":
         shape = (*cells, table.shape[-1])
         return jax.image.resize(table, shape, "cubic", antialias=True, precision="highest")

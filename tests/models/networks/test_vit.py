@@ -149,6 +149,16 @@ def test_the_default_layer_has_the_grid_of_the_patches():
     assert (last.grid, last.alive) == ((2, 3), True)
 
 
+def test_bfloat16_stays_close():
+    net = vit.ViT(32, DEPTH, HEADS, PATCH, cells=(3, 3), classes=6, rngs=nnx.Rngs(0))
+    images = normal(2, 8, 16, 3)
+    outputs, _ = jax.jit(lambda m, x: m(x))(from_nnx(net, "blocks/1/norm1"), images)
+    half = from_nnx(net, "blocks/1/norm1", dtype=jnp.bfloat16)
+    ours, activations = jax.jit(lambda m, x: m(x))(half, images)
+    assert ours.dtype == activations.dtype == jnp.bfloat16
+    assert np.corrcoef(np.ravel(ours.astype(jnp.float32)), np.ravel(outputs))[0, 1] > 0.99
+
+
 def test_sides_are_multiples_of_the_patch():
     net = vit.ViT(WIDTH, 1, HEADS, PATCH, cells=(2, 2), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"10x8.*multiples of its 4-pixel patch, such as 8x8"):
@@ -160,7 +170,6 @@ def test_sides_are_multiples_of_the_patch():
     [
         # Published counts of timm's vit_*_patch16_224 with 1,000 classes.
         (vit.vit_tiny, 5_717_416),
-        (vit.vit_small, 22_050_664),
         (vit.vit_base, 86_567_656),
         (vit.vit_large, 304_326_632),
     ],
