@@ -117,6 +117,23 @@ def _dinov2s() -> dict[str, Entry]:
     return found
 
 
+def _dinov3s() -> dict[str, Entry]:
+    """DINOv3, as transformers saves it."""
+    return {
+        f"dinov3_vit{letter}16": Entry(
+            "vit",
+            f"vit_{size}",
+            layer=_layer(size),
+            preprocess=dataclasses.replace(imagenet(224, 224, BILINEAR), fit="stretch"),
+            options={"rotary": 100.0, "prefix": 5},
+            aliases=(f"dinov3_vit{letter}16_pretrain_lvd1689m",),
+            publishers=("dinov3",),
+            classes=None,
+        )
+        for letter, size in (("s", "small"), ("b", "base"), ("l", "large"))
+    }
+
+
 _CLIP = dataclasses.replace(
     imagenet(224, 224, BICUBIC),
     # Of the photographs that CLIP was trained on.
@@ -161,6 +178,7 @@ TRANSFORMERS = {
     **_deits(),
     **_torchvisions(),
     **_dinov2s(),
+    **_dinov3s(),
     **_clips(),
     "swin_tiny_patch4_window7_224": Entry(
         "swin",

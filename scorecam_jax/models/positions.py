@@ -1,4 +1,4 @@
-"""Learned tables of positions, and their resizing to the grid of an input."""
+"""Where a patch lies: learned tables, resized to the grid of an input, and rotations."""
 
 import math
 from typing import Literal
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from scorecam_jax.models.layers import Tensors
 
+Turns = tuple[Float[np.ndarray, "tokens features"], Float[np.ndarray, "tokens features"]]
 Resizing = Literal["antialiased", "centres", "offset", "corners"]
 
 
@@ -60,6 +61,39 @@ def resize(
         for before, after in zip(old, cells, strict=True)
     )
     return jnp.einsum("ir,jc,rcw->ijw", rows, columns, table, precision="highest")
+
+
+def rotations(rows: int, columns: int, *, prefix: int, features: int, base: float) -> Turns:
+    """The cosines and sines by which DINOv3 turns queries and keys, a row for each token.
+
+    The angles grow along both sides of the image, from its centre, at `features / 4` speeds from
+    1 down to nearly 1 / base. The tokens before the patches are not turned.
+
+    Args:
+        rows: of the grid.
+        columns: of the grid.
+        prefix: how many tokens stand before the patches.
+        features: of a head; a multiple of 4.
+        base: of the speeds.
+
+    Source: Siméoni et al., DINOv3, 2025 (arXiv 2508.10104), after Su et al., RoFormer, 2021
+    (arXiv 2104.09864).
+    """
+    places = [(np.arange(side) + 0.5) / side * 2 - 1 for side in (rows, columns)]
+    centres = np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, 2, 1)
+    speeds = base ** -np.arange(0, 1, 4 / features)
+    angles = np.tile((2 * np.pi * centres * speeds).reshape(rows * columns, -1), 2)
+    angles = np.concatenate([np.zeros((prefix, features)), angles])
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def turned(
+    x: Float[Array, "batch heads tokens features"], turns: Turns
+) -> Float[Array, "batch heads tokens features"]:
+    """Queries or keys, each pair of a feature and its fellow half the features on turned."""
+    cosines, sines = (jnp.asarray(each, x.dtype)[None, None] for each in turns)
+    first, second = jnp.split(x, 2, axis=-1)
+    return x * cosines + jnp.concatenate([-second, first], axis=-1) * sines
 
 
 def square(places: int, extra: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorecam_jax.models.positions import resize, square
+from scorecam_jax.models.positions import resize, rotations, square, turned
 
 RNG = np.random.default_rng(0)
 
@@ -44,3 +44,21 @@ def test_where_each_way_looks():
 )
 def test_squares(places, extra, found):
     assert square(places, extra) == found
+
+
+def test_features_turn_as_complex_numbers_do():
+    """Half of the pairs turn with the row, half with the column, the first of each fastest."""
+    rows, columns, features, base = 2, 3, 8, 100.0
+    x = RNG.normal(size=(1, 1, 1 + rows * columns, features)).astype(np.float32)
+    turns = rotations(rows, columns, prefix=1, features=features, base=base)
+    ours = np.asarray(turned(jnp.asarray(x), turns))[0, 0]
+    np.testing.assert_array_equal(ours[0], x[0, 0, 0])
+    pairs = x[0, 0, 1:, :4] + 1j * x[0, 0, 1:, 4:]
+    for place in range(rows * columns):
+        row, column = divmod(place, columns)
+        # From -1 at one border of the image to 1 at the other.
+        across = [(row + 0.5) / rows * 2 - 1, (column + 0.5) / columns * 2 - 1]
+        angles = 2 * np.pi * np.repeat(across, 2) * np.tile([1, base**-0.5], 2)
+        expected = pairs[place] * np.exp(1j * angles)
+        np.testing.assert_allclose(ours[1 + place, :4], expected.real, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(ours[1 + place, 4:], expected.imag, rtol=0, atol=1e-5)

@@ -148,6 +148,17 @@ def test_vits_of_transformers(family, kind):
     assert_same_vit(peer, call)
 
 
+@pytest.mark.usefixtures("torchvision")
+def test_dinov3_of_transformers():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.DINOv3ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128,
+        image_size=64, patch_size=16, num_register_tokens=4,
+    )  # fmt: skip
+    peer = transformers.DINOv3ViTModel(config)
+    assert_same_vit(peer, lambda inputs: peer(inputs).pooler_output)
+
+
 @pytest.mark.parametrize("cells", [(7, 3), (4, 11), (16, 16)])
 def test_tables_are_resized_as_pytorch_does(cells):
     table = RNG.normal(size=(37, 37, 5)).astype(np.float32) if cells[0] == 16 else images(5, 6)[0]

