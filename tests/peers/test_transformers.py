@@ -242,6 +242,7 @@ def test_folders_of_timm(tmp_path, timm, name, found, classes):
         ("ViT", "ForImageClassification", 192, "vit_tiny_patch16_224"),
         ("DeiT", "ForImageClassificationWithTeacher", 192, "vit_tiny_patch16_224"),
         ("Dinov2", "Model", 384, "dinov2_vits14"),
+        ("DINOv3ViT", "Model", 384, "dinov3_vits16"),
         ("Dinov2WithRegisters", "ForImageClassification", 384, "dinov2_vits14"),
     ],
 )
