@@ -42,6 +42,19 @@ class Network:
         return outputs
 
 
+@dataclasses.dataclass(frozen=True)
+class Followed:
+    """A network's run, and a function that its outputs are passed on to."""
+
+    run: Callable[[Any, Any], Any]
+    function: Callable[..., Any]
+
+    def __call__(self, weights: Any, inputs: Any) -> Any:
+        """Run both; the function's arrays follow the weights."""
+        weights, arrays = weights
+        return self.function(*arrays, self.run(weights, inputs))
+
+
 class Adapted(jax.tree_util.Partial):
     """A `Partial` whose function JAX need not be able to hash.
 
@@ -76,6 +89,13 @@ class Adapted(jax.tree_util.Partial):
         """The part of the image that each layer lies over; None for all of it."""
         shown: Any = self.func
         return shown.frames(*self.args, inputs)
+
+    def then(self, function: Callable[..., Any], arrays: tuple[Any, ...]) -> "Adapted":
+        """The model with its outputs passed on to a function."""
+        shown: Any = self.func
+        run = dataclasses.replace(shown.run, run=Followed(shown.run.run, function))
+        weights = (*self.args, cast(arrays, shown.dtype))
+        return Adapted(dataclasses.replace(shown, run=run), weights)
 
     def feed(self, layout: Layout, others: Arguments) -> "Adapted":
         """The model of the image alone, the others of its inputs being given."""

@@ -44,6 +44,9 @@ class Model(Protocol):
     def frames(self, inputs: Any) -> tuple[Frame | None, ...]:
         """The part of the image that each of its layers lies over; None for all of it."""
 
+    def then(self, function: Callable[..., Any], arrays: tuple[Any, ...]) -> "Model":
+        """The model with its outputs passed on to a function; see `contract.outputs.then`."""
+
     def feed(self, layout: Layout, others: Arguments) -> "Model":
         """The model of the image alone, the others of its inputs being given."""
 

@@ -2,6 +2,7 @@
 
 from scorecam_jax.models.checkpoints.read import load_checkpoint
 from scorecam_jax.models.classifier import Classifier
+from scorecam_jax.models.embeddings import Head, embed, few_shot, likeness, with_head
 from scorecam_jax.models.loading import load, packaged_weights, random, takes_prompts
 from scorecam_jax.models.preprocess import Preprocess
 from scorecam_jax.models.prompts import NEUTRAL as NEUTRAL_PROMPTS
@@ -13,9 +14,13 @@ __all__ = [
     "NEUTRAL_PROMPTS",
     "Classifier",
     "Dicom",
+    "Head",
     "Preprocess",
     "VolumePreprocess",
     "as_rgb",
+    "embed",
+    "few_shot",
+    "likeness",
     "load",
     "load_checkpoint",
     "names",
@@ -24,4 +29,5 @@ __all__ = [
     "read_dicom",
     "takes_prompts",
     "window_of",
+    "with_head",
 ]
