@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 
 from scorecam_jax._internal.signatures import accepts, requires
 from scorecam_jax.cli.errors import UserError
-from scorecam_jax.cli.options import VARIANTS, add_cache, add_layer, add_model, count, seed, share
+from scorecam_jax.cli.options import (
+    VARIANTS,
+    add_cache,
+    add_layer,
+    add_model,
+    add_questions,
+    count,
+    seed,
+    share,
+)
 
 
 class Request(NamedTuple):
@@ -159,6 +168,7 @@ METHOD_OPTIONS = (
 def add_how(group: Any) -> None:
     """Which network and layer, and every option that methods take."""
     add_model(group)
+    add_questions(group)
     add_layer(group)
     for option in METHOD_OPTIONS:
         group.add_argument(option.flag, **option.settings)

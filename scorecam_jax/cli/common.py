@@ -33,6 +33,7 @@ from scorecam_jax.models.checkpoints.folder import stored
 from scorecam_jax.models.checkpoints.hub import fetched, is_address
 from scorecam_jax.reading import Note, ReadingError, check_picture
 from scorecam_jax.reading.labels import find_class, short
+from scorecam_jax.study import questions
 from scorecam_jax.study.beside import work_beside
 from scorecam_jax.study.choosing import RULES
 from scorecam_jax.study.cost import advice
@@ -83,7 +84,8 @@ def load(
     if name and ":" in name and not {"", str(Path.cwd())} & set(sys.path):
         # A function of the user's own is sought where the command runs, as `python -m` does.
         sys.path.insert(0, str(Path.cwd()))
-    told = {"labels": asked.labels, "size": asked.size}
+    asks = getattr(asked, "like", None) or getattr(asked, "classes", None)
+    told = {"labels": asked.labels, "size": asked.size, "embedding": bool(asks) or None}
     told = {option: value for option, value in told.items() if value is not None}
     try:
         if is_address(weights):
@@ -92,8 +94,9 @@ def load(
             return models.random(name, layer, dtype, size=asked.size)
         loaded = functools.partial(models.load, name, weights, layer, dtype, **told)
         classifier = loaded()
-        if models.takes_prompts(classifier.name) and (prompts := _prompts(asked)):
-            classifier = loaded(prompts=prompts)
+        texts = _prompts(asked) if models.takes_prompts(classifier.name) and not asks else None
+        if texts:
+            classifier = loaded(prompts=texts)
     except (ImportError, LookupError, OSError, TypeError, ValueError) as error:
         raise translated(error) from error
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -145,7 +148,8 @@ def listed(asked: argparse.Namespace, *, volumes: bool = False) -> Listed:
 
 def inputs_of(asked: argparse.Namespace, found: Listed) -> list[Path]:
     """The files that this call reads."""
-    paths = (*_weights_files(asked), asked.labels, found.boxes)
+    questions = (asked.like, *_files_in(asked.others), *_files_in(asked.classes))
+    paths = (*_weights_files(asked), asked.labels, found.boxes, *questions)
     return [*(one.path for one in found.sources), *filter(None, paths)]
 
 
@@ -166,11 +170,14 @@ def plan_of(
     metrics: Sequence[str] | None = None,
     maps: bool,
 ) -> Plan:
-    """What the options ask of each photograph."""
+    """What the options ask of each photograph; what there is to tell is among the remarks."""
     if metrics is None:
         metrics = LOCALIZATION if found.annotations else ()
     with translating():
-        targets = asked_targets(asked.target, getattr(asked, "top", None), classifier.labels)
+        classifier = _put(asked, classifier, found)
+        top = getattr(asked, "top", None)
+        wanted = asked.target or (["0"] if asked.like and not top else [])
+        targets = asked_targets(wanted, top, classifier.labels)
         _check_contrast(asked, classifier, targets.named)
         return Plan(
             classifier=classifier,
@@ -185,6 +192,52 @@ def plan_of(
             ),
             maps=maps,
         )
+
+
+def _put(
+    asked: argparse.Namespace, classifier: models.Classifier, found: Listed
+) -> models.Classifier:
+    """The classifier that was put to the question that the options ask, if they ask one."""
+    if asked.like and asked.classes:
+        raise UserError("--like and --classes: give one of the two")
+    if asked.others and not asked.like:
+        raise UserError("--others are contrasted with the photograph of --like: give it too")
+    if asked.save_classes and not asked.classes:
+        raise UserError("--save-classes keeps what was learnt of --classes: give them too")
+    if asked.like:
+        explained = [source.path for source in found.sources]
+        question = questions.like(classifier, asked.like, asked.others, explained)
+    elif asked.classes:
+        question = questions.of_examples(classifier, asked.classes)
+    elif classifier.labels:
+        return classifier
+    else:
+        raise UserError(
+            f"{asked.model} tells no classes apart: its outputs are an embedding. Ask what makes a "
+            "photograph like another, --like PHOTO, or give a folder of a few photographs for "
+            "each class, --classes DIR"
+        )
+    found.remarks.extend(question.left_out)
+    head = question.head
+    if head:
+        found.remarks.append(
+            Note(
+                str(asked.classes),
+                f"{len(head.labels)} classes of {head.examples} photographs, of which "
+                f"{head.accuracy:.0%} are recognised by what is learnt of all the others",
+            )
+        )
+        if asked.save_classes:
+            Guard(inputs_of(asked, found), force=asked.force).check(asked.save_classes)
+            head.save(asked.save_classes)
+    return question.classifier
+
+
+def _files_in(place: Path | None) -> list[Path]:
+    """A file, or those in a folder."""
+    if place is None or not place.is_dir():
+        return [place] if place else []
+    return sorted(path for path in place.rglob("*") if path.is_file())
 
 
 def settings_of(
@@ -203,6 +256,7 @@ def settings_of(
         "page": asked.page,
         "boxes": found.digest(),
         "preprocess": str(classifier.preprocess),
+        **({"question": _question_digest(asked)} if asked.like or asked.classes else {}),
         **how,
     }
 
@@ -280,6 +334,44 @@ def draw_photos(
         UserError: the options do not fit together, the network, or its classes.
     """
     check_options(asked, methods)
+    document = _drawn(asked, methods, ending, layout, remarks, head)
+    if asked.like and len(document["photos"]) == 1:
+        again = _the_other_way(asked, document["photos"][0], ending)
+        if again:
+            other = _drawn(again, methods, ending, layout, remarks, head)
+            for name in ("photos", "left_out"):
+                document[name] += other[name]
+    if asked.json:
+        say(json.dumps(document, indent=2))
+    return int(bool(document["left_out"]) or any("error" in one for one in document["photos"]))
+
+
+def _the_other_way(
+    asked: argparse.Namespace, document: Mapping[str, Any], ending: str
+) -> argparse.Namespace | None:
+    """What explains the photograph of --like by its likeness to the one that was explained."""
+    (photo,) = asked.photos
+    if "error" in document or photo.is_dir() or photo.resolve() == asked.like.resolve():
+        return None
+    again = argparse.Namespace(**vars(asked))
+    again.photos, again.like, again.boxes = [asked.like], photo, None
+    for name, suffix in (("output", ".png"), ("save_map", ".npy")):
+        place = getattr(asked, name)
+        if place and not is_folder(place):
+            stem = f"{asked.like.stem}{ending}"
+            setattr(again, name, str(Path(place).with_name(stem + (Path(place).suffix or suffix))))
+    return again
+
+
+def _drawn(
+    asked: argparse.Namespace,
+    methods: Sequence[str],
+    ending: str,
+    layout: Layout,
+    remarks: Callable[[list[dict[str, Any]]], list[str]],
+    head: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Explain and draw; the document that tells of it."""
     only = getattr(asked, "only", None)
     if only:
         _check_only(only, asked)
@@ -316,11 +408,9 @@ def draw_photos(
             )
             with contextlib.closing(made):
                 _draw_all(todo, made, plan, look, layout, guard, remarks, asked, progress)
-    if asked.json:
-        about = {"model": asked.model, "layer": layer, **head, **given(asked)}
-        left_out = [note._asdict() for note in found.left_out]
-        say(json.dumps({**about, "photos": documents, "left_out": left_out}, indent=2))
-    return int(bool(found.left_out) or any("error" in document for document in documents))
+    about = {"model": asked.model, "layer": layer, **head, **given(asked)}
+    left_out = [note._asdict() for note in found.left_out]
+    return {**about, "photos": documents, "left_out": left_out}
 
 
 def _jobs(asked: argparse.Namespace, found: Listed, ending: str) -> tuple[list[Job], Guard]:
@@ -511,6 +601,13 @@ def _weights_digest(asked: argparse.Namespace) -> str | None:
             files = tuple(filter(None, [models.packaged_weights(asked.model)]))
     digests = [_digest(file) for file in (*files, *filter(None, [asked.labels]))]
     return "+".join(digests) or None
+
+
+def _question_digest(asked: argparse.Namespace) -> str:
+    """Of all that classes are made of."""
+    places = (asked.like, asked.others, asked.classes)
+    paths = [path for place in places for path in _files_in(place)]
+    return "+".join(f"{path.parent.name}/{path.name}:{_digest(path)}" for path in paths)
 
 
 def _digest(path: Path) -> str:

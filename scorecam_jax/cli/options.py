@@ -152,6 +152,33 @@ def add_model(group: Any) -> None:
     )
 
 
+def add_questions(group: Any) -> None:
+    """Questions without classes."""
+    group.add_argument(
+        "--like",
+        type=place,
+        metavar="PHOTO",
+        help="explain what makes a photograph like this one, by the network's embeddings; given "
+        "one photograph, `explain` explains this one by its likeness to it too",
+    )
+    group.add_argument(
+        "--others",
+        type=place,
+        metavar="DIR",
+        help="with --like: the photographs that it is contrasted with (default: sample:)",
+    )
+    group.add_argument(
+        "--classes",
+        type=place,
+        metavar="DIR|FILE",
+        help="classes of your own: a folder that holds a folder of a few photographs for each; or "
+        "what --save-classes has written",
+    )
+    group.add_argument(
+        "--save-classes", type=Path, metavar="FILE", help="keep what was learnt of --classes"
+    )
+
+
 def add_layer(group: Any) -> None:
     """Which layer."""
     group.add_argument(

@@ -176,3 +176,11 @@ def batch_norm(
     weight, bias, mean, variance = (tensors[f"{prefix}{kind}"] for kind in BATCH_NORM)
     scale = weight / np.sqrt(variance + epsilon)
     return scale, bias - mean * scale
+
+
+class Unchanged(nnx.Module):
+    """What stands where a layer was left out."""
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The same."""
+        return x

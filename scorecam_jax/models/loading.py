@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scorecam_jax.models.checkpoints.errors import short
 from scorecam_jax.models.checkpoints.folder import Stored, stored
@@ -14,8 +14,9 @@ from scorecam_jax.models.classifier import Classifier
 from scorecam_jax.models.labels import read_labels, usual_labels
 from scorecam_jax.models.own import is_own, own
 from scorecam_jax.models.packages import checked_file
+from scorecam_jax.models.preprocess import Preprocess
 from scorecam_jax.models.prompts import TOKENIZER, classes_of, text_embeddings
-from scorecam_jax.models.registry import Counterpart, entry, known_as, names
+from scorecam_jax.models.registry import Counterpart, Entry, entry, known_as, names
 
 _OWN_SIZE = "{} says itself which size its inputs have; leave out size"
 
@@ -29,6 +30,7 @@ def load(
     labels: str | os.PathLike[str] | None = None,
     prompts: Sequence[str] | None = None,
     size: int | tuple[int, int] | None = None,
+    embedding: bool = False,
 ) -> Classifier:
     """Load a pretrained classifier, or a classifier of your own, ready to be explained.
 
@@ -58,6 +60,8 @@ def load(
         size: height and width of the input, or both in one number; larger inputs have more cells.
             Of vision transformers the sides are multiples of the patch; VGG16 takes one size.
             None: the size that the network was made for.
+        embedding: leave out the last layer, which makes logits of an embedding, and with it the
+            labels; see `likeness` and `few_shot`. A function of yours decides by itself.
 
     Raises:
         ValueError: the name is unknown, there are no weights, or they do not fit the network;
@@ -94,7 +98,13 @@ def load(
             "Hugging Face Hub (model.safetensors; weights='hf://timm/NAME' fetches them)"
         )
     files = files_of(weights, () if prompts is None else TOKENIZER)
-    return _from_disk(name, files, layer, dtype, named, prompts, sides)
+    found = _from_disk(name, files, named, prompts, sides)
+    if embedding and found.labels and prompts is None:
+        from scorecam_jax.models.layers import Unchanged
+
+        setattr(found.network, found.entry.module.HEAD, Unchanged())
+        found = found._replace(labels=())
+    return found.classifier(layer, dtype)
 
 
 def files_of(weights: str | os.PathLike[str], beside: Sequence[str] = ()) -> Stored:
@@ -178,16 +188,32 @@ def counterpart(name: str) -> Counterpart:
     return found
 
 
+class _Found(NamedTuple):
+    """A bundled network with its weights."""
+
+    network: Any
+    entry: Entry
+    name: str
+    preprocess: Preprocess
+    labels: tuple[str, ...]
+
+    def classifier(self, layer: str | None, dtype: Any) -> Classifier:
+        """The classifier that shows a layer."""
+        from scorecam_jax.adapters.nnx import from_nnx
+
+        layer = layer or self.entry.layer
+        model = from_nnx(self.network, layer, dtype=dtype)
+        size = self.preprocess.size
+        return Classifier(model, self.preprocess, self.labels, size, layer, self.name)
+
+
 def _from_disk(
     name: str | None,
     files: Stored,
-    layer: str | None,
-    dtype: Any,
     labels: tuple[str, ...] | None,
     prompts: Sequence[str] | None,
     size: tuple[int, int] | None,
-) -> Classifier:
-    from scorecam_jax.adapters.nnx import from_nnx
+) -> _Found:
     from scorecam_jax.models.checkpoints.fill import from_checkpoint
     from scorecam_jax.models.checkpoints.recognise import named, recognised, unwrapped
 
@@ -228,11 +254,9 @@ def _from_disk(
     )
     if prompts is not None:
         labels = _put_to(network, prompts, found.name, published, settings, files)
-    layer = layer or found.entry.layer
     way = {**settings.preprocess, **({} if size is None else {"size": size})}
     preprocess = dataclasses.replace(found.entry.preprocess, **way)
-    model = from_nnx(network, layer, dtype=dtype)
-    return Classifier(model, preprocess, labels, preprocess.size, layer, found.name)
+    return _Found(network, found.entry, found.name, preprocess, labels)
 
 
 def _sides(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -51,6 +51,8 @@ def own(name: str, *, labels: tuple[str, ...] | None = None, **options: Any) -> 
     found = getattr(logits, "shape", type(logits).__name__)
     if not classifier.labels and isinstance(found, tuple) and len(found) == 2:
         return classifier
+    if not classifier.labels and len(found) == 2:
+        return classifier  # an embedding
     if found != (1, len(classifier.labels)):
         raise ValueError(
             f"{name} has {len(classifier.labels)} labels, and for one image of "
