@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scorecam_jax.adapters.registration import registration as registration
     from scorecam_jax.contract import Model as Model
     from scorecam_jax.contract import per_input as per_input
+    from scorecam_jax.contract import then as then
     from scorecam_jax.diagnosis import Finding as Finding
     from scorecam_jax.diagnosis import diagnose as diagnose
     from scorecam_jax.engine.independence import check_model as check_model
@@ -82,7 +83,7 @@ _MEMBERS = {
         "list_layers", "register",
     ),
     "adapters.registration": ("Registration", "registration"),
-    "contract": ("Model", "per_input"),
+    "contract": ("Model", "per_input", "then"),
     "diagnosis": ("Finding", "diagnose"),
     "engine.independence": ("check_model",),
     "engine.score_masks": ("score_masks",),

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.contract.model import AnyModel, channel_axis_of
 
 
 class Classifier(NamedTuple):
@@ -29,5 +29,7 @@ class Classifier(NamedTuple):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one input, (*spatial, C)."""
-        return *self.input_size, getattr(self.preprocess, "channels", 3)
+        """Of one input: (*spatial, C), or (C, *spatial) for a network with its channels first."""
+        channels = getattr(self.preprocess, "channels", 3)
+        first = channel_axis_of(self.model) == 1
+        return (channels, *self.input_size) if first else (*self.input_size, channels)

@@ -14,6 +14,9 @@ from scorecam_jax.reading.windows import bands
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
+# Of an input: that of a network which takes 8-bit values as they are, and rounding.
+_LARGEST = 256.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
@@ -25,12 +28,14 @@ class Preprocess:
     Attributes:
         size: height and width of the input.
         mean: subtracted from 0..255 values, by channel.
-        std: divided by, by channel.
+        std: divided by, by channel. Both are of values from 0 to 255: what is stated for values
+            from 0 to 1 is refused.
         fit: how the photograph meets the input's shape. `"crop"`: the largest centred region of
             that shape; `"pad"`: the whole photograph, between margins of the mean colour;
             `"stretch"`: the whole photograph, its aspect changed.
         zoom: the share of that region's height and width that is taken, about its centre.
         resample: the Pillow filter that resizes.
+        channels_first: whether inputs are (3, height, width), as Equinox's networks take them.
     """
 
     size: tuple[int, int]
@@ -39,17 +44,29 @@ class Preprocess:
     fit: str = "crop"
     zoom: float = 1.0
     resample: Image.Resampling = Image.Resampling.BICUBIC
+    channels_first: bool = False
 
     def __post_init__(self) -> None:
         if self.fit not in ("crop", "pad", "stretch"):
             raise ValueError(f"fit is {self.fit!r}; choose 'crop', 'pad' or 'stretch'")
         if not 0 < self.zoom <= 1:
             raise ValueError(f"zoom is {self.zoom}; it must be above 0 and at most 1")
+        if not min(self.std) > 0:
+            raise ValueError(f"std is {self.std}; it must be above 0")
+        bounds = np.subtract([[0.0], [255.0]], [self.mean]) / np.asarray(self.std)
+        if np.abs(bounds).max() > _LARGEST:
+            low, high = bounds.min(), bounds.max()
+            raise ValueError(
+                f"mean {self.mean} and std {self.std} make inputs from {low:.4g} to {high:.4g}: "
+                "they are of values from 0 to 255, so multiply by 255 what is stated for values "
+                "from 0 to 1"
+            )
 
-    def __call__(self, image: Image.Image) -> Float[np.ndarray, "height width 3"]:
+    def __call__(self, image: Image.Image) -> Float[np.ndarray, "a b c"]:
         """The network's input for a photograph of any mode and size."""
         pixels = self.pixels(image)
-        return (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        values = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return np.moveaxis(values, -1, 0) if self.channels_first else values
 
     def pixels(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
         """What the network sees, as 8-bit RGB."""
@@ -146,6 +163,7 @@ def imagenet(side: int, resized: int, resample: Image.Resampling) -> Preprocess:
         side: height and width of the input.
         resized: of what the shorter side of the photograph becomes, before it is cropped.
         resample: the Pillow filter that resizes.
+        channels_first: whether inputs are (3, height, width), as Equinox's networks take them.
     """
     return Preprocess(
         (side, side), IMAGENET_MEAN, IMAGENET_STD, zoom=side / resized, resample=resample

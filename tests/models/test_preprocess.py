@@ -183,3 +183,23 @@ def test_the_nearest_value_keeps_edges_sharp():
     np.testing.assert_array_equal(restored[:, :4], 0)
     np.testing.assert_array_equal(restored[:, 16:], 0)
     np.testing.assert_array_equal(restored[:, 4:16], np.kron(heatmap, np.ones((3, 3))))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.0,) * 3, (0.5,) * 3)],
+)
+def test_numbers_for_values_from_0_to_1_are_refused(mean, std):
+    with pytest.raises(ValueError, match="multiply by 255"):
+        Preprocess((8, 8), mean=mean, std=std)
+    scaled = [tuple(255 * value for value in values) for values in (mean, std)]
+    Preprocess((8, 8), *scaled)
+    with pytest.raises(ValueError, match="above 0"):
+        Preprocess((8, 8), mean=mean, std=(0.0, 1.0, 1.0))
+
+
+def test_channels_may_come_first():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8))
+    last = Preprocess((8, 6), (1.0, 2.0, 3.0), (50.0,) * 3)
+    first = dataclasses.replace(last, channels_first=True)
+    np.testing.assert_array_equal(first(image), last(image).transpose(2, 0, 1))
