@@ -4,8 +4,6 @@ from scorecam_jax.models.checkpoints.read import load_checkpoint
 from scorecam_jax.models.classifier import Classifier
 from scorecam_jax.models.embeddings import Head, embed, few_shot, likeness, with_head
 from scorecam_jax.models.loading import load, packaged_weights, random, takes_prompts
-from scorecam_jax.models.preprocess import Preprocess
-from scorecam_jax.models.loading import load, packaged_weights, random
 from scorecam_jax.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from scorecam_jax.models.prompts import NEUTRAL as NEUTRAL_PROMPTS
 from scorecam_jax.models.registry import names
