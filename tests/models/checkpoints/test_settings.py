@@ -80,7 +80,6 @@ def test_sizes_and_crops_of_transformers(told, size, fit, zoom):
     [
         (HALF, 127.5, 127.5),
         ({**HALF, "rescale_factor": 1 / 127.5}, 63.75, 63.75),
-        ({**HALF, "do_rescale": False}, 0.5, 0.5),
         ({**HALF, "do_normalize": False}, 0, 255),
     ],
 )
