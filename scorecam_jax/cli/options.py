@@ -96,9 +96,9 @@ def add_classes(group: Any) -> None:
         default=[],
         metavar="NAME|INDEX",
         help="a class: its index, its name, or a part of its name that no other class shares; "
-        "may be repeated. predicted: the likeliest class; annotated: the class of the boxes that "
-        "cover most, with the boxes of that class; folder: the class that a photograph's folder "
-        "is called after (default: predicted)",
+        "for CLIP and SigLIP any text; may be repeated. predicted: the likeliest class; "
+        "annotated: the class of the boxes that cover most, with the boxes of that class; "
+        "folder: the class that a photograph's folder is called after (default: predicted)",
     )
     group.add_argument("--top", type=count, metavar="N", help="the N likeliest classes")
 
