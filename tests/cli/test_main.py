@@ -20,6 +20,21 @@ def test_defaults_are_as_the_help_says():
     assert cli.DEFAULT_MODEL in models.names()
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ([], "efficientnet_lite0"),
+        (["--weights", "folder"], None),
+        (["--weights", "folder", "--model", "resnet18"], "resnet18"),
+    ],
+)
+def test_the_usual_network_is_that_of_no_name_and_no_weights(monkeypatch, options, name):
+    asked = []
+    monkeypatch.setattr(cli.layers, "run", lambda options: asked.append(options.model) or 0)
+    assert scorecam("layers", *options) == 0
+    assert asked == [name]
+
+
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_fits_a_terminal(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")

@@ -100,7 +100,10 @@ def _fetch(address: Address, file: str, *, optional: bool = False) -> Path | Non
             f"{address} is fetched by huggingface_hub, which is not installed: "
             "pip install 'scorecam_jax[hub]'"
         ) from error
-    named = {"filename": file, "revision": address.commit or address.revision}
+    named: dict[str, Any] = {
+        "filename": file,
+        "revision": address.commit or address.revision,
+    }
     try:
         with _silent():
             path = Path(huggingface_hub.hf_hub_download(address.repository, **named))
@@ -135,7 +138,7 @@ def _fetch(address: Address, file: str, *, optional: bool = False) -> Path | Non
             f"{address} has no {file}, and of the Hub no other format is read, for those can hold "
             "programs. Fetch the file yourself and give its path"
         ) from error
-    except (errors.HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the library that transfers, and its errors, differ by version
         raise OSError(
             f"{file} of {address} was not fetched: {_reason(error)}. Try again: what has "
             "arrived is kept"
