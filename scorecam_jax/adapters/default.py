@@ -15,7 +15,6 @@ and register tokens. Where the stream of a transformer is not itself a layer's o
 is the layer that the last mixing goes through: the norm before the last attention.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from scorecam_jax._internal.notes import unscorable
@@ -39,23 +38,20 @@ def default_layer(known: Analysis, tokens: Asked | None) -> Site:
             )
         raise ValueError(lacks)
 
-    def fits(each: Candidate) -> bool:
-        return _fits(each, tokens)
-
     def qualifies(each: Candidate) -> bool:
-        return fits(each) and each.cut and each.mixed and each.weighted
+        return fits(each, tokens) and each.cut and each.mixed and each.weighted
 
     last = next(filter(qualifies, reversed(known.candidates)), None)
     stream = _stream(known, tokens)
     if stream is None or (last and last.site.layer and last.order >= stream.order):
         chosen = last
     else:
-        chosen = _before_mixing(known, stream, fits) or last
+        chosen = _before_mixing(known, stream, tokens) or last
         if chosen is last and last and _is_mixed_before(known, last, stream):
             beside = [
                 each.site.name
                 for each in known.candidates
-                if each.order > last.order and fits(each) and not each.cut
+                if each.order > last.order and fits(each, tokens) and not each.cut
             ]
             if beside:
                 raise ValueError(
@@ -70,7 +66,8 @@ def default_layer(known: Analysis, tokens: Asked | None) -> Site:
     return chosen.site
 
 
-def _fits(each: Candidate, tokens: Asked | None, shape: tuple[int, ...] = ()) -> bool:
+def fits(each: Candidate, tokens: Asked | None, shape: tuple[int, ...] = ()) -> bool:
+    """Whether a value has a grid, or holds the one that was asked for."""
     if tokens is not None:
         return tokens.accepts(shape or each.site.shape)
     return each.grid is not None
@@ -89,19 +86,17 @@ def _stream(known: Analysis, tokens: Asked | None) -> _Stream | None:
     """The last value, named or not, that would do."""
     for value, shape in reversed(known.values):
         each = known.describe_value(value, shape)
-        if _fits(each, tokens, shape) and each.mixed and each.weighted:
+        if fits(each, tokens, shape) and each.mixed and each.weighted:
             return _Stream(value, shape, each.order, places_of(shape, each.channels))
     return None
 
 
-def _before_mixing(
-    known: Analysis, stream: _Stream, fits: Callable[[Candidate], bool]
-) -> Candidate | None:
+def _before_mixing(known: Analysis, stream: _Stream, tokens: Asked | None) -> Candidate | None:
     """The last layer of the stream's shape that all mixing of the stream goes through."""
     for each in reversed(known.candidates):
         if each.order <= stream.order:
             return None
-        if each.site.shape != stream.shape or not (fits(each) and each.mixed):
+        if each.site.shape != stream.shape or not (fits(each, tokens) and each.mixed):
             continue
         without = known.number(each.site)
         if not stream.places & known.mixed_axes(stream.value, stream.order + 1, without=without):
@@ -139,7 +134,7 @@ _SIZES = {1: "(length,)", 2: "(height, width)", 3: "(t, h, w)"}
 
 def _lacks(known: Analysis, each: Candidate, tokens: Asked | None) -> str:
     reasons = {
-        "no grid": _fits(each, tokens),
+        "no grid": fits(each, tokens),
         "not all paths pass through it": each.cut,
         "the outputs depend on none of its places": each.alive,
         "places are not mixed after it": each.mixed or not each.alive,

@@ -22,6 +22,7 @@ def from_equinox(
     *args: Any,
     method: str | Callable[..., Any] | None = None,
     state: Any = None,
+    layers: int | None = None,
     dtype: Any = None,
     grid: Grid | None = None,
     channel_axis: int = 1,
@@ -44,6 +45,7 @@ def from_equinox(
         method: what is called instead of the model: the name of one of its methods, or a function
             `method(model, x, ...)`.
         state: the `eqx.nn.State` of a model with BatchNorm, from `eqx.nn.make_with_state`.
+        layers: how many layers to show, chosen by rule; see `from_nnx`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (tokens, K), the `(height, width)` of their grid; see `from_nnx`.
         channel_axis: where the inputs, and the activations, have their channels; methods read it
@@ -82,7 +84,9 @@ def from_equinox(
     arrays, static = split_arrays((marked, state))
     weights = (arrays, Arguments(args, kwargs, per_input))
     run = _Equinox(static, state is not None, unbound(method))
-    return show(run, weights, find(layer), dtype=dtype, grid=grid, channel_axis=channel_axis)
+    return show(
+        run, weights, find(layer), layers=layers, dtype=dtype, grid=grid, channel_axis=channel_axis
+    )
 
 
 @dataclasses.dataclass(frozen=True)

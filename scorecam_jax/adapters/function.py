@@ -17,6 +17,7 @@ def from_function(
     params: Any,
     layer: Layers = None,
     *args: Any,
+    layers: int | None = None,
     dtype: Any = None,
     grid: Grid | None = None,
     channel_axis: int = -1,
@@ -36,6 +37,7 @@ def from_function(
             name is given several times or within a `jax.lax.scan`. None picks one, see
             `from_nnx`. A list of names shows several layers.
         *args: passed to the function after the inputs.
+        layers: how many layers to show, chosen by rule; see `from_nnx`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.
@@ -65,7 +67,9 @@ def from_function(
     arrays, static = split_arrays(params)
     weights = (arrays, Arguments(args, kwargs, per_input))
     run = _Function(Closure(function), static)
-    return show(run, weights, layer, dtype=dtype, grid=grid, channel_axis=channel_axis)
+    return show(
+        run, weights, layer, layers=layers, dtype=dtype, grid=grid, channel_axis=channel_axis
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ def from_haiku(
     method: str | int | None = None,
     state: Any = None,
     rng: jax.Array | None = None,
+    layers: int | None = None,
     dtype: Any = None,
     grid: Grid | None = None,
     channel_axis: int = -1,
@@ -42,6 +43,7 @@ def from_haiku(
         method: the name, or index, of the function that is called, for `hk.multi_transform`.
         state: its state, for `hk.transform_with_state`.
         rng: its random key, if it wants one even in evaluation.
+        layers: how many layers to show, chosen by rule; see `from_nnx`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.
@@ -84,6 +86,7 @@ def from_haiku(
         _Haiku(Closure(apply), stateful),
         weights,
         layer,
+        layers=layers,
         dtype=dtype,
         grid=grid,
         channel_axis=channel_axis,

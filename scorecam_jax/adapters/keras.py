@@ -26,6 +26,7 @@ def from_keras(
     model: Any,
     layer: Layers = None,
     *args: Any,
+    layers: int | None = None,
     dtype: Any = None,
     grid: Grid | None = None,
     channel_axis: int = -1,
@@ -42,6 +43,7 @@ def from_keras(
             inside a nested model or layer the path of names, `"backbone/conv5_block3_out"`. None
             picks one, see `from_nnx`. A list of paths shows several layers.
         *args: passed to the model after the inputs.
+        layers: how many layers to show, chosen by rule; see `from_nnx`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.
@@ -73,7 +75,9 @@ def from_keras(
         _check_unambiguous(model, path, keras)
     weights = (_Variables(model), Arguments(args, kwargs, per_input))
     # The layers themselves cast to the type that they compute in.
-    return show(_Keras(model, name), weights, layer, grid=grid, channel_axis=channel_axis)
+    return show(
+        _Keras(model, name), weights, layer, layers=layers, grid=grid, channel_axis=channel_axis
+    )
 
 
 @jax.tree_util.register_pytree_node_class

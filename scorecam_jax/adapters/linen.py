@@ -16,6 +16,7 @@ def from_linen(
     variables: Any,
     layer: Layers = None,
     *args: Any,
+    layers: int | None = None,
     dtype: Any = None,
     grid: Grid | None = None,
     channel_axis: int = -1,
@@ -30,6 +31,7 @@ def from_linen(
         layer: the path of a submodule, `"layer4/block_1"` or `("layer4", "block_1")`. None picks
             one, see `from_nnx`. A list of paths shows several layers.
         *args: passed to `apply` after the inputs.
+        layers: how many layers to show, chosen by rule; see `from_nnx`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.
@@ -55,7 +57,10 @@ def from_linen(
     if "method" in kwargs:
         kwargs["method"] = unbound(kwargs["method"])
     weights = (variables, Arguments(args, kwargs, per_input))
-    return show(_Linen(module), weights, layer, dtype=dtype, grid=grid, channel_axis=channel_axis)
+    return show(
+        _Linen(module), weights, layer,
+        layers=layers, dtype=dtype, grid=grid, channel_axis=channel_axis,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

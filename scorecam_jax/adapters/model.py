@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Literal
 
 from scorecam_jax._internal.keys import Static
@@ -18,6 +19,7 @@ from scorecam_jax._internal.notes import warn_caller
 from scorecam_jax._internal.trees import cast
 from scorecam_jax.adapters.adapted import Adapted, Network
 from scorecam_jax.adapters.default import default_layer
+from scorecam_jax.adapters.finer import layers_by_rule
 from scorecam_jax.adapters.registration import AT_ONCE, Registration, registration, respond
 from scorecam_jax.adapters.settle import settle
 from scorecam_jax.adapters.tokens import ArrangedView, Asked, FunctionsView, Grid, View
@@ -50,6 +52,7 @@ class LayerInfo(NamedTuple):
             is known.
         default: whether it is the layer that `layer=None` explains.
         registration: how its cells lie in the image, if that was measured.
+        shown: whether it is among the layers that this model shows, named or by rule.
     """
 
     path: str
@@ -60,6 +63,7 @@ class LayerInfo(NamedTuple):
     grid: tuple[int, ...] | None = None
     default: bool = False
     registration: Registration | None = None
+    shown: bool = False
 
 
 def list_layers(model: AnyModel, inputs: Any, *, measure: bool = False) -> list[LayerInfo]:
@@ -118,6 +122,7 @@ def show(
     weights: Any,
     layer: Layers,
     *,
+    layers: int | None = None,
     dtype: Any = None,
     grid: Grid | None = None,
     channel_axis: int = -1,
@@ -128,20 +133,40 @@ def show(
         run: `(weights, inputs) -> outputs`; what it holds beside functions is compared by value.
         weights: any pytree of arrays.
         layer: the path of a layer, a list of several, or None.
+        layers: how many layers to choose by rule; see `layers_by_rule`.
         dtype: what floating-point weights and inputs are cast to.
         grid: how token activations form a grid; None takes it from the layers before them.
         channel_axis: where inputs and activations have their channels.
     """
-    paths = layer if isinstance(layer, list) else [layer]
+    paths: list[Layer | None] = list(layer) if isinstance(layer, list) else [layer]
+    several = isinstance(layer, list)
+    if layers is not None:
+        _check_count(layers, layer)
+        paths, several = [None] * layers, layers > 1
     call = _Shown(
         Network(run, channel_axis),
         tuple(None if path is None else parse_path(path) for path in paths),
-        isinstance(layer, list),
+        several,
         dtype,
         None if grid is None else Asked(tuple(grid)),
         channel_axis,
+        by_rule=layers is not None,
     )
     return Adapted(call, cast(weights, dtype))
+
+
+def _check_count(layers: Any, layer: Layers) -> None:
+    if layer is not None:
+        raise ValueError(
+            f"layer={layer!r} and layers={layers!r}: name layers, or say how many are to be chosen "
+            "by rule, and leave out the other"
+        )
+    if isinstance(layers, bool) or not isinstance(layers, int | np.integer) or layers < 1:
+        raise ValueError(
+            f"layers={layers!r}, wanted how many layers to explain together: 1 for the default "
+            "layer alone, 2 with the one before it on a finer grid. To name layers, pass "
+            "layer=[...]"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +179,7 @@ class _Shown:
     channel_axis: int
     outputs: tuple[int, ...] | None = None
     settled: tuple[Arrangement | None, ...] = ()
+    by_rule: bool = False
 
     def __call__(self, weights: Any, inputs: Any, edit: Any = None) -> tuple[Any, Any]:
         shown = self.register(weights, inputs)
@@ -258,17 +284,20 @@ class _Shown:
 
     def _warn_of_streams(self, sites: list[Site], known: Analysis) -> None:
         for path, site in zip(self.paths, sites, strict=True):
-            parted = streams(known, known.describe(site)) if path is None else []
+            usual = path is None and (not self.by_rule or site is sites[-1])
+            parted = streams(known, known.describe(site)) if usual else []
             if len(parted) > 1:
                 names = [each.site.name for each in parted]
                 warn_caller(
                     f"layer {site.name!r} {site.shape} is the only place that all the outputs know "
                     f"of the image passes through, and it is early: after it the network parts "
-                    f"into streams that are pooled apart. layer={names} explains the streams, with "
-                    f"fuse_layers; layer={site.name!r} keeps this one without a warning",
+                    f"into streams that are pooled apart. layer={names} explains the streams "
+                    f"together; layer={site.name!r} keeps this one without a warning",
                 )
 
     def _sites(self, known: Analysis) -> list[Site]:
+        if self.by_rule:
+            return layers_by_rule(known, self.tokens, len(self.paths))
         return [
             default_layer(known, self.tokens) if path is None else _named(path, known)
             for path in self.paths
@@ -280,6 +309,10 @@ class _Shown:
             default = default_layer(known, self.tokens).name
         except ValueError:  # which explaining it says
             default = None
+        try:
+            shown = {site.name for site in self._sites(known)}
+        except ValueError:
+            shown = set()
         listed = [
             LayerInfo(
                 each.site.name,
@@ -289,6 +322,7 @@ class _Shown:
                 each.alive,
                 each.grid,
                 each.site.name == default,
+                shown=each.site.name in shown,
             )
             for each in known.candidates
             if each.site.layer or (each.cut and not known.is_layer(each.site))
@@ -297,8 +331,10 @@ class _Shown:
             return listed
         grids = [layer.path for layer in listed if layer.grid and layer.alive]
         paths = tuple(map(parse_path, grids))
-        shown = dataclasses.replace(self, paths=paths, several=True, tokens=None, settled=())
-        found = dict(zip(grids, registration(Adapted(shown, weights), inputs), strict=True))
+        every = dataclasses.replace(
+            self, paths=paths, several=True, by_rule=False, tokens=None, settled=()
+        )
+        found = dict(zip(grids, registration(Adapted(every, weights), inputs), strict=True))
         return [layer._replace(registration=found.get(layer.path)) for layer in listed]
 
     def _trace(self, weights: Any, inputs: Any) -> Any:
@@ -376,8 +412,7 @@ class _Shown:
         if callable(edits) or len(edits) != len(self.paths):
             raise TypeError(
                 f"this model shows {len(self.paths)} layers, so edit takes a tuple of "
-                f"{len(self.paths)} functions, one for each (None leaves a layer as it is). To "
-                "explain several layers by a method, use fuse_layers(model, inputs, method=...)"
+                f"{len(self.paths)} functions, one for each (None leaves a layer as it is)"
             )
         return list(edits)
 

@@ -19,6 +19,7 @@ def from_nnx(
     layer: Layers = None,
     *args: Any,
     method: str | Callable[..., Any] | None = None,
+    layers: int | None = None,
     dtype: Any = None,
     grid: Grid | None = None,
     channel_axis: int = -1,
@@ -35,6 +36,11 @@ def from_nnx(
     is its result. A layer that runs several times, also within a scan over stacked layers, is named
     with the run: `"blocks[-1]/norm"` is the last one, `"blocks[0]/norm"` the first.
 
+    Several layers: `layers=n` shows that layer and, before it, the last one at each finer grid that
+    all paths pass through, n in all and the finest first. Where one grid lasts throughout, as in a
+    vision transformer, it shows n blocks at even distances. Methods explain several layers
+    together; see `scorecam_jax.methods.fusion`.
+
     Tokens: the last `height * width` tokens of activations (N, tokens, K) become a grid
     (N, height, width, K); class and register tokens before them pass unchanged. The grid is that of
     the last layer before them that has one, such as the patch embedding, or `grid=(height, width)`.
@@ -50,6 +56,7 @@ def from_nnx(
         *args: passed to the model after the inputs.
         method: what is called instead of the model: the name of one of its methods, or a function
             `method(model, inputs, *args, **kwargs)`.
+        layers: how many layers to show, chosen by rule; instead of `layer`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens, the sizes of their grid; None takes it from the layers before.
         channel_axis: where the inputs, and the activations, have their channels; methods read it
@@ -78,7 +85,9 @@ def from_nnx(
     graphdef, state = nnx.split(copy)
     weights = (state, Arguments(args, kwargs, per_input))
     run = _Nnx(graphdef, unbound(method))
-    return show(run, weights, layer, dtype=dtype, grid=grid, channel_axis=channel_axis)
+    return show(
+        run, weights, layer, layers=layers, dtype=dtype, grid=grid, channel_axis=channel_axis
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -281,3 +281,16 @@ def test_heatmaps_do_not_depend_on_the_framework(network, expected_heatmap):
 def test_only_models_from_adapters_list_their_layers():
     with pytest.raises(TypeError, match="cannot list the layers of a function"):
         list_layers(lambda x: (x, x), IMAGES)
+
+
+def test_layers_are_named_or_chosen_by_rule_and_not_both(network):
+    images = network.native(np.zeros((1, 12, 16, 3)))
+    with pytest.raises(ValueError, match="leave out the other"):
+        network.adapt("last", layers=2)
+    alone, default = (
+        jax.eval_shape(network.adapt(None, **options), images)[1] for options in ({"layers": 1}, {})
+    )
+    assert alone == default
+    # Its grid lasts throughout, so the two layers are its blocks.
+    _, activations = jax.eval_shape(network.adapt(None, layers=2), images)
+    assert [layer.shape[network.channel_axis] for layer in activations] == [4, 6]

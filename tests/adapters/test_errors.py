@@ -252,8 +252,15 @@ def test_donated_arrays_are_named(model):
         score_cam(weights, IMAGES, 0)
 
 
-@pytest.mark.parametrize("method", [score_cam, grad_cam])
-def test_several_layers_are_for_fuse_layers(method):
+def test_an_edit_of_several_layers_is_one_for_each():
     variables = Network().init(jax.random.key(0), IMAGES)
-    with pytest.raises(TypeError, match=r"shows 2 layers.*fuse_layers\(model, inputs, method="):
-        method(from_linen(Network(), variables, ["conv", "conv:relu"]), IMAGES, 0)
+    model = from_linen(Network(), variables, ["conv", "conv:relu"])
+    with pytest.raises(TypeError, match="shows 2 layers, so edit takes a tuple of 2 functions"):
+        model(IMAGES, edit=lambda a: a)
+
+
+def test_a_fusion_without_that_name_is_refused():
+    variables = Network().init(jax.random.key(0), IMAGES)
+    model = from_linen(Network(), variables, ["conv", "conv:relu"])
+    with pytest.raises(ValueError, match="fuse is 'sum', wanted one of 'product', 'geometric'"):
+        grad_cam(model, IMAGES, 0, fuse="sum")
