@@ -161,30 +161,27 @@ def check_baseline(baseline: Any, inputs: Array) -> Array:
     return baseline.reshape(lead + baseline.shape)
 
 
-def check_model_outputs(returned: Any, inputs: Array) -> tuple[Any, Array]:
+def check_model_outputs(returned: Any, inputs: Array) -> tuple[Any, Any]:
     """Return a model's outputs and activations; errors if they do not fit the inputs."""
-    pair = isinstance(returned, tuple | list) and len(returned) == 2
-    if pair and isinstance(returned[1], tuple | list) and returned[1]:
-        raise TypeError(
-            f"the model shows {len(returned[1])} layers, and this method explains one: call "
-            "fuse_layers(model, inputs, method=...), or make the model with a single layer="
-        )
-    if (
-        not isinstance(returned, tuple | list)
-        or len(returned) != 2
-        or not hasattr(returned[1], "shape")
-    ):
-        raise TypeError(
-            "the model returned something else than (outputs, activations) with one array of "
-            "activations (batch, *grid, channels); from_linen and the other adapters make such a "
-            "model from a network"
-        )
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        raise TypeError(_NO_ACTIVATIONS)
     outputs, activations = returned
-    shape = activations.shape
-    if len(shape) != inputs.ndim or shape[0] != inputs.shape[0]:
-        raise ValueError(
-            f"the layer's activations have shape {shape}, wanted rank {inputs.ndim} like the "
-            f"inputs {inputs.shape}: (batch, *grid, channels). Name a layer before the spatial "
-            "axes are pooled away; for tokens pass grid=(height, width) to the adapter"
-        )
+    several = isinstance(activations, tuple | list) and len(activations) > 0
+    for layer in activations if several else [activations]:
+        shape = getattr(layer, "shape", None)
+        if shape is None:
+            raise TypeError(_NO_ACTIVATIONS)
+        if len(shape) != inputs.ndim or shape[0] != inputs.shape[0]:
+            raise ValueError(
+                f"the layer's activations have shape {shape}, wanted rank {inputs.ndim} like the "
+                f"inputs {inputs.shape}: (batch, *grid, channels). Name a layer before the spatial "
+                "axes are pooled away; for tokens pass grid=(height, width) to the adapter"
+            )
     return outputs, activations
+
+
+_NO_ACTIVATIONS = (
+    "the model returned something else than (outputs, activations) with activations (batch, "
+    "*grid, channels), one array or a tuple of one for each of several layers; from_linen and the "
+    "other adapters make such a model from a network"
+)

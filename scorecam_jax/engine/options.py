@@ -1,6 +1,7 @@
 """The options that methods and metrics share, declared once.
 
-A function takes the widest set that makes sense for it, as `**options: Unpack[Masking]`.
+A function takes the widest set that makes sense for it, as `**options: Unpack[Masking]`. Methods
+take `Question`, `Passes` or `Masking`, which have `fuse` as well; metrics take `Scoring`.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -9,8 +10,8 @@ from typing import Any, TypedDict
 from jax.sharding import Mesh
 
 
-class Question(TypedDict, total=False):
-    """What is asked of the model.
+class Output(TypedDict, total=False):
+    """How outputs are read.
 
     Attributes:
         score: outputs -> (N, classes). None: the method's own.
@@ -22,7 +23,7 @@ class Question(TypedDict, total=False):
     channel_axis: int | None
 
 
-class Passes(Question, total=False):
+class Running(Output, total=False):
     """How passes are run.
 
     Attributes:
@@ -38,14 +39,39 @@ class Passes(Question, total=False):
     remat: bool
 
 
-class Masking(Passes, total=False):
-    """How masked inputs are made and scored.
+class Scoring(Running, total=False):
+    """How masked inputs are made and scored, by metrics too.
 
     Attributes:
         baseline: the values shown where a mask is 0; broadcasts against the inputs. Default: 0.
     """
 
     baseline: Any
+
+
+class Fusing(TypedDict, total=False):
+    """How the maps of a model's several layers become one.
+
+    Attributes:
+        fuse: "product" (the default: what all layers agree on), "geometric" (the product's root),
+            "mean", "maximum" or "poly-cam" (coarse to fine, with a local normalisation), or a
+            function of the heatmaps, stacked along a first axis, that takes `axis=0`; see
+            `scorecam_jax.steps.fuse`. Of a single layer there is nothing to fuse.
+    """
+
+    fuse: str | Callable[..., Any]
+
+
+class Question(Output, Fusing, total=False):
+    """What is asked of the model: `Output` and `Fusing`."""
+
+
+class Passes(Running, Fusing, total=False):
+    """How passes are run: `Running` and `Fusing`."""
+
+
+class Masking(Scoring, Fusing, total=False):
+    """How masked inputs are made and scored: `Scoring` and `Fusing`."""
 
 
 def check_options(called: str, known: Collection[str], options: Mapping[str, Any]) -> None:

@@ -6,12 +6,14 @@ the network.
 """
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
@@ -28,6 +30,7 @@ from scorecam_jax.engine.options import check_options
 from scorecam_jax.engine.score_edits import score_edits
 from scorecam_jax.engine.score_masks import score_masks
 from scorecam_jax.engine.sharding import explicit_mesh, lay_out_like, replicate
+from scorecam_jax.methods.several import fuse_found, layers_of, one_layer
 from scorecam_jax.steps.channels import Channels, choice_of, put, take
 from scorecam_jax.steps.combine import (
     into_range,
@@ -36,6 +39,7 @@ from scorecam_jax.steps.combine import (
     sum_in_range,
 )
 from scorecam_jax.steps.frames import Frame
+from scorecam_jax.steps.fuse import Fusion, check_fusion
 from scorecam_jax.steps.masks import Render, spatial_shape
 from scorecam_jax.steps.outputs import (
     class_scores,
@@ -51,10 +55,26 @@ class Axis(int):
     """A number that is part of a pytree's structure, so that `jit`, `vmap` and `scan` keep it."""
 
 
+class LayerMap(NamedTuple):
+    """What one of several layers contributed to a fused heatmap.
+
+    Attributes:
+        heatmap: as of an `Explanation`, the layer's own.
+        peak: likewise.
+        deviation: likewise.
+    """
+
+    heatmap: Float[Array, "batch *targets_and_spatial"]
+    peak: Float[Array, "batch *targets"]
+    deviation: Float[Array, "batch *targets_and_spatial"] | None = None
+
+
 class Explanation(NamedTuple):
     """What the network looked at, and how that was found.
 
-    Axes: B inputs, T targets (absent if `targets` was None, an int or (B,)), K channels.
+    Axes: B inputs, T targets (absent if `targets` was None, an int or (B,)), K channels. Of a model
+    of several layers `weights`, `scores`, `activations` and `scored` are tuples with one entry for
+    each layer, as the model orders them.
 
     Attributes:
         heatmap: (B, [T,] *spatial), in [0, 1], at the input's size. All zero where the weighted
@@ -71,7 +91,9 @@ class Explanation(NamedTuple):
         peak: (B, [T]), the maximum of the rectified sum before it was scaled to [0, 1], so that
             heatmaps of several targets or inputs can be put on one scale: peak · heatmap. It is
             taken at the layer's resolution. Of a signed heatmap, the largest absolute value. Sums
-            of other methods or scores have other units. 1 for a method that scales nothing.
+            of other methods or scores have other units. 1 for a method that scales nothing. Of a
+            fused heatmap, its maximum before it was scaled, times the geometric mean of the
+            layers' peaks.
         confidence: (B, [T]), the targets' scores on the unmasked inputs.
         empty: (B, [T]), the targets' scores on the baseline alone; None for a method that does
             not score the baseline.
@@ -83,11 +105,13 @@ class Explanation(NamedTuple):
         seen: (B, *spatial), which pixels the network reads at all, if it crops the image; None if
             the layer lies over the whole image. The heatmap is 0 where nothing is seen, which
             does not tell that the pixel is unimportant.
+        layers: of several layers, what each contributed: its own heatmap, peak and deviation. None
+            if the model shows a single layer, or the method looks at none.
     """
 
     heatmap: Float[Array, "batch *targets_and_spatial"]
-    weights: Float[Array, "batch *targets channels"] | None
-    scores: Float[Array, "batch *targets channels"] | None
+    weights: Float[Array, "batch *targets channels"] | tuple[Any, ...] | None
+    scores: Float[Array, "batch *targets channels"] | tuple[Any, ...] | None
     activations: Any
     outputs: Any
     targets: Int[Array, "batch *targets"]
@@ -95,13 +119,14 @@ class Explanation(NamedTuple):
     confidence: Float[Array, "batch *targets"] | None = None
     empty: Float[Array, "batch *targets"] | None = None
     deviation: Float[Array, "batch *targets_and_spatial"] | None = None
-    scored: Bool[Array, "batch channels"] | None = None
+    scored: Bool[Array, "batch channels"] | tuple[Any, ...] | None = None
     channel_axis: int = Axis(-1)
     seen: Bool[Array, "batch *spatial"] | None = None
+    layers: tuple[LayerMap, ...] | None = None
 
 
 _WITH_TARGETS = (
-    "heatmap", "weights", "scores", "targets", "peak", "confidence", "empty", "deviation",
+    "heatmap", "weights", "scores", "targets", "peak", "confidence", "empty", "deviation", "layers",
 )  # fmt: skip
 
 
@@ -116,6 +141,7 @@ class Found(NamedTuple):
         empty: (B, T), the targets' scores on the baseline alone, or None.
         deviation: as `heatmap`, or None.
         scored: (B, K), or None.
+        sums: what the heatmap was scaled from, at the layer's resolution if it has one, or None.
     """
 
     heatmap: Float[Array, "batch targets *spatial"]
@@ -125,6 +151,7 @@ class Found(NamedTuple):
     empty: Float[Array, "batch targets"] | None = None
     deviation: Float[Array, "batch targets *spatial"] | None = None
     scored: Bool[Array, "batch channels"] | None = None
+    sums: Float[Array, "batch targets *_"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +239,8 @@ class Context:
         scores: Float[Array, "batch targets masks"] | None = None,
     ) -> Found:
         """Resize sums to the input's size, rectify them, and scale them to [0, 1]."""
-        return Found(resize_rectify_normalize(sums, self.shape), None, scores, peak_of(sums))
+        heatmap = resize_rectify_normalize(sums, self.shape)
+        return Found(heatmap, None, scores, peak_of(sums), sums=sums)
 
     def finish_weighted(
         self,
@@ -239,7 +267,16 @@ class _InFrame:
     frame: Frame
 
     def __call__(self, render: Render, maps: Array, shape: Sequence[int]) -> Array:
-        return self.frame.into_image(render(maps, self.frame.shape), shape)
+        return render_in(self.frame, render, maps, shape)
+
+
+def render_in(
+    frame: Frame | None, render: Render, maps: Float[Array, "n *grid"], shape: Sequence[int]
+) -> Float[Array, "n *spatial"]:
+    """Render masks of a layer, and put them into the image."""
+    if frame is None:
+        return render(maps, shape)
+    return frame.into_image(render(maps, frame.shape), shape)
 
 
 class _Asked(NamedTuple):
@@ -255,6 +292,9 @@ class _Asked(NamedTuple):
     gradients: bool
     baseline: Any
     passes: Mapping[str, Any]
+    fuse: Fusion
+    together: Callable[..., Any] | None
+    reads_layer: bool
 
 
 def run(
@@ -269,9 +309,13 @@ def run(
     channels: int | Channels | None = None,
     gradients: bool = False,
     edits: bool = False,
+    together: Callable[..., Any] | None = None,
+    reads_layer: bool = True,
     **options: Any,
 ) -> Explanation:
     """Check the arguments, and run a formula compiled with the network.
+
+    Of a model of several layers the formula is run on each, and the heatmaps are fused.
 
     Args:
         method: the public function.
@@ -285,6 +329,10 @@ def run(
             channels only; weights and scores go back to their places among all channels.
         gradients: give the formula the gradients of the targets' scores.
         edits: the formula edits the activations.
+        together: what is run instead of the formula on a model of several layers, if the layers
+            have something in common: (contexts, fuse, **options) -> (what was found in each, the
+            fused heatmap's deviation or None), where `fuse` turns what was found into a heatmap.
+        reads_layer: whether the formula looks at a layer. If not, it is run once.
         **options: the formula's own. Floats among them may vary without another compilation.
 
     Raises:
@@ -312,6 +360,8 @@ def run(
             "batch_size": shared.get("batch_size"), "mesh": shared.get("mesh"),
             "remat": shared.get("remat", False),
         },
+        fuse=check_fusion(shared.get("fuse", "product")), together=together,
+        reads_layer=reads_layer,
     )  # fmt: skip
     with noting(inputs, axis):
         sigmoids = check_independence(model, inputs, asked.score)
@@ -347,12 +397,12 @@ def _measured(model: AnyModel, score: Callable[..., Any], inputs: Array, axis: i
         return measured(inputs, score)
 
 
-def _frame_of(model: AnyModel, inputs: Array) -> Frame | None:
-    """The part of the image that a model's layer lies over; None for all of it."""
+def _frames_of(model: AnyModel, inputs: Array, count: int) -> Sequence[Frame | None]:
+    """The part of the image that each of a model's layers lies over; None for all of it."""
     frames = getattr(model, "frames", None)
     if frames is not None:
-        return frames(inputs)[0]
-    return getattr(getattr(model, "func", None), "frame", None)
+        return frames(inputs)
+    return [getattr(getattr(model, "func", None), "frame", None)] * count
 
 
 @filter_jit
@@ -378,66 +428,143 @@ def _compiled(
     follow = getattr(model, "follow_score", None)
     model = model if follow is None else follow(score, inputs)
 
-    def forward(tap: Any) -> tuple[Array, tuple[Any, Array]]:
-        edit = {"edit": lambda a: a + tap.astype(a.dtype)} if gradients else {}
-        outputs, activations = checks.check_model_outputs(model(inputs, **edit), inputs)
-        return class_scores(score, outputs, len(inputs)), (outputs, activations)
+    def forward(taps: Any) -> tuple[Array, tuple[Any, Any]]:
+        edit = {}
+        if taps is not None:
+            edits = [functools.partial(_add, tap) for tap in taps]
+            edit = {"edit": tuple(edits) if several else edits[0]}
+        outputs, shown = checks.check_model_outputs(model(inputs, **edit), inputs)
+        return class_scores(score, outputs, len(inputs)), (outputs, shown)
 
+    pull = None
+    shown = jax.eval_shape(forward, None)[1][1] if gradients else None
+    several = isinstance(shown, tuple | list)
     if gradients:
-        layer = jax.eval_shape(forward, jnp.zeros(()))[1][1]
-        tap = in_full_precision(jnp.zeros(layer.shape, layer.dtype))
-        confidence, pull, (outputs, layer) = jax.vjp(forward, tap, has_aux=True)
+        taps = [in_full_precision(jnp.zeros(a.shape, a.dtype)) for a in layers_of(shown)]
+        confidence, pull, (outputs, shown) = jax.vjp(forward, taps, has_aux=True)
     else:
-        confidence, (outputs, layer) = forward(None)
-    layer = jax.lax.optimization_barrier(layer)  # stored once, whoever reads it
+        confidence, (outputs, shown) = forward(None)
+        several = isinstance(shown, tuple | list)
+    shown = jax.lax.optimization_barrier(shown)  # stored once, whoever reads it
     if targets is None:
         targets = confidence.argmax(1)[:, None]
-    activations = in_full_precision(jnp.moveaxis(layer, channel_axis, -1))
-    chosen = None
-    if channels is not None:
-        checks.check_channels(channels.count, activations.shape[-1])
-        importance = channels(model, inputs, activations, targets, score, channel_axis)
-        chosen = jax.lax.top_k(importance, channels.count)[1]
-
-    slopes = None
-    if gradients:
+    slopes: list[Any] = [None] * len(layers_of(shown))
+    if pull is not None:
         classes = confidence.shape[1]
         directions = jax.nn.one_hot(jnp.clip(targets, 0, classes - 1), classes, axis=-1)
         (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
-        slopes = lay_out_like(jnp.moveaxis(slopes, channel_axis % layer.ndim + 1, -1), inputs)
 
-    frame = _frame_of(model, inputs)
-    context = Context(
-        model=model, inputs=inputs, outputs=outputs, activations=take(activations, chosen),
-        chosen=chosen, targets=targets, confidence=confidence, score=score,
-        channel_axis=channel_axis, baseline=asked.baseline, passes=asked.passes, slopes=slopes,
-        frame=frame,
+    def context_of(number: int, layer: Array, slopes: Any, frame: Frame | None) -> Context:
+        activations = in_full_precision(jnp.moveaxis(layer, channel_axis, -1))
+        alone = one_layer(model, number, len(layers_of(shown))) if several else model
+        chosen = None
+        if channels is not None:
+            checks.check_channels(channels.count, activations.shape[-1])
+            importance = channels(alone, inputs, activations, targets, score, channel_axis)
+            chosen = jax.lax.top_k(importance, channels.count)[1]
+        if slopes is not None:
+            axis = channel_axis % layer.ndim + 1
+            slopes = lay_out_like(jnp.moveaxis(slopes, axis, -1), inputs)
+        return Context(
+            model=alone, inputs=inputs, outputs=outputs, activations=take(activations, chosen),
+            chosen=chosen, targets=targets, confidence=confidence, score=score,
+            channel_axis=channel_axis, baseline=asked.baseline, passes=asked.passes, slopes=slopes,
+            frame=frame,
+        )  # fmt: skip
+
+    layers = layers_of(shown)
+    frames = _frames_of(model, inputs, len(layers))
+    contexts = list(map(context_of, range(len(layers)), layers, slopes, frames))
+    if not asked.reads_layer:
+        contexts, shown, several = contexts[-1:], layers[-1], False
+    deviation = None
+    if several and asked.together:
+        fuse = functools.partial(fuse_found, asked.fuse, contexts)
+        found, deviation = asked.together(contexts, fuse, **options)
+    else:
+        found = [asked.formula(context, **options) for context in contexts]
+    ended = [
+        _end(context, each, layer)
+        for context, each, layer in zip(contexts, found, layers_of(shown), strict=True)
+    ]
+    first = layers_of(shown)[0]
+    last = ended[-1]
+    explanation = Explanation(
+        last.heatmap, last.weights, last.scores, shown, outputs, targets, last.peak,
+        of_targets(confidence, targets), last.empty, last.deviation, last.scored,
+        Axis(channel_axis % first.ndim - first.ndim), _seen(contexts[-1:]),
     )  # fmt: skip
-    found = asked.formula(context, **options)
-    seen = None
-    if frame is not None:
-        shape = spatial_shape(inputs, channel_axis)
-        seen = jnp.broadcast_to(frame.is_seen(shape), (len(inputs), *shape))
+    if several:
+        heatmap, peak = fuse_found(asked.fuse, contexts, found)
+        explanation = _fused(explanation, ended, heatmap, peak, deviation, _seen(contexts))
+    twice = is_softmax_of_probabilities(outputs, of_targets(confidence, targets), targets).any()
+    return explanation, confidence, twice
+
+
+def _add(tap: Array, activations: Array) -> Array:
+    return activations + tap.astype(activations.dtype)
+
+
+def _seen(contexts: Sequence[Context]) -> Bool[Array, "batch *spatial"] | None:
+    """Which pixels any of some layers see; None if all see all."""
+    shape = spatial_shape(contexts[0].inputs, contexts[0].channel_axis)
+    frames = [context.frame for context in contexts]
+    if not any(frames):
+        return None
+    seen = [np.ones(shape, bool) if frame is None else frame.is_seen(shape) for frame in frames]
+    return jnp.broadcast_to(np.any(seen, 0), (len(contexts[0].inputs), *shape))
+
+
+def _end(context: Context, found: Found, layer: Array) -> Found:
+    """What a formula found, in the image, of all targets and all of the layer's channels."""
+    seen = _seen([context])
+    if seen is not None:
         heatmap, deviation = jax.tree.map(
             lambda maps: jnp.where(seen[:, None], context.into_image(maps), 0),
             (found.heatmap, found.deviation),
         )
         found = found._replace(heatmap=heatmap, deviation=deviation)
+    targets = context.targets
     peak = jnp.ones(targets.shape, found.heatmap.dtype) if found.peak is None else found.peak
     weights, scores = (
-        None if values is None else put(values, chosen, activations.shape[-1])
+        None if values is None else put(values, context.chosen, layer.shape[context.channel_axis])
         for values in (found.weights, found.scores)
     )
-    # What is not finite shows nothing: an empty map deceives nobody.
-    space = tuple(range(2, found.heatmap.ndim))
-    finite = jnp.isfinite(found.heatmap).all(space, keepdims=True)
     heatmap, weights, scores, peak, empty = jax.tree.map(
         lambda values: jnp.broadcast_to(values, (*targets.shape, *values.shape[2:])),
-        (jnp.where(finite, found.heatmap, 0), weights, scores, peak, found.empty),
+        (_finite(found.heatmap), weights, scores, peak, found.empty),
     )
-    explanation = Explanation(
-        heatmap, weights, scores, layer, outputs, targets, peak, of_targets(confidence, targets),
-        empty, found.deviation, found.scored, Axis(channel_axis % layer.ndim - layer.ndim), seen,
+    return found._replace(heatmap=heatmap, weights=weights, scores=scores, peak=peak, empty=empty)
+
+
+def _finite(maps: Float[Array, "batch targets *spatial"]) -> Float[Array, "batch targets *spatial"]:
+    """What is not finite shows nothing: an empty map deceives nobody."""
+    finite = jnp.isfinite(maps).all(tuple(range(2, maps.ndim)), keepdims=True)
+    return jnp.where(finite, maps, 0)
+
+
+def _fused(
+    last: Explanation,
+    layers: Sequence[Found],
+    heatmap: Float[Array, "batch targets *spatial"],
+    peak: Float[Array, "batch targets"],
+    deviation: Float[Array, "batch targets *spatial"] | None,
+    seen: Bool[Array, "batch *spatial"] | None,
+) -> Explanation:
+    """The explanation of several layers together, from that of the last one."""
+    shape = last.targets.shape
+    heatmap = jnp.broadcast_to(_finite(heatmap), (*shape, *heatmap.shape[2:]))
+    if seen is not None:
+        heatmap, deviation = jax.tree.map(
+            lambda maps: jnp.where(seen[:, None], maps, 0), (heatmap, deviation)
+        )
+
+    def each(name: str) -> Any:
+        values = tuple(getattr(layer, name) for layer in layers)
+        return None if all(value is None for value in values) else values
+
+    return last._replace(
+        heatmap=heatmap, peak=jnp.broadcast_to(peak, shape), deviation=deviation, seen=seen,
+        weights=each("weights"), scores=each("scores"), scored=each("scored"),
+        layers=tuple(LayerMap(one.heatmap, one.peak, one.deviation) for one in layers),
     )  # fmt: skip
-    twice = is_softmax_of_probabilities(outputs, of_targets(confidence, targets), targets).any()
-    return explanation, confidence, twice

@@ -25,7 +25,7 @@ def uniform(
         targets: as in `score_cam`.
         **question: see `Question`. The score only picks the best class.
     """
-    return run(uniform, _uniform, model, inputs, targets, question, score=logits)
+    return run(uniform, _uniform, model, inputs, targets, question, score=logits, reads_layer=False)
 
 
 def _uniform(context: Context) -> Found:
@@ -51,7 +51,7 @@ def center(
 
     Source: the centre-Gaussian baseline of Choe et al. 2020 (arXiv 2001.07437).
     """
-    return run(center, _center, model, inputs, targets, question, score=logits)
+    return run(center, _center, model, inputs, targets, question, score=logits, reads_layer=False)
 
 
 def _center(context: Context) -> Found:

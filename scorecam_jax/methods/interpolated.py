@@ -2,54 +2,102 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from scorecam_jax.engine.sharding import explicit_mesh, replicate
-from scorecam_jax.methods.base import Context, Found
+from scorecam_jax.methods.base import Context, Found, render_in
 from scorecam_jax.methods.variants import Variant
 from scorecam_jax.steps.channels import take
+from scorecam_jax.steps.frames import Frame
 from scorecam_jax.steps.interpolation import Interpolated, choose, interpolate
-from scorecam_jax.steps.masks import is_live, with_empty_mask
+from scorecam_jax.steps.masks import Render, is_live, with_empty_mask
 from scorecam_jax.steps.outputs import of_targets
 
 _DRAWS = 32
 _ROUND = 31  # and an empty mask: 32 passes
 _AT_MOST = 512  # scores that are interpolated from
 
-Finish = Callable[[Float[Array, "b t k"], Float[Array, "b t 1"]], Found]
+Finish = Callable[[Float[Array, "b t k"], Float[Array, "b t 1"]], "_Maps"]
+
+
+class _Maps(NamedTuple):
+    """What is made of the scores of all masks.
+
+    Attributes:
+        found: of each layer.
+        heatmaps: theirs; and of several layers, last, the fused one.
+    """
+
+    found: tuple[Found, ...]
+    heatmaps: tuple[Float[Array, "batch targets *spatial"], ...]
+
+
+class _Estimate(NamedTuple):
+    """Maps, and how far off they may be.
+
+    Attributes:
+        found: as of `_Maps`, with their deviations.
+        deviation: of the last of the heatmaps.
+        slopes: as in `Interpolation`.
+    """
+
+    found: tuple[Found, ...]
+    deviation: Float[Array, "batch targets *spatial"]
+    slopes: Float[Array, "batch targets channels"]
 
 
 def interpolated_score_cam(
-    context: Context, variant: Variant, interpolated: Interpolated, sum_maps: Callable[..., Found]
-) -> Found:
+    contexts: Sequence[Context],
+    variant: Variant,
+    interpolated: Interpolated,
+    sum_maps: Callable[..., Found],
+    fuse: Callable[..., Any] | None = None,
+) -> tuple[tuple[Found, ...], Float[Array, "batch targets *spatial"]]:
     """Score some masks, interpolate the scores of the others, and sum all maps.
 
+    The masks of several layers are all masks of the input: one process interpolates the scores of
+    all, and those are chosen that tell most about the layers' sums, each relative to its largest
+    value.
+
     Args:
-        context: what the formula was given.
+        contexts: what the formula was given, of each layer.
         variant: whose masks and sum they are.
-        interpolated: how many masks to score.
+        interpolated: how many masks to score, of all layers together.
         sum_maps: (context, variant, masks, scores, empty) -> Found, from the scores of all masks
             and of an empty one.
+        fuse: what was found in each of several layers -> (the fused heatmap, its peak).
+
+    Returns:
+        What was found in each layer; and the deviation of the heatmap, of several layers the fused
+        one.
     """
-    mesh = context.passes["mesh"] or explicit_mesh(context.inputs)
-    context = dataclasses.replace(context, activations=replicate(context.activations, mesh))
-    layer = _Layer.of(context, variant)
-    finish = functools.partial(sum_maps, context, variant, layer.masks)
-    put = functools.partial(_score_picks, context, variant, layer)
+    mesh = contexts[0].passes["mesh"] or explicit_mesh(contexts[0].inputs)
+    contexts = [
+        dataclasses.replace(context, activations=replicate(context.activations, mesh))
+        for context in contexts
+    ]
+    layer = _Layer.of(contexts, variant)
+    finish = functools.partial(_finish, contexts, variant, layer, sum_maps, fuse)
+    put = functools.partial(_score_picks, contexts, variant, layer)
     channels = layer.live.shape[1]
     if interpolated.count is not None:
         count = min(interpolated.count, channels)
         picks = _each(
             lambda looks, shares, live: choose(looks, shares, live, count),
-            layer.looks, layer.shares, layer.live,
+            layer.looks, layer.shares / layer.sizes[..., None], layer.live,
         )  # fmt: skip
-        known, fresh = put(_Known.nothing(context, layer), picks, layer.live)
-        return _estimate(layer, known, picks, fresh, finish)[0]
+        nothing = replicate(_Known.nothing(contexts[0], layer), mesh)
+        known, fresh = put(nothing, picks, layer.live)
+        made = _estimate(layer, known, picks, fresh, finish)
+        return made.found, made.deviation
 
     size = min(_ROUND, channels)
     length = -(-channels // size) * size
@@ -58,7 +106,7 @@ def interpolated_score_cam(
     def go_on(state: _State) -> _State:
         wanted = layer.live & ~state.known.scored
         # What a heatmap owes to each score, for each target, on the scale of its own maximum.
-        owed = state.slopes / _positive(jnp.asarray(state.found.peak))[..., None]
+        owed = state.made.slopes / _positive(_peaks(state.made.found, layer))
         shares = jnp.moveaxis(owed, 1, 2)[..., None] * layer.shares[:, :, None]
         shares = jnp.where(wanted[..., None], shares.reshape(*wanted.shape, -1), 0)
         more = _each(
@@ -69,49 +117,124 @@ def interpolated_score_cam(
         here = state.rounds * size
         picks = jax.lax.dynamic_update_slice_in_dim(state.picks, more, here, 1)
         fresh = jax.lax.dynamic_update_slice_in_dim(state.fresh, new, here, 1)
-        found, slopes = _estimate(layer, known, picks[:, :kept], fresh[:, :kept], finish)
-        deviation = jnp.asarray(found.deviation)
-        active = deviation.max(tuple(range(1, deviation.ndim))) > jnp.asarray(
+        made = _estimate(layer, known, picks[:, :kept], fresh[:, :kept], finish)
+        active = made.deviation.max(tuple(range(1, made.deviation.ndim))) > jnp.asarray(
             interpolated.tolerance
         )
         active &= (layer.live & ~known.scored).any(1)
-        return _State(state.rounds + 1, picks, fresh, known, found, slopes, active)
+        return _State(state.rounds + 1, picks, fresh, known, made, active)
 
-    start = replicate(_State.start(context, layer, length, kept, finish), mesh)
-    return _without_reverse_mode(jax.lax.while_loop(lambda s: s.active.any(), go_on, start).found)
+    start = replicate(_State.start(contexts[0], layer, length, kept, finish), mesh)
+    made = jax.lax.while_loop(lambda s: s.active.any(), go_on, start).made
+    return _without_reverse_mode((made.found, made.deviation))
 
 
 class _Layer(NamedTuple):
-    """The masks of a layer.
+    """The masks of a layer, or of several, one after the other.
 
     Attributes:
-        masks: what `variant.prepare` made of the maps.
+        masks: what `variant.prepare` made of the maps of each.
         live: which of them show anything.
-        looks: the masks as they are at the layer's resolution.
-        shares: what each channel adds to the sum for a weight of 1.
+        looks: the masks as they are at the finest layer's resolution.
+        shares: what each channel adds to the sums for a weight of 1. Each layer has cells of its
+            own, divided by the root of their number if there are several.
+        sizes: the largest value of its layer's sum, were all weights 1; 1 for a single layer.
     """
 
-    masks: Float[Array, "batch *grid channels"]
+    masks: tuple[Float[Array, "batch *grid channels"], ...]
     live: Bool[Array, "batch channels"]
     looks: Float[Array, "batch channels cells"]
-    shares: Float[Array, "batch channels cells"]
+    shares: Float[Array, "batch channels all_cells"]
+    sizes: Float[Array, "batch channels"]
 
     @classmethod
-    def of(cls, context: Context, variant: Variant) -> "_Layer":
-        maps = context.activations
-        masks = variant.prepare(maps)
-        live = is_live(masks)
-        batch, *grid, channels = masks.shape
-        first = jnp.moveaxis(masks, -1, 1).reshape(batch * channels, *grid)
-        looks = variant.render(first, grid).reshape(batch, channels, -1)
-        alone = jnp.eye(channels, dtype=masks.dtype)[None]
+    def of(cls, contexts: Sequence[Context], variant: Variant) -> "_Layer":
+        masks = tuple(variant.prepare(context.activations) for context in contexts)
+        live = [is_live(each) for each in masks]
+        grid = max((each.shape[1:-1] for each in masks), key=math.prod)
+        looks = [_rendered(variant, each, grid) for each in masks]
+        shares = [
+            _shares(variant, context.activations, *pair)
+            for context, *pair in zip(contexts, masks, live, strict=True)
+        ]
+        sizes = [jnp.ones(each.shape, shares[0].dtype) for each in live]
+        if len(contexts) > 1:
+            sizes = [
+                _positive(jnp.abs(each.sum(1)).max(1, keepdims=True) * size)
+                for each, size in zip(shares, sizes, strict=True)
+            ]
+        return cls(
+            masks, jnp.concatenate(live, 1), jnp.concatenate(looks, 1), _side_by_side(shares),
+            jnp.concatenate(sizes, 1),
+        )  # fmt: skip
 
-        def share(maps: Array, masks: Array) -> Array:
-            sums = variant.combine(maps[None], masks[None], alone, variant.render, grid)
-            return sums.reshape(channels, -1)
+    def split(self, values: Array) -> list[Any]:
+        """What belongs to each layer."""
+        return jnp.split(values, self.ends[:-1], -1)
 
-        shares = jax.lax.stop_gradient(_each(share, maps, masks)) * live[..., None]
-        return cls(masks, live, looks, shares)
+    @property
+    def ends(self) -> list[int]:
+        """How many masks there are up to the end of each layer."""
+        return list(itertools.accumulate(each.shape[-1] for each in self.masks))
+
+
+def _rendered(variant: Variant, masks: Array, grid: Sequence[int]) -> Array:
+    batch, *own, channels = masks.shape
+    first = jnp.moveaxis(masks, -1, 1).reshape(batch * channels, *own)
+    return variant.render(first, grid).reshape(batch, channels, -1)
+
+
+def _shares(variant: Variant, maps: Array, masks: Array, live: Array) -> Array:
+    grid, channels = masks.shape[1:-1], masks.shape[-1]
+    alone = jnp.eye(channels, dtype=masks.dtype)[None]
+
+    def share(maps: Array, masks: Array) -> Array:
+        sums = variant.combine(maps[None], masks[None], alone, variant.render, grid)
+        return sums.reshape(channels, -1)
+
+    return jax.lax.stop_gradient(_each(share, maps, masks)) * live[..., None]
+
+
+def _side_by_side(shares: Sequence[Array]) -> Array:
+    """The shares of several layers, each in cells of its own."""
+    if len(shares) == 1:
+        return shares[0]
+    cells = [each.shape[-1] for each in shares]
+    before = [sum(cells[:place]) for place in range(len(cells))]
+    return jnp.concatenate(
+        [
+            jnp.pad(each / math.sqrt(count), [(0, 0), (0, 0), (first, sum(cells) - first - count)])
+            for each, count, first in zip(shares, cells, before, strict=True)
+        ],
+        1,
+    )
+
+
+def _finish(
+    contexts: Sequence[Context],
+    variant: Variant,
+    layer: _Layer,
+    sum_maps: Callable[..., Found],
+    fuse: Callable[..., Any] | None,
+    scores: Float[Array, "batch targets channels"],
+    empty: Float[Array, "batch targets 1"],
+) -> _Maps:
+    """Sum the maps of each layer by the scores of its masks, and fuse the sums."""
+    found = tuple(
+        sum_maps(context, variant, masks, own, empty)
+        for context, masks, own in zip(contexts, layer.masks, layer.split(scores), strict=True)
+    )
+    fused = () if fuse is None else (fuse(found)[0],)
+    return _Maps(found, (*(each.heatmap for each in found), *fused))
+
+
+def _peaks(found: Sequence[Found], layer: _Layer) -> Float[Array, "batch targets channels"]:
+    """The peak of each mask's layer."""
+    peaks = [
+        jnp.broadcast_to(jnp.asarray(each.peak)[..., None], (*each.peak.shape, masks.shape[-1]))
+        for each, masks in zip(found, layer.masks, strict=True)
+    ]
+    return jnp.concatenate(peaks, -1)
 
 
 class _Known(NamedTuple):
@@ -144,8 +267,7 @@ class _State(NamedTuple):
         picks: the channels picked, round after round.
         fresh: which of them were scored by that.
         known: what they told.
-        found: the heatmaps by what is known.
-        slopes: as in `Interpolation`.
+        made: the maps by what is known.
         active: which inputs' heatmaps are not sure enough.
     """
 
@@ -153,8 +275,7 @@ class _State(NamedTuple):
     picks: Int[Array, "batch picks"]
     fresh: Bool[Array, "batch picks"]
     known: _Known
-    found: Found
-    slopes: Float[Array, "batch targets channels"]
+    made: _Estimate
     active: Bool[Array, " batch"]
 
     @classmethod
@@ -167,14 +288,12 @@ class _State(NamedTuple):
         shapes = jax.eval_shape(
             lambda: _estimate(layer, known, picks[:, :kept], fresh[:, :kept], finish)
         )
-        found, slopes = jax.tree.map(lambda like: jnp.ones(like.shape, like.dtype), shapes)
-        return cls(
-            jnp.zeros((), int), picks, fresh, known, found, slopes, jnp.ones(len(picks), bool)
-        )
+        made = jax.tree.map(lambda like: jnp.ones(like.shape, like.dtype), shapes)
+        return cls(jnp.zeros((), int), picks, fresh, known, made, jnp.ones(len(picks), bool))
 
 
 def _score_picks(
-    context: Context,
+    contexts: Sequence[Context],
     variant: Variant,
     layer: _Layer,
     known: _Known,
@@ -184,14 +303,60 @@ def _score_picks(
     """Score those of the picked masks that are wanted, and tell which these are."""
     rows = jnp.arange(len(picks))[:, None]
     due = wanted[rows, picks]
-    shape = (len(due), *[1] * (layer.masks.ndim - 2), -1)
-    masks = jnp.where(due.reshape(shape), take(layer.masks, picks), 0)
-    found = context.score_masks(with_empty_mask(masks), variant.render)
+    masks, render, context = _masks_of(contexts, variant, layer, picks, due)
+    found = context.score_masks(with_empty_mask(masks), render)
     place = jnp.where(due, picks, wanted.shape[1])
     scores = jnp.moveaxis(known.scores, 1, 2)
     scores = scores.at[rows, place].set(jnp.moveaxis(found[..., :-1], 1, 2), mode="drop")
     scored = known.scored.at[rows, place].set(True, mode="drop")
     return _Known(jnp.moveaxis(scores, 2, 1), scored, found[..., -1:], known.whole), due
+
+
+def _masks_of(
+    contexts: Sequence[Context],
+    variant: Variant,
+    layer: _Layer,
+    picks: Int[Array, "batch n"],
+    due: Bool[Array, "batch n"],
+) -> tuple[Float[Array, "batch *grid n"], Render, Context]:
+    """The picked masks that are due, what renders them, and what scores them.
+
+    Masks of several layers have the cells of all, of which those of the other layers are zero. So
+    one loop of passes scores them all.
+    """
+    parts = []
+    for masks, end in zip(layer.masks, layer.ends, strict=True):
+        start = end - masks.shape[-1]
+        here = due & (picks >= start) & (picks < end)
+        shape = (len(here), *[1] * (masks.ndim - 2), -1)
+        own = take(masks, jnp.clip(picks - start, 0, masks.shape[-1] - 1))
+        parts.append(jnp.where(here.reshape(shape), own, 0))
+    if len(parts) == 1:
+        return parts[0], variant.render, contexts[0]
+    cells = [jax.lax.collapse(part, 1, part.ndim - 1) for part in parts]
+    frames = tuple(context.frame for context in contexts)
+    grids = tuple(part.shape[1:-1] for part in parts)
+    render = Partial(_RenderEach(grids, frames), variant.render)
+    return jnp.concatenate(cells, 1), render, dataclasses.replace(contexts[0], frame=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class _RenderEach:
+    """Renders masks that have the cells of several layers."""
+
+    grids: tuple[tuple[int, ...], ...]
+    frames: tuple[Frame | None, ...]
+
+    def __call__(
+        self, render: Render, cells: Float[Array, "n cells"], shape: Sequence[int]
+    ) -> Float[Array, "n *spatial"]:
+        total = jnp.zeros((len(cells), *shape), cells.dtype)
+        first = 0
+        for grid, frame in zip(self.grids, self.frames, strict=True):
+            maps = cells[:, first : first + math.prod(grid)].reshape(-1, *grid)
+            first += math.prod(grid)
+            total += render_in(frame, render, maps, shape)
+        return total
 
 
 def _estimate(
@@ -200,8 +365,8 @@ def _estimate(
     picks: Int[Array, "batch n"],
     fresh: Bool[Array, "batch n"],
     finish: Finish,
-) -> tuple[Found, Float[Array, "batch targets channels"]]:
-    """The heatmap by what is known and how far off it may be; and the scores' slopes."""
+) -> _Estimate:
+    """The maps by what is known and how far off they may be; and the scores' slopes."""
 
     def complete(scores: Array) -> Array:
         # A dead channel has the score of an empty mask, as in the exact map.
@@ -215,19 +380,34 @@ def _estimate(
         ),
         layer.looks, picks, given, fresh, jnp.concatenate([known.empty, known.whole], 2),
     )  # fmt: skip
-    found = finish(complete(guess.scores), known.empty)
+    made = finish(complete(guess.scores), known.empty)
+    heatmaps = jax.lax.stop_gradient(made.heatmaps)
 
-    def add(total: Array, drawn: Array) -> tuple[Array, None]:
+    def add(totals: Any, drawn: Array) -> tuple[Any, None]:
         drawn, empty = jax.lax.stop_gradient((complete(drawn), known.empty))
-        return total + (finish(drawn, empty).heatmap - heatmap) ** 2, None
+        others = finish(drawn, empty).heatmaps
+        return jax.tree.map(lambda t, a, b: t + (a - b) ** 2, totals, others, heatmaps), None
 
-    heatmap = jax.lax.stop_gradient(found.heatmap)
-    squares, _ = jax.lax.scan(add, jnp.zeros_like(heatmap), jnp.moveaxis(guess.draws, 1, 0))
+    nothing = jax.tree.map(jnp.zeros_like, heatmaps)
+    squares, _ = jax.lax.scan(add, nothing, jnp.moveaxis(guess.draws, 1, 0))
+    missing = layer.live & ~known.scored
+    lacking = [each.any(1) for each in layer.split(missing)]
+    lacking += [missing.any(1)] * (len(heatmaps) - len(lacking))
+    deviations = list(map(_deviation, squares, lacking))
+    found = tuple(
+        each._replace(deviation=deviation, scored=scored)
+        for each, deviation, scored in zip(
+            made.found, deviations[: len(made.found)], layer.split(known.scored), strict=True
+        )
+    )
+    return _Estimate(found, deviations[-1], guess.slopes)
+
+
+def _deviation(squares: Array, missing: Bool[Array, " batch"]) -> Array:
     deviation = jnp.sqrt(jax.lax.stop_gradient(squares) / _DRAWS)
     deviation = jnp.where(jnp.isfinite(deviation), deviation, 1)  # no heatmap deviates by more
-    missing = (layer.live & ~known.scored).any(1).reshape(-1, *[1] * (heatmap.ndim - 1))
-    deviation = jnp.where(missing, deviation, 0)  # without rounding errors
-    return found._replace(deviation=deviation, scored=known.scored), guess.slopes
+    # Without rounding errors where nothing is interpolated.
+    return jnp.where(missing.reshape(-1, *[1] * (deviation.ndim - 1)), deviation, 0)
 
 
 @jax.custom_vjp

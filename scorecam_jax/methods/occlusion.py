@@ -42,7 +42,7 @@ def occlusion(
     """
     return run(
         occlusion, _occlusion, model, inputs, targets, masking,
-        score=jax.nn.softmax, steps=steps, size=size,
+        score=jax.nn.softmax, reads_layer=False, steps=steps, size=size,
     )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ def rise(
     return run(
         rise, _rise, model, inputs, targets, masking,
         score=jax.nn.softmax, key=key, count=count, cells=cells, probability=probability,
+        reads_layer=False,
     )  # fmt: skip
 
 

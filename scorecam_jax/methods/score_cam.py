@@ -1,5 +1,6 @@
 """Score-CAM (Wang et al., CVPR Workshops 2020, arXiv 1910.01279)."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 from jaxtyping import Array, Float
@@ -42,7 +43,8 @@ def score_cam(
             gives probabilities, INCREASE if not; see `variants.default_for`.
         channels: score some of the masks only. None: all. n, which is `Interpolated(n)`: score n,
             interpolate the scores of the others, and explain by all channels; the explanation then
-            has a `deviation`. `Deviation(n)` or `Gradient(n)`: explain by n channels alone.
+            has a `deviation`. Several layers share the n. `Deviation(n)` or `Gradient(n)`: explain
+            by n channels alone, of each layer.
         **masking: `score`, `baseline`, `channels`, `batch_size`, `channel_axis`, `mesh` and
             `remat`; see `Masking`. The default score is the variant's own: `jax.nn.softmax`
             for OFFICIAL, INCREASE and SIGNED.
@@ -69,6 +71,7 @@ def score_cam(
     explanation = run(
         score_cam, _score_cam, model, inputs, targets, masking,
         score=variant.score, channels=channels, variant=variant, interpolated=interpolated,
+        together=_score_cam_of_layers if interpolated else None,
     )  # fmt: skip
     if not named:
         check_kind(variant, masking.get("score"), explanation.confidence)
@@ -79,13 +82,25 @@ def _score_cam(context: Context, *, variant: Variant, interpolated: Interpolated
     # Phase 1: the activation maps become masks. (`run` has read the maps of the layer.)
     masks = variant.prepare(context.activations)
     if interpolated:
-        return interpolated_score_cam(context, variant, interpolated, sum_maps)
+        (found,), deviation = interpolated_score_cam([context], variant, interpolated, sum_maps)
+        return found._replace(deviation=deviation)
 
     # Phase 2: the targets' scores under each mask, and under an empty one.
     scores = context.score_masks(with_empty_mask(masks), variant.render)
     scores, empty = scores[..., :-1], scores[..., -1:]
 
     return sum_maps(context, variant, masks, scores, empty)
+
+
+def _score_cam_of_layers(
+    contexts: Sequence[Context],
+    fuse: Callable[..., Any],
+    *,
+    variant: Variant,
+    interpolated: Interpolated,
+) -> tuple[tuple[Found, ...], Float[Array, "batch targets *spatial"]]:
+    # The passes are shared out among the layers' masks.
+    return interpolated_score_cam(contexts, variant, interpolated, sum_maps, fuse)
 
 
 def sum_maps(
@@ -112,4 +127,5 @@ def sum_maps(
     relative, factor = into_range(weights, axes=[2], factors=largest_of(maps)[:, None])
     sums = variant.combine(maps, masks, relative, variant.render, shape)
     peak = variant.peak(sums) * factor[..., 0]
-    return Found(variant.finish(sums, shape), weights, scores, peak, empty[..., 0])
+    heatmap = variant.finish(sums, shape)
+    return Found(heatmap, weights, scores, peak, empty[..., 0], sums=sums)

@@ -6,7 +6,7 @@ input, (B,), to average and bootstrap over your images. Every metric works under
 - `model`: inputs -> (outputs, activations), as in `score_cam`.
 - `inputs`: (B, *spatial, C), preprocessed. `heatmaps`: (B, *spatial), in [0, 1].
 - `targets`: None (each input's best class), an int, or (B,).
-- further keywords: `Masking`; the default score is `jax.nn.softmax`.
+- further keywords: `Scoring`; the default score is `jax.nn.softmax`.
 
 A metric raises ValueError if the heatmaps or targets do not fit the inputs.
 
@@ -30,7 +30,7 @@ from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax.contract.model import AnyModel, channel_axis_of
 from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.engine.independence import check_independence
-from scorecam_jax.engine.options import Masking, check_options
+from scorecam_jax.engine.options import Scoring, check_options
 from scorecam_jax.engine.score_masks import score_masks
 from scorecam_jax.metrics.imputation import impute
 from scorecam_jax.metrics.sanity import correlation
@@ -50,7 +50,7 @@ def average_drop(
     targets: Any = None,
     *,
     mute: float = 0.0,
-    **masking: Unpack[Masking],
+    **masking: Unpack[Scoring],
 ) -> PerInput:
     """Loss of score on the input masked by its heatmap, in percent; lower is better.
 
@@ -66,7 +66,7 @@ def average_drop(
         targets: see the module.
         mute: pixels below this quantile of their heatmap are set to 0 first; a map of ones stays
             unchanged. Score-CAM's paper mutes the lower half (0.5); most other work mutes nothing.
-        **masking: see `Masking`.
+        **masking: see `Scoring`.
 
     Source: Grad-CAM++ (arXiv 1710.11063), section 4.1; Score-CAM (arXiv 1910.01279), section 4.2.
 
@@ -86,7 +86,7 @@ def average_increase(
     targets: Any = None,
     *,
     mute: float = 0.0,
-    **masking: Unpack[Masking],
+    **masking: Unpack[Scoring],
 ) -> PerInput:
     """Whether the score rises on the input masked by its heatmap, 0 or 100; higher is better.
 
@@ -111,7 +111,7 @@ def average_gain(
     targets: Any = None,
     *,
     mute: float = 0.0,
-    **masking: Unpack[Masking],
+    **masking: Unpack[Scoring],
 ) -> PerInput:
     """Gain of score on the input masked by its heatmap, in percent; higher is better.
 
@@ -131,7 +131,7 @@ def adcc(
     targets: Any = None,
     *,
     explain: Callable[[Array, Array], Array],
-    **masking: Unpack[Masking],
+    **masking: Unpack[Scoring],
 ) -> PerInput:
     """The harmonic mean of coherency, simplicity and kept score, in [0, 1]; higher is better.
 
@@ -149,7 +149,7 @@ def adcc(
         targets: see the module.
         explain: (inputs, targets (B,)) -> heatmaps, the method that made the heatmaps. It is
             applied to the masked inputs. Example: `lambda x, t: score_cam(model, x, t).heatmap`.
-        **masking: see `Masking`.
+        **masking: see `Scoring`.
 
     Source: Poppi et al. 2021 (arXiv 2104.10252).
     """
@@ -177,7 +177,7 @@ def deletion(
     *,
     step: int | float = 0.01,
     key: PRNGKeyArray | None = None,
-    **masking: Unpack[Masking],
+    **masking: Unpack[Scoring],
 ) -> PerInput:
     """The area under `deletion_curve`, in [0, 1] if the score is; lower is better."""
     fractions, scores = deletion_curve(
@@ -194,7 +194,7 @@ def insertion(
     *,
     step: int | float = 0.01,
     key: PRNGKeyArray | None = None,
-    **masking: Unpack[Masking],
+    **masking: Unpack[Scoring],
 ) -> PerInput:
     """The area under `insertion_curve`, in [0, 1] if the score is; higher is better."""
     fractions, scores = insertion_curve(
@@ -211,7 +211,7 @@ def deletion_curve(
     *,
     step: int | float = 0.01,
     key: PRNGKeyArray | None = None,
-    **masking: Unpack[Masking],
+    **masking: Unpack[Scoring],
 ) -> tuple[Float[np.ndarray, " steps"], Float[Array, "batch steps"]]:
     """The score while pixels are replaced by the baseline, the most salient first.
 
@@ -227,7 +227,7 @@ def deletion_curve(
             in Score-CAM's paper) or as a number (an int; 224 in RISE).
         key: orders pixels of equal value at random. None keeps their reading order, so that the
             flat parts of a heatmap are deleted from the top left.
-        **masking: see `Masking`.
+        **masking: see `Scoring`.
 
     Returns:
         The share of pixels deleted, (S,), from 0 to 1, and the scores, (B, S).
@@ -249,7 +249,7 @@ def insertion_curve(
     *,
     step: int | float = 0.01,
     key: PRNGKeyArray | None = None,
-    **masking: Unpack[Masking],
+    **masking: Unpack[Scoring],
 ) -> tuple[Float[np.ndarray, " steps"], Float[Array, "batch steps"]]:
     """The score while pixels are inserted into the baseline, the most salient first.
 
@@ -273,7 +273,7 @@ def road(
     key: PRNGKeyArray,
     fractions: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     noise: ArrayLike = 0.01,
-    **masking: Unpack[Masking],
+    **masking: Unpack[Scoring],
 ) -> PerInput:
     """ROAD, remove and debias: whether removing salient pixels costs more; higher is better.
 
@@ -313,7 +313,7 @@ def _before_and_after(
     heatmaps: Any,
     targets: Any,
     mute: float,
-    masking: Masking,
+    masking: Scoring,
 ) -> tuple[tuple[PerInput, PerInput], tuple[PerInput, PerInput]]:
     """The scores of the inputs and of the masked inputs, and one minus each of them."""
     model, inputs, heatmaps, _ = _fitting(model, inputs, heatmaps, masking)
@@ -335,7 +335,7 @@ def _score_revealed(
     ranks: Int[Array, "batch *spatial"],
     counts: Int[np.ndarray, " steps"],
     targets: Any,
-    masking: Masking,
+    masking: Scoring,
 ) -> Float[Array, "batch steps"]:
     """Score each input with its first `counts` pixels shown, in the order of `ranks`."""
     # A pair (1 + the input's index, the number of pixels) stands for a mask, so that full-size
@@ -374,7 +374,7 @@ def _masked_scores(
     shown: Float[Array, "batch *grid masks"],
     render: Render,
     targets: Any,
-    masking: Masking,
+    masking: Scoring,
 ) -> tuple[Float[Array, "batch masks"], Float[Array, "batch masks"]]:
     """The targets' scores under each mask, and one minus each score."""
     axis = channel_axis_of(model, masking.get("channel_axis"))
@@ -434,10 +434,10 @@ def _best_class(
 
 
 def _fitting(
-    model: AnyModel, inputs: Any, heatmaps: Any, masking: Masking
+    model: AnyModel, inputs: Any, heatmaps: Any, masking: Scoring
 ) -> tuple[Callable[..., Any], Array, Array, int]:
     """The model of the image alone, inputs and heatmaps that fit together, the channel axis."""
-    check_options("the metric", Masking.__annotations__, masking)
+    check_options("the metric", Scoring.__annotations__, masking)
     axis = channel_axis_of(model, masking.get("channel_axis"))
     model, inputs = split_inputs(model, inputs)
     inputs = checks.check_inputs(inputs, axis)

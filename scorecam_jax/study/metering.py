@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax.diagnosis import diagnose
-from scorecam_jax.engine.options import Masking
+from scorecam_jax.engine.options import Scoring
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.study.programs import Programs
 from scorecam_jax.study.registry import Case, Metric
@@ -62,7 +62,7 @@ def measure(
         targets,
         found,
         lambda *given: programs.explain(method, model, *given)[0],
-        Masking(score=score or jax.nn.softmax, batch_size=batch_size, channel_axis=channel_axis),
+        Scoring(score=score or jax.nn.softmax, batch_size=batch_size, channel_axis=channel_axis),
     )
     rows: list[dict[str, Any]] = [{} for _ in range(len(inputs))]
     for name, metric in metrics.items():

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax import methods, metrics
-from scorecam_jax.engine.options import Masking
+from scorecam_jax.engine.options import Scoring
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.steps.interpolation import Interpolated
 
@@ -36,7 +36,7 @@ class Case(NamedTuple):
     targets: Int[Array, " batch"]
     boxes: Float[Array, "batch boxes sides"] | None
     explain: Callable[..., Any]
-    scoring: Masking
+    scoring: Scoring
 
 
 class Metric(NamedTuple):

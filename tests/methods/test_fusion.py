@@ -46,10 +46,13 @@ def test_all_layers_explain_the_same_best_class():
 
 
 @pytest.mark.slow
-def test_each_layers_scores_are_interpolated_and_the_fused_map_states_no_deviation():
-    fused = fuse_layers(from_nnx(Network(), ["first", "second"]), IMAGES, [1, 3], channels=3)
-    assert [scored.sum(1).tolist() for scored in fused.scored] == [[3, 3], [3, 3]]
-    assert fused.deviation is None
+def test_layers_share_the_masks_that_are_scored_and_the_fused_map_has_a_deviation():
+    model = from_nnx(Network(), ["first", "second"])
+    fused = score_cam(model, IMAGES, [1, 3], channels=3)
+    assert sum(scored.sum(1) for scored in fused.scored).tolist() == [3, 3]
+    assert fused.deviation.shape == fused.heatmap.shape
+    assert (fused.deviation.max((1, 2)) > 0).all()
+    assert (fused.layers[0].deviation.max((1, 2)) > 0).all()
 
 
 def test_a_model_of_one_layer_is_refused():
