@@ -81,7 +81,11 @@ def interpolated_score_cam(
     """
     mesh = contexts[0].passes["mesh"] or explicit_mesh(contexts[0].inputs)
     contexts = [
-        dataclasses.replace(context, activations=replicate(context.activations, mesh))
+        dataclasses.replace(
+            context,
+            activations=replicate(context.activations, mesh),
+            confidence=replicate(context.confidence, mesh),
+        )
         for context in contexts
     ]
     layer = _Layer.of(contexts, variant)
@@ -94,8 +98,7 @@ def interpolated_score_cam(
             lambda looks, shares, live: choose(looks, shares, live, count),
             layer.looks, layer.shares / layer.sizes[..., None], layer.live,
         )  # fmt: skip
-        nothing = replicate(_Known.nothing(contexts[0], layer), mesh)
-        known, fresh = put(nothing, picks, layer.live)
+        known, fresh = put(_Known.nothing(contexts[0], layer), picks, layer.live)
         made = _estimate(layer, known, picks, fresh, finish)
         return made.found, made.deviation
 
