@@ -45,7 +45,7 @@ def from_equinox(
         method: what is called instead of the model: the name of one of its methods, or a function
             `method(model, x, ...)`.
         state: the `eqx.nn.State` of a model with BatchNorm, from `eqx.nn.make_with_state`.
-        layers: how many layers to show, chosen by rule; see `from_nnx`.
+        layers: how many layers to show, by rule: `layer` and others before it; see `from_nnx`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (tokens, K), the `(height, width)` of their grid; see `from_nnx`.
         channel_axis: where the inputs, and the activations, have their channels; methods read it

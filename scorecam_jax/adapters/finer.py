@@ -1,4 +1,4 @@
-"""Several layers to explain where none is named: the default, and finer or earlier ones before it.
+"""Several layers to explain together: one, and finer or earlier ones before it.
 
 Where the grid becomes coarser along the network, these are the last places that all information
 passes through at each finer grid. Where one grid lasts throughout, as in a transformer, they are
@@ -8,7 +8,7 @@ blocks at even distances.
 import collections
 import math
 
-from scorecam_jax.adapters.default import default_layer, fits
+from scorecam_jax.adapters.default import fits
 from scorecam_jax.adapters.tokens import Asked
 from scorecam_jax.program.analysis import Analysis, Candidate
 from scorecam_jax.program.sites import Site
@@ -18,18 +18,19 @@ _FINER = 1.5
 _PASSING = ("layer", "name", "copy", "convert_element_type")
 
 
-def layers_by_rule(known: Analysis, tokens: Asked | None, count: int) -> list[Site]:
-    """The default layer and those before it, in the order in which they run.
+def layers_by_rule(known: Analysis, tokens: Asked | None, site: Site, count: int) -> list[Site]:
+    """A layer and those before it, in the order in which they run.
 
     Args:
         known: of the network.
         tokens: the grid that was asked for, if any.
+        site: the layer, the last of them.
         count: how many.
 
     Raises:
-        ValueError: there are not as many, or there is no default.
+        ValueError: there are not as many.
     """
-    last = known.describe(default_layer(known, tokens))
+    last = known.describe(site)
     before = [
         each
         for each in known.candidates
@@ -64,7 +65,7 @@ def _finer(before: list[Candidate], last: Candidate) -> list[Candidate]:
 
 
 def _blocks(before: list[Candidate], last: Candidate) -> list[Candidate]:
-    """Layers on the default's grid of its kind, or else of the commonest, and the default."""
+    """Layers on the last one's grid of its kind, or else of the commonest, and that one."""
     alike = [each for each in before if each.site.layer and each.grid == last.grid]
     kinds = collections.Counter(each.site.kind for each in alike)
     kind = last.site.kind

@@ -37,7 +37,7 @@ def from_function(
             name is given several times or within a `jax.lax.scan`. None picks one, see
             `from_nnx`. A list of names shows several layers.
         *args: passed to the function after the inputs.
-        layers: how many layers to show, chosen by rule; see `from_nnx`.
+        layers: how many layers to show, by rule: `layer` and others before it; see `from_nnx`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.

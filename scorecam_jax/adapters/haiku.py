@@ -43,7 +43,7 @@ def from_haiku(
         method: the name, or index, of the function that is called, for `hk.multi_transform`.
         state: its state, for `hk.transform_with_state`.
         rng: its random key, if it wants one even in evaluation.
-        layers: how many layers to show, chosen by rule; see `from_nnx`.
+        layers: how many layers to show, by rule: `layer` and others before it; see `from_nnx`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.

@@ -43,7 +43,7 @@ def from_keras(
             inside a nested model or layer the path of names, `"backbone/conv5_block3_out"`. None
             picks one, see `from_nnx`. A list of paths shows several layers.
         *args: passed to the model after the inputs.
-        layers: how many layers to show, chosen by rule; see `from_nnx`.
+        layers: how many layers to show, by rule: `layer` and others before it; see `from_nnx`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.

@@ -31,7 +31,7 @@ def from_linen(
         layer: the path of a submodule, `"layer4/block_1"` or `("layer4", "block_1")`. None picks
             one, see `from_nnx`. A list of paths shows several layers.
         *args: passed to `apply` after the inputs.
-        layers: how many layers to show, chosen by rule; see `from_nnx`.
+        layers: how many layers to show, by rule: `layer` and others before it; see `from_nnx`.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens (N, tokens, K), the `(height, width)` of their grid; see
             `from_nnx`.

@@ -93,6 +93,30 @@ def list_layers(model: AnyModel, inputs: Any, *, measure: bool = False) -> list[
     return adapted.func.layers(*adapted.args, image, measure)
 
 
+def with_layers(model: AnyModel, count: int) -> AnyModel:
+    """Show the layer that a model shows and those before it, by rule, as `layers=count` does.
+
+    Args:
+        model: what an adapter such as `from_linen` returned, with a single layer or the default.
+        count: how many layers.
+
+    Raises:
+        TypeError: `model` was not made by an adapter.
+        ValueError: it shows several layers already, or `count` is not a number from 1 up.
+    """
+    call: Any = getattr(model, "func", None)
+    if not isinstance(call, _Shown):
+        raise TypeError(
+            f"cannot choose layers of a {type(model).__name__}: only models made by an adapter "
+            "know their layers. A function may return a tuple of the activations of several"
+        )
+    _check_count(count, list(call.paths) if call.several else None)
+    paths = (*[None] * (count - 1), *call.paths)
+    shown = dataclasses.replace(call, paths=paths, several=count > 1, by_rule=True, settled=())
+    adapted: Any = model
+    return Adapted(shown, *adapted.args)
+
+
 def register(model: AnyModel, inputs: Any) -> AnyModel:
     """Measure where a model's layers lie in the image, where the program does not tell.
 
@@ -133,7 +157,8 @@ def show(
         run: `(weights, inputs) -> outputs`; what it holds beside functions is compared by value.
         weights: any pytree of arrays.
         layer: the path of a layer, a list of several, or None.
-        layers: how many layers to choose by rule; see `layers_by_rule`.
+        layers: how many layers to show by rule: that one and others before it; see
+            `layers_by_rule`.
         dtype: what floating-point weights and inputs are cast to.
         grid: how token activations form a grid; None takes it from the layers before them.
         channel_axis: where inputs and activations have their channels.
@@ -142,7 +167,7 @@ def show(
     several = isinstance(layer, list)
     if layers is not None:
         _check_count(layers, layer)
-        paths, several = [None] * layers, layers > 1
+        paths, several = [None] * (layers - 1) + [*paths], layers > 1
     call = _Shown(
         Network(run, channel_axis),
         tuple(None if path is None else parse_path(path) for path in paths),
@@ -156,16 +181,15 @@ def show(
 
 
 def _check_count(layers: Any, layer: Layers) -> None:
-    if layer is not None:
+    if isinstance(layer, list):
         raise ValueError(
-            f"layer={layer!r} and layers={layers!r}: name layers, or say how many are to be chosen "
-            "by rule, and leave out the other"
+            f"layer={layer!r} names several layers, and layers={layers!r} chooses some by rule: "
+            "leave out one of the two, or name the last layer alone"
         )
     if isinstance(layers, bool) or not isinstance(layers, int | np.integer) or layers < 1:
         raise ValueError(
-            f"layers={layers!r}, wanted how many layers to explain together: 1 for the default "
-            "layer alone, 2 with the one before it on a finer grid. To name layers, pass "
-            "layer=[...]"
+            f"layers={layers!r}, wanted how many layers to explain together: 1 for one alone, 2 "
+            "with the one before it on a finer grid. To name layers, pass layer=[...]"
         )
 
 
@@ -297,11 +321,12 @@ class _Shown:
 
     def _sites(self, known: Analysis) -> list[Site]:
         if self.by_rule:
-            return layers_by_rule(known, self.tokens, len(self.paths))
-        return [
-            default_layer(known, self.tokens) if path is None else _named(path, known)
-            for path in self.paths
-        ]
+            last = self._site(self.paths[-1], known)
+            return layers_by_rule(known, self.tokens, last, len(self.paths))
+        return [self._site(path, known) for path in self.paths]
+
+    def _site(self, path: Path | None, known: Analysis) -> Site:
+        return default_layer(known, self.tokens) if path is None else _named(path, known)
 
     def layers(self, weights: Any, inputs: Any, measure: bool = False) -> list[LayerInfo]:
         known = self._analyse(self._trace(weights, inputs), weights)

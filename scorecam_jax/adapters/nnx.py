@@ -56,7 +56,7 @@ def from_nnx(
         *args: passed to the model after the inputs.
         method: what is called instead of the model: the name of one of its methods, or a function
             `method(model, inputs, *args, **kwargs)`.
-        layers: how many layers to show, chosen by rule; instead of `layer`.
+        layers: how many layers to show, by rule: `layer` and others before it.
         dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
         grid: for layers of tokens, the sizes of their grid; None takes it from the layers before.
         channel_axis: where the inputs, and the activations, have their channels; methods read it

@@ -33,3 +33,14 @@ class Classifier(NamedTuple):
         channels = getattr(self.preprocess, "channels", 3)
         first = channel_axis_of(self.model) == 1
         return (channels, *self.input_size) if first else (*self.input_size, channels)
+
+    def with_layers(self, count: int) -> "Classifier":
+        """The same, whose model also shows layers before that one, `count` in all.
+
+        Raises:
+            TypeError: its model was not made by an adapter.
+            ValueError: `count` is not a number from 1 up.
+        """
+        from scorecam_jax.adapters.model import with_layers
+
+        return self._replace(model=with_layers(self.model, count))

@@ -9,6 +9,7 @@ import pytest
 
 from scorecam_jax import score_cam
 from scorecam_jax.adapters import list_layers
+from scorecam_jax.adapters.model import with_layers
 from tests.adapters.networks import (
     BIAS,
     CLASSES,
@@ -283,14 +284,15 @@ def test_only_models_from_adapters_list_their_layers():
         list_layers(lambda x: (x, x), IMAGES)
 
 
-def test_layers_are_named_or_chosen_by_rule_and_not_both(network):
+def test_layers_are_listed_or_chosen_by_rule_and_not_both(network):
     images = network.native(np.zeros((1, 12, 16, 3)))
-    with pytest.raises(ValueError, match="leave out the other"):
-        network.adapt("last", layers=2)
+    with pytest.raises(ValueError, match="leave out one of the two"):
+        network.adapt(["first", "last"], layers=2)
     alone, default = (
         jax.eval_shape(network.adapt(None, **options), images)[1] for options in ({"layers": 1}, {})
     )
     assert alone == default
     # Its grid lasts throughout, so the two layers are its blocks.
-    _, activations = jax.eval_shape(network.adapt(None, layers=2), images)
-    assert [layer.shape[network.channel_axis] for layer in activations] == [4, 6]
+    for model in (network.adapt("last", layers=2), with_layers(network.adapt(None), 2)):
+        _, activations = jax.eval_shape(model, images)
+        assert [layer.shape[network.channel_axis] for layer in activations] == [4, 6]
