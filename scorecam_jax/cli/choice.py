@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from scorecam_jax._internal.signatures import accepts, requires
 from scorecam_jax.cli.errors import UserError
 from scorecam_jax.cli.options import (
+    FUSIONS,
     VARIANTS,
     add_cache,
     add_layer,
@@ -132,6 +133,16 @@ METHOD_OPTIONS = (
             "in blue",
         },
         _signed,
+    ),
+    MethodOption(
+        "fuse",
+        "--fuse",
+        {
+            "choices": FUSIONS,
+            "metavar": "HOW",
+            "help": f"how the maps of --layers become one: {', '.join(FUSIONS)} (default: product, "
+            "what all of them show)",
+        },
     ),
     MethodOption(
         "score",

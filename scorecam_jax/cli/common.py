@@ -29,6 +29,7 @@ from scorecam_jax.cli.errors import (
 from scorecam_jax.cli.progress import Progress
 from scorecam_jax.cli.system import raise_if_stopped
 from scorecam_jax.engine.tuning import inputs_together
+from scorecam_jax.methods.several import layers_of
 from scorecam_jax.models.checkpoints.folder import stored
 from scorecam_jax.models.checkpoints.hub import fetched, is_address
 from scorecam_jax.reading import Note, ReadingError, check_picture
@@ -65,6 +66,7 @@ def load(
     asked: argparse.Namespace,
     *,
     layer: str | None = None,
+    layers: int | None = None,
     dtype: str | None = None,
     or_random: bool = False,
 ) -> models.Classifier:
@@ -74,6 +76,7 @@ def load(
         asked: the options, with the network's name, its weights and its labels. A name that was
             not given is set; and so is the folder of weights that were fetched.
         layer: to explain; None: its usual layer.
+        layers: how many to explain together, with that one.
         dtype: to run it in.
         or_random: initialise a network without weights at random.
 
@@ -105,7 +108,10 @@ def load(
         raise UserError(f"{name or weights} is too large for this machine's memory") from error
     asked.model = name or classifier.name
     _check_finite(classifier.model, weights or name)
-    return classifier
+    if layers is None or layers == 1:
+        return classifier
+    with translating():
+        return classifier.with_layers(layers)
 
 
 def _prompts(asked: argparse.Namespace) -> list[str]:
@@ -179,6 +185,7 @@ def plan_of(
         wanted = asked.target or (["0"] if asked.like and not top else [])
         targets = asked_targets(wanted, top, classifier.labels)
         _check_contrast(asked, classifier, targets.named)
+        _check_fusion(asked, classifier)
         return Plan(
             classifier=classifier,
             methods={name: chosen(asked, name, classifier) for name in methods},
@@ -250,6 +257,7 @@ def settings_of(
         "model": asked.model,
         "weights": _weights_digest(asked),
         "layer": classifier.layer,
+        "layers": asked.layers,
         "target": asked.target,
         "top": getattr(asked, "top", None),
         "window": asked.window,
@@ -385,7 +393,7 @@ def _drawn(
     if todo:
         with Progress(len(todo), enabled=not asked.quiet) as progress:
             progress.start("loading the model")
-            classifier = load(asked, layer=asked.layer)
+            classifier = load(asked, layer=asked.layer, layers=asked.layers)
             layer = classifier.layer
             if len(classifier.input_size) == 3:
                 found = listed(asked, volumes=True)
@@ -408,7 +416,13 @@ def _drawn(
             )
             with contextlib.closing(made):
                 _draw_all(todo, made, plan, look, layout, guard, remarks, asked, progress)
-    about = {"model": asked.model, "layer": layer, **head, **given(asked)}
+    about = {
+        "model": asked.model,
+        "layer": layer,
+        "layers": asked.layers,
+        **head,
+        **given(asked),
+    }
     left_out = [note._asdict() for note in found.left_out]
     return {**about, "photos": documents, "left_out": left_out}
 
@@ -447,6 +461,8 @@ def _compiled(plan: Plan, photographs: int, *, pixels: bool) -> Programs:
         size = inputs_together(photographs)
         programs.prepare(plan.classifier.model, plan.shape, plan.targets.each, size)
     for method in plan.run if pixels else ():
+        if programs.fuses(method):
+            raise UserError("--pixels: a map of several layers has cells of none: --layers 1 has")
         if not programs.weights_maps(method):
             raise UserError(
                 f"--pixels: {method} does not make its map by weighting the layer's maps, so it "
@@ -578,6 +594,16 @@ def _check_only(only: str, asked: argparse.Namespace) -> None:
         raise UserError(
             f"a transparent picture cannot be written as {path.suffix}; name "
             f"{path.with_suffix('.png')}, or .webp or .tif"
+        )
+
+
+def _check_fusion(asked: argparse.Namespace, classifier: models.Classifier) -> None:
+    """UserError if maps are to be fused and there is one."""
+    inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
+    if asked.fuse and len(layers_of(jax.eval_shape(classifier.model, inputs)[1])) < 2:
+        raise UserError(
+            f"--fuse {asked.fuse} fuses the maps of several layers, and {asked.model} is explained "
+            "by one: give --layers 2 too"
         )
 
 

@@ -82,7 +82,7 @@ def _measure(asked: argparse.Namespace, output: Path) -> Any:
 
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
-        classifier = common.load(asked, layer=asked.layer)
+        classifier = common.load(asked, layer=asked.layer, layers=asked.layers)
         progress.start("looking for photographs")
         found = common.listed(asked, volumes=len(classifier.input_size) == 3)
         metrics = asked.metrics or default_metrics(bool(found.annotations))

@@ -26,6 +26,8 @@ METRICS = tuple(_ENTRIES)
 
 NOT_DEFAULT = tuple(name for name, entry in _ENTRIES.items() if not entry.default)
 
+FUSIONS = ("product", "geometric", "mean", "maximum", "poly-cam")
+
 COLORMAPS = ("ember", "jet", "gray")
 
 DEFAULT_MODEL = "efficientnet_lite0"
@@ -180,11 +182,19 @@ def add_questions(group: Any) -> None:
 
 
 def add_layer(group: Any) -> None:
-    """Which layer."""
+    """Which layer, and how many before it."""
     group.add_argument(
         "--layer",
         metavar="L",
         help="the layer to explain (default: the last with a grid); `scorecam layers` lists them",
+    )
+    group.add_argument(
+        "--layers",
+        type=count,
+        metavar="N",
+        help="explain by N layers together: that one, and the last one at each finer grid before "
+        "it, or blocks at even distances in a transformer; --fuse says how their maps become one "
+        "(default: 1)",
     )
 
 

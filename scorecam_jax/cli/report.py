@@ -79,7 +79,7 @@ def run(asked: argparse.Namespace) -> int:
     partial = output.with_name(f"{output.name}.partial")
     with Progress(len(found.sources), enabled=not asked.quiet) as progress:
         progress.start("loading the model")
-        classifier = common.load(asked, layer=asked.layer)
+        classifier = common.load(asked, layer=asked.layer, layers=asked.layers)
         if len(classifier.input_size) == 3:
             found = common.listed(asked, volumes=True)
         plan = common.plan_of(asked, asked.methods, classifier, found, maps=False)

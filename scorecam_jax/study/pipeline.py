@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from scorecam_jax.adapters.model import register
@@ -399,9 +400,10 @@ class _Run:
             sums = None if sums is None else sums[0, columns]
             peaks = np.ravel(explanation.peak[0])[columns].astype(float).tolist()
             if explanation.scored is not None and explanation.deviation is not None:
+                scored = jax.tree.leaves(explanation.scored)  # of each layer
                 interpolated = {
-                    "scored": int(explanation.scored.sum()),
-                    "channels": explanation.scored.size,
+                    "scored": sum(int(each.sum()) for each in scored),
+                    "channels": sum(each.size for each in scored),
                     "deviation": float(explanation.deviation.max()),
                 }
         metrics: dict[str, Any] = {}

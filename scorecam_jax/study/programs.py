@@ -14,6 +14,7 @@ from scorecam_jax._internal.signatures import accepts, requires
 from scorecam_jax._internal.trees import Static, join_arrays, split_arrays
 from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.methods.base import Explanation
+from scorecam_jax.methods.several import layers_of
 from scorecam_jax.steps.outputs import class_scores
 
 Method = Callable[..., Any]
@@ -25,7 +26,7 @@ class Prediction(NamedTuple):
     Attributes:
         scores: (B, classes), probabilities unless another score was asked for.
         ranking: (B, classes), the classes from the likeliest on.
-        live: (B, channels), which channels of the layer are not constant.
+        live: (B, channels), which channels of the layer, or of all layers, are not constant.
     """
 
     scores: Float[np.ndarray, "batch classes"]
@@ -161,10 +162,19 @@ class Programs:
 
     def weights_maps(self, method: str) -> bool:
         """Whether a method that was compiled makes its maps by weighting the layer's."""
+        found = self._found(method)
+        return found is not None and found.weights is not None
+
+    def fuses(self, method: str) -> bool:
+        """Whether a method that was compiled fuses the maps of several layers."""
+        found = self._found(method)
+        return found is not None and found.layers is not None
+
+    def _found(self, method: str) -> Explanation | None:
+        """What a method that was compiled returns, in its structure alone."""
         programs = (pair for known in self._compiled.values() for pair in known.items())
         tree = next(run.out_tree for (name, _), run in programs if name == method)
-        _, found = jax.tree.unflatten(tree, [True] * tree.num_leaves)
-        return found is not None and found.weights is not None
+        return jax.tree.unflatten(tree, [True] * tree.num_leaves)[1]
 
     def compiled(self, name: str, model: Callable[..., Any], *arguments: Any) -> Any:
         """A program for arguments of these shapes; the name "" is that of `predict`."""
@@ -193,10 +203,13 @@ class Programs:
         plain = getattr(outputs, "shape", None) == scores.shape
         ranked = outputs if plain and self._score is jax.nn.softmax else scores
         ranking = jax.lax.top_k(ranked, ranked.shape[1])[1]
-        last = jax.tree.leaves(activations)[-1]  # of several layers
-        maps = jnp.moveaxis(last, channel_axis_of(model, self._channel_axis), -1)
-        space = tuple(range(1, maps.ndim - 1))
-        return scores, ranking, maps.max(space) > maps.min(space)
+        axis = channel_axis_of(model, self._channel_axis)
+        live = []
+        for layer in layers_of(activations):
+            maps = jnp.moveaxis(layer, axis, -1)
+            space = tuple(range(1, maps.ndim - 1))
+            live.append(maps.max(space) > maps.min(space))
+        return scores, ranking, jnp.concatenate(live, 1)
 
     def _explain(
         self, method: Method, arrays: Any, inputs: Array, targets: Array, *, static: Static

@@ -67,7 +67,7 @@ class Record(NamedTuple):
         targets: the classes explained, each once.
         top: the likeliest classes, at most five.
         score: of the first target.
-        live: how many channels of the layer are not constant.
+        live: how many channels of the layer, or of all layers, are not constant.
         boxes: (x, y, width, height) of the objects that the metrics compare with.
         results: by method.
         remarks: what there is to say about how the file was read.

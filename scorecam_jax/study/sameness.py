@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,9 +28,8 @@ def same_methods(
     if len(methods) < 2:
         return {}
     _, activations = jax.eval_shape(model, inputs)
-    layers = jax.tree.leaves(activations)
     axis = channel_axis_of(model)
-    channels = max(layer.shape[axis] for layer in layers) if layers else 0
+    channels = [layer.shape[axis] for layer in jax.tree.leaves(activations)]
     first: dict[Any, str] = {}
     same: dict[str, str] = {}
     for name, method in methods.items():
@@ -49,8 +48,13 @@ def unwrap(method: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, An
     return method, options
 
 
-def _essence(method: Callable[..., Any], channels: int) -> Any:
-    """What a method depends on: its function, and the options that are not at their defaults."""
+def _essence(method: Callable[..., Any], channels: Sequence[int]) -> Any:
+    """What a method depends on: its function, and the options that are not at their defaults.
+
+    Args:
+        method: the method.
+        channels: how many each of the network's layers has.
+    """
     function, options = unwrap(method)
     parameters = inspect.signature(function).parameters
     if function is score_cam and options.get("variant") is default_for(
@@ -67,14 +71,17 @@ def _essence(method: Callable[..., Any], channels: int) -> Any:
     return function, tuple(sorted(said.items(), key=lambda item: item[0]))
 
 
-def _fewer(choice: Any, channels: int, interpolates: bool) -> Any:
-    """A choice of channels, or None if it takes them all."""
+def _fewer(choice: Any, channels: Sequence[int], interpolates: bool) -> Any:
+    """A choice of channels, or None if it takes them all.
+
+    Layers share the channels that are interpolated from; each has a choice's number to itself.
+    """
     if interpolates:
         interpolated, choice = interpolation_of(choice)
         if interpolated is not None:
-            return None if (interpolated.count or 0) >= channels else interpolated
+            return None if (interpolated.count or 0) >= sum(channels) else interpolated
     choice = choice_of(choice)
-    return None if choice is not None and choice.count == channels else choice
+    return None if choice is not None and set(channels) == {choice.count} else choice
 
 
 def _equal(value: Any, other: Any) -> bool:
