@@ -31,6 +31,9 @@ UNLIKELY = 0.01
 LIVE = 0.1
 """If a smaller share of the channels is live, few masks are left to ask with."""
 
+DISAGREE = 0.2
+"""Maps of two layers that correlate less than this show different things."""
+
 
 def diagnose(explanation: Explanation) -> tuple[Finding, ...]:
     """Say what speaks against reading an explanation as the network's reasons for a class.
@@ -71,7 +74,7 @@ def diagnose(explanation: Explanation) -> tuple[Finding, ...]:
 
 
 def _with_targets_axis(explanation: Explanation) -> Explanation:
-    names = ("heatmap", "weights", "scores", "targets", "peak", "confidence", "empty")
+    names = ("heatmap", "weights", "scores", "targets", "peak", "confidence", "empty", "layers")
     return explanation._replace(
         **{name: jax.tree.map(lambda v: v[:, None], getattr(explanation, name)) for name in names}
     )
@@ -83,7 +86,7 @@ def _findings(explanation: Explanation, row: int, column: int) -> list[Finding]:
     if broken := _not_finite(explanation, row, column):
         # Nothing else can be measured.
         return [Finding(*each, row, target) for each in broken]
-    for check in (_empty, _flat, _plain, _unlikely, _dead, _baseline, _twice, _unseen):
+    for check in (_empty, _flat, _plain, _unlikely, _dead, _baseline, _twice, _unseen, _layers):
         found += check(explanation, row, column)
     return [Finding(*each, row, target) for each in found]
 
@@ -106,7 +109,10 @@ def _not_finite(e: Any, row: int, column: int) -> _Found:
 def _empty(e: Any, row: int, column: int) -> _Found:
     if e.heatmap[row, column].any():
         return []
-    return [("empty", 0.0, "the heatmap is empty: nothing in the input speaks for the target")]
+    text = "the heatmap is empty: nothing in the input speaks for the target"
+    if e.layers and all(layer.heatmap[row, column].any() for layer in e.layers):
+        text = "the heatmap is empty: no place speaks for the target in all of the layers"
+    return [("empty", 0.0, text)]
 
 
 def _flat(e: Any, row: int, column: int) -> _Found:
@@ -201,6 +207,39 @@ def _unseen(e: Any, row: int, column: int) -> _Found:
         "elsewhere because nothing is seen there, not because it is unimportant"
     )
     return [("places", share, text)]
+
+
+def _layers(e: Any, row: int, column: int) -> _Found:
+    """What speaks against each of several layers, and against fusing them."""
+    found: _Found = []
+    count = len(e.layers or ())
+    for number in range(count):
+        alone = _alone(e, number)
+        called = f"layer {number + 1} of {count}"
+        for check in (_flat, _plain, _dead):
+            for kind, figure, text in check(alone, row, column):
+                if check is not _dead and number < count - 1:
+                    kind = "detail without class"
+                    text = f"{text}; its detail does not answer to the target"
+                found.append((kind, figure, f"{called}: {text}"))
+        if number == count - 1:
+            continue
+        pair = (layer.heatmap[row, column] for layer in (e.layers[number], e.layers[-1]))
+        likeness = float(correlation(*map(jnp.asarray, pair)))
+        if alone.heatmap[row, column].any() and likeness < DISAGREE:
+            text = (
+                f"the heatmap of {called} correlates to {likeness:.2f} with that of the last: the "
+                "layers show different things, and the fused heatmap only what they share"
+            )
+            found.append(("layers disagree", likeness, text))
+    return found
+
+
+def _alone(e: Any, number: int) -> Any:
+    """The explanation by one of several layers."""
+    own = {name: getattr(e, name) for name in ("weights", "scores", "activations")}
+    own = {name: None if values is None else values[number] for name, values in own.items()}
+    return e._replace(heatmap=e.layers[number].heatmap, layers=None, **own)
 
 
 def _maps(e: Any, row: int) -> Any:

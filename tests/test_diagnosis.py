@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scorecam_jax import Explanation, diagnose, diagnosis, score_cam
+from scorecam_jax.methods.base import LayerMap
 
 RNG = np.random.default_rng(0)
 MAPS = RNG.uniform(size=(1, 3, 3, 20))
@@ -136,3 +137,39 @@ def test_the_channel_axis_is_kept_where_the_grids_side_is_the_number_of_channels
 def test_values_have_to_be_known():
     with pytest.raises(ValueError, match="compiled function returns"):
         jax.jit(lambda e: len(diagnose(e)))(explanation())
+
+
+def of_two_layers(first, second, **changes):
+    """What is said of two layers with these maps, each explained by the sound weights."""
+    whole = explanation()
+    pairs = {name: (getattr(whole, name),) * 2 for name in ("weights", "scores", "activations")}
+    layers = tuple(LayerMap(each[None], whole.peak) for each in (first, second))
+    return diagnose(whole._replace(**{**pairs, "layers": layers, **changes}))
+
+
+def test_layers_whose_maps_do_not_resemble_each_other_disagree():
+    assert diagnosis.DISAGREE == 0.2
+    last, other = RNG.normal(size=(2, 6, 6))
+    other -= (other * (last - last.mean())).mean() / last.var() * (last - last.mean())
+    last, other = ((each - each.mean()) / each.std() for each in (last, other))
+    for likeness, said in ((0.19, ["layers disagree"]), (0.21, [])):
+        first = likeness * last + np.sqrt(1 - likeness**2) * other
+        found = of_two_layers(first.astype(np.float32), last.astype(np.float32))
+        assert [finding.kind for finding in found] == said
+        assert [finding.figure for finding in found] == pytest.approx([likeness] * len(said))
+
+
+def test_a_finer_layer_that_does_not_answer_to_the_class_is_named():
+    agreed = RNG.uniform(size=(6, 6)).astype(np.float32)
+    flat = np.asarray(weights_deviating(0.05), np.float32)
+    sound = explanation()
+    (finding,) = of_two_layers(
+        agreed, agreed, weights=(flat, sound.weights), scores=(flat, sound.scores)
+    )
+    assert finding.kind == "detail without class"
+    assert finding.text.startswith("layer 1 of 2: the weights deviate by 5 %")
+    # Of the last layer that is what it is of a single one.
+    (finding,) = of_two_layers(
+        agreed, agreed, weights=(sound.weights, flat), scores=(sound.scores, flat)
+    )
+    assert finding.kind == "flat weights"

@@ -295,6 +295,7 @@ class _Asked(NamedTuple):
     fuse: Fusion
     together: Callable[..., Any] | None
     reads_layer: bool
+    signed: bool
 
 
 def run(
@@ -311,6 +312,7 @@ def run(
     edits: bool = False,
     together: Callable[..., Any] | None = None,
     reads_layer: bool = True,
+    signed: bool = False,
     **options: Any,
 ) -> Explanation:
     """Check the arguments, and run a formula compiled with the network.
@@ -333,6 +335,7 @@ def run(
             have something in common: (contexts, fuse, **options) -> (what was found in each, the
             fused heatmap's deviation or None), where `fuse` turns what was found into a heatmap.
         reads_layer: whether the formula looks at a layer. If not, it is run once.
+        signed: whether negative values of its heatmaps speak against the target.
         **options: the formula's own. Floats among them may vary without another compilation.
 
     Raises:
@@ -361,7 +364,7 @@ def run(
             "remat": shared.get("remat", False),
         },
         fuse=check_fusion(shared.get("fuse", "product")), together=together,
-        reads_layer=reads_layer,
+        reads_layer=reads_layer, signed=signed,
     )  # fmt: skip
     with noting(inputs, axis):
         sigmoids = check_independence(model, inputs, asked.score)
@@ -479,7 +482,7 @@ def _compiled(
         contexts, shown, several = contexts[-1:], layers[-1], False
     deviation = None
     if several and asked.together:
-        fuse = functools.partial(fuse_found, asked.fuse, contexts)
+        fuse = functools.partial(fuse_found, asked.fuse, asked.signed, contexts)
         found, deviation = asked.together(contexts, fuse, **options)
     else:
         found = [asked.formula(context, **options) for context in contexts]
@@ -495,7 +498,7 @@ def _compiled(
         Axis(channel_axis % first.ndim - first.ndim), _seen(contexts[-1:]),
     )  # fmt: skip
     if several:
-        heatmap, peak = fuse_found(asked.fuse, contexts, found)
+        heatmap, peak = fuse_found(asked.fuse, asked.signed, contexts, found)
         explanation = _fused(explanation, ended, heatmap, peak, deviation, _seen(contexts))
     twice = is_softmax_of_probabilities(outputs, of_targets(confidence, targets), targets).any()
     return explanation, confidence, twice

@@ -11,7 +11,7 @@ from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.interpolated import interpolated_score_cam
 from scorecam_jax.methods.variants import Variant, check_kind, default_of
 from scorecam_jax.steps.channels import Channels, interpolation_of
-from scorecam_jax.steps.combine import into_range, largest_of
+from scorecam_jax.steps.combine import into_range, largest_of, resize_scale_signed
 from scorecam_jax.steps.interpolation import Interpolated
 from scorecam_jax.steps.masks import is_live, with_empty_mask
 
@@ -72,6 +72,7 @@ def score_cam(
         score_cam, _score_cam, model, inputs, targets, masking,
         score=variant.score, channels=channels, variant=variant, interpolated=interpolated,
         together=_score_cam_of_layers if interpolated else None,
+        signed=variant.finish is resize_scale_signed,
     )  # fmt: skip
     if not named:
         check_kind(variant, masking.get("score"), explanation.confidence)

@@ -37,12 +37,13 @@ class _OneLayer:
 
 
 def fuse_found(
-    fuse: Fusion, contexts: Sequence[Any], found: Sequence[Any]
+    fuse: Fusion, signed: bool, contexts: Sequence[Any], found: Sequence[Any]
 ) -> tuple[Float[Array, "batch targets *spatial"], Float[Array, "batch targets"]]:
     """The heatmap of several layers, in the image, and its peak.
 
     Args:
         fuse: how.
+        signed: whether negative values of heatmaps speak against the target.
         contexts: the `Context` of each layer, from the finest on.
         found: what a formula found in each, a `Found`.
 
@@ -54,6 +55,6 @@ def fuse_found(
     sums = [
         plain if each.sums is None else each.sums for plain, each in zip(maps, found, strict=True)
     ]
-    heatmap, size = fuse_maps(fuse, maps, sums)
+    heatmap, size = fuse_maps(fuse, maps, sums, signed)
     peaks = [jnp.ones_like(size) if each.peak is None else each.peak for each in found]
     return heatmap, size * geometric_mean(jnp.stack(jnp.broadcast_arrays(*peaks)))

@@ -77,6 +77,7 @@ def fuse_maps(
     fuse: Fusion,
     maps: Sequence[Float[Array, "batch targets *spatial"]],
     sums: Sequence[Float[Array, "batch targets *_"]],
+    signed: bool = False,
 ) -> tuple[Float[Array, "batch targets *spatial"], Float[Array, "batch targets"]]:
     """Fuse the heatmaps of layers, and scale the result to [0, 1], or signed ones to [-1, 1].
 
@@ -86,6 +87,7 @@ def fuse_maps(
         fuse: how.
         maps: each layer's heatmap, of one size, from the finest layer on.
         sums: what each was scaled from, at the layer's resolution if it has one; for "poly-cam".
+        signed: whether negative values speak against the target.
 
     Returns:
         The heatmap, and its largest absolute value before it was scaled.
@@ -98,8 +100,10 @@ def fuse_maps(
         function = FUSIONS[fuse] if isinstance(fuse, str) else fuse
         return function(jax.nn.relu(sign * jnp.stack(jnp.broadcast_arrays(*maps))), axis=0)
 
+    if not signed:
+        fused = combine(1)
+        return normalize(fused, len(shape)), fused.max(tuple(range(2, fused.ndim)))
     fused = combine(1) - combine(-1)
     low, high = value_range(fused, len(shape))
-    size = jnp.maximum(jnp.abs(low), jnp.abs(high))
-    heatmap = jnp.where(low < 0, divide(fused, size), normalize(fused, len(shape)))
-    return heatmap, size.reshape(fused.shape[:2])
+    size = jnp.maximum(-low, high)
+    return divide(fused, size), size.reshape(fused.shape[:2])

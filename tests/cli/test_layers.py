@@ -10,6 +10,11 @@ def test_layers_can_be_explained(here, capsys):
     assert "efficientnet_lite0" in text
     assert re.search(r"^  blocks/15 +7 x 7 x 320 ", text, re.M)
     assert re.findall(r"^\* (\S+) +(.*?)  ", text, re.M) == [("head", "7 x 7 x 1280")]
+    added = re.findall(r"^([23]) (\S+) +(.*?)  ", text, re.M)
+    assert added == [
+        ("3", "blocks/5/expand", "28 x 28 x 240"),
+        ("2", "blocks/11/expand", "14 x 14 x 672"),
+    ]
 
 
 def test_layers_of_a_network_without_weights_are_listed_too(capsys):
