@@ -14,7 +14,7 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,11 +56,14 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=64)
     parser.add_argument("--step", type=float, default=0.04, help="of insertion and deletion")
     parser.add_argument("--first", type=int, help="only so many photographs")
+    parser.add_argument("--only", help="of the programs: one,two,three,cubic,augmented,gradient")
     parser.add_argument("--output", type=Path, help="where to keep the figures, as JSON")
     asked = parser.parse_args()
     classifier = models.load(asked.model, weights=asked.weights)
     photographs = list(_photographs(asked.photographs, classifier))[: asked.first]
-    rows, chosen = _rows(classifier, photographs, asked.passes, asked.step, asked.output)
+    ways = _ways(asked.passes)
+    ways = {name: ways[name] for name in asked.only.split(",")} if asked.only else ways
+    rows, chosen = _rows(classifier, photographs, ways, asked.step, asked.output)
     names = list(dict.fromkeys(row["method"] for row in rows))
     found = summarize(rows, names, chosen)
     print(f"{asked.model}, {len(photographs)} photographs, {asked.passes} masks, step {asked.step}")
@@ -159,13 +162,13 @@ def _augmented(method: Any, model: Any, inputs: jax.Array, targets: jax.Array) -
 def _rows(
     classifier: Any,
     photographs: list[Photograph],
-    passes: int,
+    ways: Mapping[str, Callable[..., Any]],
     step: float,
     output: Path | None,
 ) -> tuple[list[dict[str, Any]], dict[str, Metric]]:
     model = classifier.model
     shuffled = _shuffled(model)
-    ways = {name: jax.jit(way) for name, way in _ways(passes).items()}
+    ways = {name: jax.jit(way) for name, way in ways.items()}
     predict = jax.jit(lambda model, inputs: jax.nn.softmax(model(inputs)[0]))
     localized = ("energy", "box-iou", "box-acc", "pointing")
     chosen = {name: METRICS[name] for name in localized if photographs[0].boxes is not None}
