@@ -35,8 +35,10 @@ from scorecam_jax.study.registry import METRICS, Case, Metric
 from scorecam_jax.study.results import summarize
 
 # scikit-image's photographs of things, as far as they come with it.
-_SKIMAGE = ("astronaut.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png")
-_SKIMAGE += ("coins.png", "motorcycle_left.png", "rocket.jpg")
+_SKIMAGE = (
+    "astronaut.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png",
+    "motorcycle_left.png", "rocket.jpg",
+)  # fmt: skip
 
 
 class Photograph(NamedTuple):
@@ -101,7 +103,7 @@ def _ways(passes: int) -> dict[str, Callable[..., dict[str, Any]]]:
 
     def fused(count: int, method: Callable[..., Explanation], name: str) -> Callable[..., Any]:
         def explain(model: Any, *given: Any) -> dict[str, Any]:
-            found = method(with_layers(model, count), *given)
+            found: Any = method(with_layers(model, count), *given)
             maps = [layer.heatmap for layer in found.layers]
             sums = [
                 jax.nn.relu(jnp.einsum("b...k,btk->bt...", *pair, precision="highest"))

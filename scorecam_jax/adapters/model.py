@@ -110,7 +110,7 @@ def with_layers(model: AnyModel, count: int) -> AnyModel:
             f"cannot choose layers of a {type(model).__name__}: only models made by an adapter "
             "know their layers. A function may return a tuple of the activations of several"
         )
-    _check_count(count, list(call.paths) if call.several else None)
+    _check_count(count, [*filter(None, call.paths)] if call.several else None)
     paths = (*[None] * (count - 1), *call.paths)
     shown = dataclasses.replace(call, paths=paths, several=count > 1, by_rule=True, settled=())
     adapted: Any = model

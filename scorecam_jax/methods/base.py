@@ -493,7 +493,7 @@ def _compiled(
     first = layers_of(shown)[0]
     last = ended[-1]
     explanation = Explanation(
-        last.heatmap, last.weights, last.scores, shown, outputs, targets, last.peak,
+        last.heatmap, last.weights, last.scores, shown, outputs, targets, jnp.asarray(last.peak),
         of_targets(confidence, targets), last.empty, last.deviation, last.scored,
         Axis(channel_axis % first.ndim - first.ndim), _seen(contexts[-1:]),
     )  # fmt: skip
@@ -569,5 +569,7 @@ def _fused(
     return last._replace(
         heatmap=heatmap, peak=jnp.broadcast_to(peak, shape), deviation=deviation, seen=seen,
         weights=each("weights"), scores=each("scores"), scored=each("scored"),
-        layers=tuple(LayerMap(one.heatmap, one.peak, one.deviation) for one in layers),
+        layers=tuple(
+            LayerMap(one.heatmap, jnp.asarray(one.peak), one.deviation) for one in layers
+        ),
     )  # fmt: skip

@@ -234,7 +234,7 @@ def _finish(
 def _peaks(found: Sequence[Found], layer: _Layer) -> Float[Array, "batch targets channels"]:
     """The peak of each mask's layer."""
     peaks = [
-        jnp.broadcast_to(jnp.asarray(each.peak)[..., None], (*each.peak.shape, masks.shape[-1]))
+        jnp.repeat(jnp.asarray(each.peak)[..., None], masks.shape[-1], -1)
         for each, masks in zip(found, layer.masks, strict=True)
     ]
     return jnp.concatenate(peaks, -1)

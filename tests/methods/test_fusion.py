@@ -161,6 +161,7 @@ def test_signed_maps_are_fused_on_either_side():
     np.testing.assert_allclose(found.heatmap, fused / largest, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_method_that_looks_at_no_layer_is_run_once():
     key = jax.random.key(0)
     found = rise(two, IMAGES, 1, key=key, count=20)
@@ -169,7 +170,7 @@ def test_a_method_that_looks_at_no_layer_is_run_once():
     assert found.layers is None
 
 
-@pytest.mark.parametrize("channels", [None, Interpolated(4)])
+@pytest.mark.parametrize("channels", [None, pytest.param(Interpolated(4), marks=pytest.mark.slow)])
 def test_several_layers_are_one_compilation_for_each_shape(channels):
     traces = []
 
