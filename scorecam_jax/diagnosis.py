@@ -16,7 +16,8 @@ FLAT = 0.15
 """Weights whose standard deviation is a smaller share of their mean size hardly respond to masks.
 
 Of 17 photographs with the right class, the 40 channels that vary most give EfficientNet-Lite0 0.2
-to 1.6, and 0.08 on one; with shuffled weights, 0.05 to 0.12 for its best class.
+to 1.6, and 0.08 on one; with shuffled weights, 0.05 to 0.12 for its best class. All channels of
+its layer of 14 x 14, 64 scored, give 1.0 to 5.4; with shuffled weights, 0.06 to 0.29.
 """
 
 UNRESPONSIVE = 1e-5
@@ -31,8 +32,12 @@ UNLIKELY = 0.01
 LIVE = 0.1
 """If a smaller share of the channels is live, few masks are left to ask with."""
 
-DISAGREE = 0.2
-"""Maps of two layers that correlate less than this show different things."""
+DISAGREE = 0.1
+"""Maps of two layers that correlate less than this show different things.
+
+Of 17 photographs, those of EfficientNet-Lite0's two layers correlate to 0.13 to 0.79, and to 0.02
+on one.
+"""
 
 
 def diagnose(explanation: Explanation) -> tuple[Finding, ...]:
