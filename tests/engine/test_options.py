@@ -5,7 +5,7 @@ import pytest
 
 from scorecam_jax import METHODS, metrics, rise, score_cam
 from scorecam_jax._internal.signatures import options_of
-from scorecam_jax.engine.options import Masking, Passes, Question
+from scorecam_jax.engine.options import Masking, Passes, Question, Scoring
 from tests.networks import images, network
 
 MASKING = {"score-cam", "group-cam", "is-cam", "ss-cam", "opti-cam", "rise"}
@@ -22,8 +22,10 @@ def test_every_method_takes_the_question_and_those_that_mask_all_of_masking(name
 
 
 @pytest.mark.parametrize("name", ["average_drop", "insertion", "deletion", "road", "adcc"])
-def test_metrics_that_mask_take_all_of_masking(name):
-    assert set(Masking.__annotations__) <= set(options_of(getattr(metrics, name)))
+def test_metrics_that_mask_take_all_of_scoring_and_have_nothing_to_fuse(name):
+    options = set(options_of(getattr(metrics, name)))
+    assert set(Scoring.__annotations__) <= options
+    assert "fuse" not in options
 
 
 def test_an_unknown_option_is_an_error_that_names_those_there_are():
