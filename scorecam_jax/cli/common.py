@@ -184,7 +184,7 @@ def plan_of(
         top = getattr(asked, "top", None)
         wanted = asked.target or (["0"] if asked.like and not top else [])
         targets = asked_targets(wanted, top, classifier.labels)
-        _check_contrast(asked, classifier, targets.named)
+        other = _contrasted(asked, classifier, targets.named)
         _check_fusion(asked, classifier)
         return Plan(
             classifier=classifier,
@@ -198,6 +198,7 @@ def plan_of(
                 name for name in methods if asked.signed and accepts(named(name), "variant")
             ),
             maps=maps,
+            rather_than=other,
         )
 
 
@@ -383,7 +384,12 @@ def _drawn(
     only = getattr(asked, "only", None)
     if only:
         _check_only(only, asked)
-    look = Look(asked.colormap, asked.alpha, asked.fade, asked.pixels, only)
+    if only and asked.colorbar:
+        raise UserError("--colorbar belongs to a sheet: leave out --only, or --colorbar")
+    look = Look(
+        asked.colormap, asked.alpha, asked.fade, asked.pixels, only, asked.colorbar,
+        network=asked.model, command=asked.command,
+    )  # fmt: skip
     found = listed(asked)
     jobs, guard = _jobs(asked, found, ending)
     documents = [_check(job, guard) for job in jobs]
@@ -536,6 +542,9 @@ def _print(document: dict[str, Any], remarks: Callable[[list[dict[str, Any]]], l
         lines.append(
             f"  {mark} {percent(found['probability']):>6}  {found['name']} ({found['index']})"
         )
+    other = document["targets"][0]["rather_than"]
+    if other:
+        lines.append(f"  explained: why * rather than {short(other)}")
     lines += [f"  {line}" for line in document["notes"]]
     if document["unsure"]:
         best = percent(document["top"][0]["probability"])
@@ -558,7 +567,7 @@ def _print(document: dict[str, Any], remarks: Callable[[list[dict[str, Any]]], l
         size, drawn = (" x ".join(map(str, document[name])) for name in ("size", "drawn"))
         lines.append(f"  drawn at {drawn} instead of {size} pixels, to save memory")
     if document["enlarged"] > 1:
-        lines.append(f"  drawn at {document['enlarged']} times its size, each pixel a square")
+        lines.append(f"  drawn at {document['enlarged']} times its size, without smoothing")
     lines += [f"  wrote {path}" for path in filter(None, (*document["outputs"], document["map"]))]
     say("\n".join(lines))
 
@@ -607,16 +616,19 @@ def _check_fusion(asked: argparse.Namespace, classifier: models.Classifier) -> N
         )
 
 
-def _check_contrast(
+def _contrasted(
     asked: argparse.Namespace, classifier: models.Classifier, targets: Sequence[int]
-) -> None:
-    if asked.rather_than is not None:
-        other = find_class(asked.rather_than, classifier.labels)
-        if other in targets:
-            raise UserError(
-                f"--rather-than {asked.rather_than} is also a --target: nothing tells a class "
-                "from itself"
-            )
+) -> int | None:
+    """The class that targets are contrasted with, if any."""
+    if asked.rather_than is None:
+        return None
+    other = find_class(asked.rather_than, classifier.labels)
+    if other in targets:
+        raise UserError(
+            f"--rather-than {asked.rather_than} is also a --target: nothing tells a class "
+            "from itself"
+        )
+    return other
 
 
 def _weights_digest(asked: argparse.Namespace) -> str | None:

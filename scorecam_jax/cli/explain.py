@@ -1,10 +1,16 @@
 """`scorecam explain`: what made a photograph look like a class."""
 
 import argparse
+import shlex
+from pathlib import Path
 from typing import Any
 
 from scorecam_jax.cli import options
 from scorecam_jax.cli.choice import add_how
+from scorecam_jax.cli.errors import UserError
+
+# Where results go is asked anew.
+_NOT_REPEATED = ("output", "save_map", "force", "json", "quiet", "source")
 
 NAME, ARGUMENTS = "explain", "PHOTO|DIR..."
 
@@ -24,7 +30,15 @@ cost next to nothing: all are scored in the same passes.
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    options.add_targets(command)
+    what = options.add_targets(command, required=False)
+    what.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="PICTURE.png",
+        help="repeat what made this picture of `scorecam explain`; photographs and options that "
+        "are given replace its own",
+    )
     how = command.add_argument_group("how")
     how.add_argument(
         "--method",
@@ -47,6 +61,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Draw a sheet of each photograph: itself, and its heatmap for each class."""
+    if asked.source:
+        _repeat(asked)
+    if not asked.photos:
+        raise UserError("name a photograph or a folder of them, or a picture with --from")
     from scorecam_jax.cli.common import draw_photos
     from scorecam_jax.study.drawing import by_target
 
@@ -58,6 +76,49 @@ def run(asked: argparse.Namespace) -> int:
         remarks=_remarks,
         head={"method": asked.method},
     )
+
+
+def _repeat(asked: argparse.Namespace) -> None:
+    """Take over what made a picture, but for what is given and where results go.
+
+    Raises:
+        UserError: the picture does not tell, or it would run a function that was not named now.
+    """
+    usual, earlier = options.Parser(), argparse.Namespace()
+    add_options(usual)
+    words = shlex.split(_command_of(asked.source))
+    if words[:2] != ["scorecam", NAME]:
+        raise UserError(f"{asked.source} was made by {' '.join(words[:2])!r}, not by explain")
+    usual.parse_args(words[2:], earlier)
+    own = {
+        name for name, value in vars(asked).items() if value not in ([], usual.get_default(name))
+    }
+    if ":" in earlier.model and "model" not in own:
+        raise UserError(
+            f"{asked.source} was made with --model {earlier.model}, which runs a function: name it "
+            "again with --model if you trust it"
+        )
+    for name, value in vars(earlier).items():
+        if name not in own and name not in _NOT_REPEATED:
+            setattr(asked, name, value)
+
+
+def _command_of(picture: Path) -> str:
+    """The command that a picture tells that it was made by."""
+    from PIL import Image
+
+    from scorecam_jax.study.drawing import COMMAND
+
+    try:
+        with Image.open(picture) as opened:
+            told = getattr(opened, "text", {}).get(COMMAND)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{picture} cannot be read: {error}") from error
+    if told is None:
+        raise UserError(
+            f"{picture} does not tell what made it; wanted a PNG file that `scorecam explain` wrote"
+        )
+    return str(told)
 
 
 def _remarks(targets: list[dict[str, Any]]) -> list[str]:

@@ -28,7 +28,7 @@ NOT_DEFAULT = tuple(name for name, entry in _ENTRIES.items() if not entry.defaul
 
 FUSIONS = ("product", "geometric", "mean", "maximum", "poly-cam")
 
-COLORMAPS = ("ember", "jet", "gray")
+COLORMAPS = ("ember", "viridis", "cividis", "jet", "gray")
 
 DEFAULT_MODEL = "efficientnet_lite0"
 
@@ -54,11 +54,11 @@ class Help(argparse.RawDescriptionHelpFormatter):
         return text.split("\n", 1)[1] if action.nargs == argparse.PARSER else text
 
 
-def add_targets(command: argparse.ArgumentParser) -> Any:
+def add_targets(command: argparse.ArgumentParser, *, required: bool = True) -> Any:
     """Which photographs and which classes to explain; returns the group."""
     command.add_argument(
         "photos",
-        nargs="+",
+        nargs="+" if required else "*",
         type=place,
         metavar="PHOTO|DIR",
         help="image, DICOM and NIfTI files, or folders of them; sample:jaguar is a photograph that "
@@ -215,7 +215,8 @@ def add_look(command: argparse.ArgumentParser) -> Any:
         "--colormap",
         choices=COLORMAPS,
         default="ember",
-        help="ember is perceptually uniform, jet is that of many papers (default: ember)",
+        help="ember, viridis and cividis are perceptually uniform and hold for the colour-blind, "
+        "jet is that of many papers (default: ember)",
     )
     look.add_argument(
         "--scale",
@@ -224,6 +225,12 @@ def add_look(command: argparse.ArgumentParser) -> Any:
         help="own: each heatmap is as bright as its strongest place; shared: a method's "
         "heatmaps of all classes and photographs are on the scale of the strongest, as the sums of "
         "different methods have different units (default: own)",
+    )
+    look.add_argument(
+        "--colorbar",
+        action="store_true",
+        help="show on the sheet what the colours stand for; where they have signs or --scale is "
+        "shared, it is shown anyway",
     )
     look.add_argument(
         "--alpha",

@@ -43,7 +43,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--colormap",
         choices=options.COLORMAPS,
         default="ember",
-        help="ember is perceptually uniform, jet is that of many papers (default: ember)",
+        help="ember, viridis and cividis are perceptually uniform and hold for the colour-blind, "
+        "jet is that of many papers (default: ember)",
     )
     where = command.add_argument_group("where it goes")
     where.add_argument(

@@ -1,9 +1,11 @@
 """Records as pictures: a sheet of each photograph, or a picture of each class."""
 
+import contextlib
 import functools
+import importlib.metadata
 import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.models import Classifier
@@ -22,12 +25,16 @@ from scorecam_jax.study.pipeline import Plan
 from scorecam_jax.study.record import Record, Target
 from scorecam_jax.study.volumes import draw_volume
 from scorecam_jax.visualize import mark_crop, overlay, pixelate, sheet, transparent
+from scorecam_jax.visualize.colours import SIGNED
+from scorecam_jax.visualize.legend import colour_bar, stacked
+from scorecam_jax.visualize.pictures import enlarged, enlargement
+from scorecam_jax.visualize.sheet import Legend
 
 MOST_PIXELS = 50_000_000
 """A larger sheet takes more than about 1.5 GB to draw."""
 
-LEAST_SIDE = 256
-"""A photograph whose longer side is half of this or less is enlarged in sheets."""
+COMMAND = "Command"
+"""The key of a PNG file's text under which a picture tells the command that made it."""
 
 # A wider sheet is shrunk to illegibility on a screen.
 _MOST_COLUMNS = 5
@@ -61,7 +68,7 @@ class Page(NamedTuple):
         targets: what there is to tell of each target.
         heatmaps: what is saved: heatmaps of the network's input, along leading axes.
         columns: of the sheet.
-        row_labels: of the sheet.
+        captions: of the panels.
     """
 
     panels: list[Any]
@@ -69,7 +76,7 @@ class Page(NamedTuple):
     targets: list[dict[str, Any]]
     heatmaps: np.ndarray
     columns: int | None = None
-    row_labels: Sequence[str] = ()
+    captions: Sequence[str] = ()
 
 
 Layout = Callable[
@@ -105,7 +112,7 @@ def by_method(
     """Methods in columns, classes in rows, with each heatmap's correlation with the first."""
     told: list[dict[str, Any]] = []
     panels: list[Any] = []
-    titles: list[str] = []
+    captions: list[str] = []
     for row, target in enumerate(targets):
         maps: list[dict[str, Any]] = [
             {
@@ -116,14 +123,23 @@ def by_method(
             for name, heatmap in zip(methods, heatmaps[:, row], strict=True)
         ]
         told.append({**target, "maps": maps})
-        panels += [photo, *(each[row] for each in drawn)]
-        titles += ["", *(one["method"] + ", nothing found" * one["empty"] for one in maps)]
-    labels = [_title(target) for target in told]
+        # The photograph once; in later rows its column names their class.
+        panels += [_title(target) if row else photo, *(each[row] for each in drawn)]
+        captions += ["", *(_likeness(one, methods[0]) for one in maps)]
+    titles = [_title(told[0]), *methods]
     columns: int | None = 1 + len(methods)
-    if len(told) == 1:
-        titles[0], labels = labels[0], []
-        columns = columns if len(methods) < _MOST_COLUMNS else None
-    return Page(panels, titles, told, heatmaps, columns, labels)
+    if len(told) == 1 and len(methods) >= _MOST_COLUMNS:
+        columns = None
+    return Page(panels, titles, told, heatmaps, columns, captions)
+
+
+def _likeness(told: dict[str, Any], first: str) -> str:
+    """What stands below a heatmap: how like the first method's it is."""
+    if told["empty"]:
+        return "nothing found"
+    if told["method"] == first or told["correlation"] is None:
+        return ""
+    return f"r = {told['correlation']:.2f} with {first}"
 
 
 def draw(
@@ -152,7 +168,7 @@ def draw(
     """
     classifier = plan.classifier
     pictures = _pictures(record, job, classifier, guard)
-    enlarged = 1
+    factor = 1
     results = list(record.results.values())
     maps = np.stack([one.heatmaps for one in results if one.heatmaps is not None])
     peaks = np.array([one.peaks for one in results], float)
@@ -169,6 +185,7 @@ def draw(
     targets = [
         {
             **describe(target),
+            "rather_than": plan.other_name,
             "peaks": relative[:, place].tolist(),
             "findings": record.findings(place),
         }
@@ -178,7 +195,8 @@ def draw(
     if len(record.size) == 3:
         size: tuple[int, ...] = record.size
         page = layout(None, targets, methods, maps, [[None] * len(targets) for _ in methods])
-        ready: Iterable[Any] = [draw_volume(plan, record, maps, page.targets, look)]
+        note = _small_print(plan, methods, look, factor, shared=scale is not None)
+        ready: Iterable[Any] = [draw_volume(plan, record, maps, page.targets, look, note)]
     else:
         photo = read_picture(job.photo, window=plan.window).image
         size = _drawn_size(record.size, panels=1 if look.only else 1 + maps[..., 0, 0].size)
@@ -191,11 +209,25 @@ def draw(
         ready = rows[0]
         page = layout(photo, targets, methods, maps, drawn)
         if not look.only:
-            enlarged = max(1, LEAST_SIDE // max(size))
-            panels = [_enlarged(panel, enlarged) for panel in page.panels]
-            ready = [sheet(panels, page.titles, columns=page.columns, row_labels=page.row_labels)]
-    for path, picture in zip(pictures, ready, strict=True):
-        save(path, functools.partial(_write_picture, picture, path))
+            factor = enlargement(size)
+            panels = [
+                panel if isinstance(panel, str) else enlarged(panel, factor)
+                for panel in page.panels
+            ]
+            signs = [one.signed for one in results]
+            ready = [
+                sheet(
+                    panels, page.titles, columns=page.columns, captions=page.captions,
+                    note=_small_print(plan, methods, look, factor, shared=scale is not None),
+                    legend=_legend(look, signs, shared=scale is not None),
+                )
+            ]  # fmt: skip
+    classes = [_title(target) for target in targets]
+    if len(pictures) < len(classes):
+        classes = ["; ".join(classes)]
+    for path, picture, title in zip(pictures, ready, classes, strict=True):
+        text = _metadata(plan, methods, title, look)
+        save(path, functools.partial(_write_picture, picture, path, text))
     if job.map:
         save(
             job.map,
@@ -205,7 +237,7 @@ def draw(
     return {
         "size": list(record.size),
         "drawn": list(size),
-        "enlarged": enlarged,
+        "enlarged": factor,
         "seen": _seen(classifier, record.size),
         "top": [describe(one) for one in record.top],
         "targets": page.targets,
@@ -227,7 +259,57 @@ def percent(probability: float) -> str:
 
 
 def _title(target: dict[str, Any]) -> str:
-    return f"{short(target['name'])} {percent(target['probability'])}"
+    title = f"{short(target['name'])} {percent(target['probability'])}"
+    return f"{title} rather than {short(target['rather_than'])}" if target["rather_than"] else title
+
+
+def _small_print(
+    plan: Plan, methods: Sequence[str], look: Look, factor: int, *, shared: bool
+) -> str:
+    """What a sheet tells of itself at its foot."""
+    how = [", ".join(methods), look.network, f"layer {plan.classifier.layer}"]
+    parts = ["; ".join(part for part in how if part)]
+    if shared:
+        parts.append("Each method's heatmaps are on one scale, for all classes and photographs.")
+    if factor > 1:
+        parts.append(f"Drawn at {factor} times its size, without smoothing.")
+    return " ".join(f"{part.rstrip('.')}." for part in parts)
+
+
+def _legend(look: Look, signed: Sequence[bool], *, shared: bool) -> Legend | None:
+    """The colour bars of a sheet: of signs and of a shared scale always, else if asked for."""
+    kinds = [SIGNED] * any(signed)
+    if not all(signed) and (look.colorbar or shared):
+        kinds.append(look.colormap)
+    if not kinds:
+        return None
+    highest = "the strongest of a method's heatmaps" if shared else ""
+    bars = [
+        functools.partial(
+            colour_bar, colormap=kind, alpha=look.alpha, fade=look.fade, highest=highest
+        )
+        for kind in kinds
+    ]
+    return lambda width, size: stacked([bar(width, size) for bar in bars])
+
+
+def _metadata(plan: Plan, methods: Sequence[str], title: str, look: Look) -> dict[str, str]:
+    """What a picture's file tells of it."""
+    told = {
+        "Title": title,
+        "Software": _software(),
+        "Network": look.network,
+        "Layer": str(plan.classifier.layer),
+        "Method": ", ".join(methods),
+        COMMAND: look.command,
+    }
+    return {name: text for name, text in told.items() if text}
+
+
+def _software() -> str:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return f"scorecam_jax {importlib.metadata.version('scorecam_jax')}"
+    return "scorecam_jax"
 
 
 def _pictures(record: Record, job: Job, classifier: Classifier, guard: Guard) -> list[Path]:
@@ -293,21 +375,21 @@ def _draw(
         return mark_crop(drawn, box)
 
     return [
-        map(functools.partial(draw, colormap="signed" if has_sign else look.colormap), row)
+        map(functools.partial(draw, colormap=SIGNED if has_sign else look.colormap), row)
         for row, has_sign in zip(heatmaps, signed, strict=True)
     ]
 
 
-def _enlarged(picture: Image.Image, factor: int) -> Image.Image:
-    """A picture with each pixel drawn as a square, so that one sees what there is."""
-    size = picture.width * factor, picture.height * factor
-    return picture if factor == 1 else picture.resize(size, Image.Resampling.NEAREST)
-
-
-def _write_picture(picture: Image.Image, path: Path, file: BinaryIO) -> None:
+def _write_picture(
+    picture: Image.Image, path: Path, text: Mapping[str, str], file: BinaryIO
+) -> None:
     lossy = path.suffix.lower() in (".jpg", ".jpeg", ".webp")
     # Pillow's default level of compression takes three times as long for a tenth of the size.
     how: dict[str, Any] = {"quality": 92} if lossy else {"compress_level": 3}
+    if path.suffix.lower() == ".png":
+        how["pnginfo"] = PngInfo()
+        for name, value in text.items():
+            how["pnginfo"].add_itxt(name, value)
     # Pillow does not notice when a full disk takes only a part of what it writes to a file.
     content = io.BytesIO()
     picture.save(content, Image.registered_extensions()[path.suffix.lower()], **how)

@@ -12,6 +12,9 @@ class Look(NamedTuple):
         fade: as in `overlay`.
         pixels: draw the layer's cells with sharp edges.
         only: "overlay" or "heatmap": a picture of each class instead of a sheet.
+        colorbar: show what the colours stand for on a sheet, even where they have no signs.
+        network: its name, for the small print.
+        command: what the user typed, for the file's metadata.
     """
 
     colormap: str = "ember"
@@ -19,3 +22,6 @@ class Look(NamedTuple):
     fade: bool = True
     pixels: bool = False
     only: str | None = None
+    colorbar: bool = False
+    network: str = ""
+    command: str = ""

@@ -12,6 +12,7 @@ import numpy as np
 from scorecam_jax.engine.tuning import device_of
 from scorecam_jax.models import Classifier
 from scorecam_jax.reading import Note, ReadingError, read_picture, read_volume
+from scorecam_jax.reading.labels import short
 from scorecam_jax.study.pipeline import Plan
 from scorecam_jax.study.record import Given, Record, packed
 from scorecam_jax.study.results import Evaluation
@@ -114,7 +115,7 @@ def _photograph(
     return photograph(
         record.name,
         _picture_of(plan, record),
-        [(classifier.labels[one.index], one.probability) for one in record.targets],
+        [(_called(plan, one.index), one.probability) for one in record.targets],
         {method: packed(result, plan.cells) for method, result in record.results.items()},
         input_size=classifier.input_size[-2:],
         boxes=record.boxes,
@@ -132,6 +133,12 @@ def _photograph(
         },
         **_region(classifier, record.size),
     )
+
+
+def _called(plan: Plan, index: int) -> str:
+    """What a report calls a class."""
+    name, other = plan.classifier.labels[index], plan.other_name
+    return name if other is None else f"{short(name)} rather than {short(other)}"
 
 
 def _region(classifier: Classifier, size: Sequence[int]) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Plan:
         signed: the methods whose heatmaps show evidence against a class too.
         same: by method, the one that gives the same heatmap and is run in its place.
         maps: whether records keep heatmaps whole; else as packed grids.
+        rather_than: the class that the methods' scores contrast the targets with, if any.
     """
 
     classifier: Classifier
@@ -62,6 +63,12 @@ class Plan:
     signed: frozenset[str] = frozenset()
     same: Mapping[str, str] = dataclasses.field(default_factory=dict)
     maps: bool = True
+    rather_than: int | None = None
+
+    @property
+    def other_name(self) -> str | None:
+        """The name of the class of `rather_than`."""
+        return None if self.rather_than is None else self.classifier.labels[self.rather_than]
 
     @property
     def shape(self) -> tuple[int, ...]:

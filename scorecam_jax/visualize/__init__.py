@@ -8,7 +8,14 @@ from scorecam_jax.visualize.report import photograph, report
 from scorecam_jax.visualize.sheet import sheet
 from scorecam_jax.visualize.show import show
 from scorecam_jax.visualize.transparent import transparent
-from scorecam_jax.visualize.volumes import animate, read_nifti, slices, write_nifti
+from scorecam_jax.visualize.volumes import (
+    animate,
+    planes,
+    radiological,
+    read_nifti,
+    slices,
+    write_nifti,
+)
 
 __all__ = [
     "COLORMAPS",
@@ -20,6 +27,8 @@ __all__ = [
     "overlay",
     "photograph",
     "pixelate",
+    "planes",
+    "radiological",
     "read_nifti",
     "report",
     "sheet",

@@ -1,5 +1,7 @@
 """Colour maps: heatmaps as pictures. NumPy only."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,24 @@ _EMBER = (
     "f54e57 fe634b ff7942 ff8f3c ffa63e ffbf4d ffd96d fff19b"
 )
 
+# Colours of the tables that were published with the two papers named in `colorize`.
+_VIRIDIS = (
+    "440154 481769 472a7a 433d84 3d4e8a 355e8d 2e6d8e 297b8e 23898e 1f978b 21a585 2eb37c "
+    "46c06f 65cb5e 89d548 b0dd2f d8e219 fde725"
+)
+_CIVIDIS = (
+    "00224e 00285a 002d68 003271 163770 243c6e 2e416d 37476c 3f4c6c 47516c 4e566c 555b6d "
+    "5c616e 62666f 696b71 6f7073 767676 7c7b78 838179 8a8778 928c78 999277 a09875 a89e73 "
+    "afa471 b7aa6e bfb06b c7b667 cfbd62 d7c45d dfca57 e7d14f f0d846 f9df3b fee838"
+)
 
-def _ember() -> Float[np.ndarray, "256 3"]:
-    anchors = np.array([list(bytes.fromhex(colour)) for colour in _EMBER.split()]) / 255
+AGAINST, FOR = (0, 105, 255), (255, 120, 0)
+"""The hues of the two signs: blue and orange, which every common kind of colour blindness keeps."""
+
+
+def _between(colours: str) -> Float[np.ndarray, "256 3"]:
+    """The table whose colours lie on straight lines between those listed."""
+    anchors = np.array([list(bytes.fromhex(colour)) for colour in colours.split()]) / 255
     at = np.linspace(0, 1, len(anchors))
     return np.stack([np.interp(np.linspace(0, 1, 256), at, c) for c in anchors.T], axis=-1)
 
@@ -31,17 +48,18 @@ def _gray() -> Float[np.ndarray, "256 3"]:
     return np.repeat(np.linspace(0, 1, 256)[:, None], 3, axis=1)
 
 
-def _signed() -> Float[np.ndarray, "256 3"]:
-    """From blue over white to orange, which every kind of colour vision tells apart."""
-    colours = ("0b3c6f", "3f8fcf", "ffffff", "f08a24", "8c3b00")
-    anchors = np.array([list(bytes.fromhex(colour)) for colour in colours]) / 255
-    at = np.linspace(0, 1, len(anchors))
-    return np.stack([np.interp(np.linspace(0, 1, 256), at, c) for c in anchors.T], axis=-1)
-
-
 SIGNED = "signed"
-COLORMAPS = {"ember": _ember, "jet": _jet, "gray": _gray}
-_TABLES = {**COLORMAPS, SIGNED: _signed}
+COLORMAPS: dict[str, Callable[[], Float[np.ndarray, "256 3"]]] = {
+    "ember": functools.partial(_between, _EMBER),
+    "viridis": functools.partial(_between, _VIRIDIS),
+    "cividis": functools.partial(_between, _CIVIDIS),
+    "jet": _jet,
+    "gray": _gray,
+}
+_TABLES: dict[str, Callable[[], Float[np.ndarray, "256 3"]]] = {
+    **COLORMAPS,
+    SIGNED: functools.partial(_between, f"{bytes(AGAINST).hex()} ffffff {bytes(FOR).hex()}"),
+}
 
 
 def colorize(
@@ -52,9 +70,11 @@ def colorize(
     Args:
         heatmap: (H, W) in [0, 1], a NumPy or JAX array; with `"signed"` in [-1, 1].
         colormap: `"ember"` (dark blue to light yellow; perceptually uniform, so that equal steps
-            of the heatmap look equally large, in greyscale print too), `"jet"` (the rainbow of
-            most published figures, as Matplotlib defines it), `"gray"`, or `"signed"` (blue
-            below zero, orange above it, white at zero) for heatmaps of `variants.SIGNED`.
+            of the heatmap look equally large, in greyscale print and to the colour-blind too),
+            `"viridis"` (Smith and van der Walt 2015, as Matplotlib has it), `"cividis"` (Nuñez,
+            Anderton and Renslow 2018: nearly the same with red-green blindness), `"jet"` (the
+            rainbow of most published figures, as Matplotlib defines it), `"gray"`, or `"signed"`
+            (blue below zero, orange above it, white at zero) for heatmaps of `variants.SIGNED`.
 
     Returns:
         The colours (H, W, 3), uint8.
@@ -94,6 +114,12 @@ def checked(heatmap: Any, *, signed: bool = False) -> Float[np.ndarray, "height 
             'in [-1, 1] with colormap="signed"'
         )
     return values.clip(least, 1)
+
+
+def hues(values: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
+    """The hue of each value's sign, for maps whose strength is told by opacity."""
+    against, speaking = np.array(AGAINST, np.uint8), np.array(FOR, np.uint8)
+    return np.where(values[..., None] < 0, against, speaking)
 
 
 def as_bytes(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:

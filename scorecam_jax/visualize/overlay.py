@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from scorecam_jax.visualize.colours import SIGNED, as_bytes, checked, colorize
+from scorecam_jax.visualize.colours import SIGNED, as_bytes, checked, colorize, hues
 from scorecam_jax.visualize.pictures import Picture, as_picture
 
 
@@ -20,9 +20,12 @@ def overlay(
 ) -> Image.Image:
     """Lay a heatmap over the picture it explains.
 
-    The picture is grey. The opacity of the colours is the square root of the heatmap, or of its
-    size if it is signed. Every colour is therefore the heatmap's, and where the heatmap is low the
-    photograph remains visible.
+    The picture is grey. The opacity of the colours is the square root of the heatmap. Every colour
+    is therefore the heatmap's, and where the heatmap is low the photograph remains visible.
+
+    A signed heatmap has two hues alone: blue speaks against the class, and orange for it. Opacity
+    is the square root of the value without its sign, and the grey picture has half its contrast, so
+    that its own light and dark do not pass for evidence.
 
     Args:
         image: a Pillow image, or an array (H, W) or (H, W, 3), uint8 or floating point in [0, 1].
@@ -52,12 +55,19 @@ def overlay(
             f"{picture.width} x {picture.height}; resize the heatmap first, for example "
             f"jax.image.resize(heatmap, ({picture.height}, {picture.width}), 'linear')"
         )
-    colours = Image.fromarray(colorize(values, colormap=colormap))
+    signed = fade and colormap == SIGNED
+    colours = Image.fromarray(hues(values) if signed else colorize(values, colormap=colormap))
     # Linear opacity would leave the middle of the scale too faint to tell from the picture.
     opacity = np.sqrt(np.abs(values)) if fade else np.ones_like(values)
     if fade:
-        picture = picture.convert("L").convert("RGB")
+        picture = grey(picture, signed=signed)
     return Image.composite(colours, picture, Image.fromarray(as_bytes(opacity * np.float32(alpha))))
+
+
+def grey(picture: Image.Image, *, signed: bool = False) -> Image.Image:
+    """The picture in grey; for a signed heatmap at half its contrast."""
+    plain = picture.convert("L").convert("RGB")
+    return Image.blend(plain, Image.new("RGB", plain.size, (128,) * 3), 0.5) if signed else plain
 
 
 def mark_crop(image: Picture, box: Sequence[int | float]) -> Image.Image:

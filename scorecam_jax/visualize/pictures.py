@@ -1,5 +1,6 @@
 """Pictures: Pillow images and arrays."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -9,6 +10,25 @@ from scorecam_jax.visualize.colours import as_bytes
 
 Picture: TypeAlias = Any
 """A Pillow image, or an array (H, W) or (H, W, 3), uint8 or floating point in [0, 1]."""
+
+
+LEAST_SIDE = 256
+"""A picture whose longer side is half of this or less is enlarged before it is shown."""
+
+
+def enlargement(size: Sequence[int]) -> int:
+    """How many pixels along each side show one pixel of a picture of this size.
+
+    >>> enlargement((48, 48)), enlargement((512, 341))
+    (5, 1)
+    """
+    return max(1, LEAST_SIDE // max(size))
+
+
+def enlarged(picture: Image.Image, factor: int) -> Image.Image:
+    """A picture with each pixel drawn as a square, so that one sees what there is."""
+    size = picture.width * factor, picture.height * factor
+    return picture if factor == 1 else picture.resize(size, Image.Resampling.NEAREST)
 
 
 def as_picture(image: Picture) -> Image.Image:

@@ -42,5 +42,5 @@ class Text:
         self, draw: ImageDraw.ImageDraw, x: int | float, y: int | float, *, anchor: str
     ) -> None:
         """Write the text in black with its `anchor`, as Pillow names anchors, at (x, y)."""
-        align = "left" if anchor[0] == "l" else "center"
+        align = {"l": "left", "m": "center", "r": "right"}[anchor[0]]
         draw.multiline_text((x, y), self.text, "black", self.font, anchor=anchor, align=align)

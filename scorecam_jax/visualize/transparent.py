@@ -6,10 +6,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from scorecam_jax.visualize.colours import SIGNED, colorize
-
-# Told apart with every common kind of colour blindness.
-AGAINST, FOR = (0, 105, 255), (255, 120, 0)
+from scorecam_jax.visualize.colours import SIGNED, checked, colorize, hues
 
 
 def transparent(heatmap: Any, *, colormap: str = "ember", alpha: int | float = 1.0) -> Image.Image:
@@ -17,8 +14,9 @@ def transparent(heatmap: Any, *, colormap: str = "ember", alpha: int | float = 1
 
     Args:
         heatmap: (H, W), in [0, 1] or, signed, in [-1, 1].
-        colormap: as in `colorize`. With another than `"signed"`, a signed map is blue below zero
-            and orange above.
+        colormap: as in `colorize`. Whatever it is, a map with values below zero is blue there and
+            orange above: opacity alone tells how strong it is. So is every map if this is
+            `"signed"`.
         alpha: opacity where the heatmap is 1 or -1, in [0, 1].
 
     Returns:
@@ -33,11 +31,9 @@ def transparent(heatmap: Any, *, colormap: str = "ember", alpha: int | float = 1
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], found {alpha}")
     values = np.asarray(heatmap)
-    signed = colormap == SIGNED
-    colours = colorize(values if signed else np.abs(values), colormap=colormap)
-    if not signed and values.min() < 0:
-        against, speaking = np.array([AGAINST, FOR], np.uint8)
-        colours = np.where(values[..., None] < 0, against, speaking)
+    colours = colorize(np.abs(values), colormap="gray" if colormap == SIGNED else colormap)
+    if colormap == SIGNED or values.min() < 0:
+        colours = hues(checked(values, signed=True))
     return Image.fromarray(_with_opacity(colours, np.abs(values).clip(0, 1), alpha))
 
 

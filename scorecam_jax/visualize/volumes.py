@@ -1,19 +1,25 @@
 """Volumes and video: sheets of slices, moving pictures, and NIfTI files."""
 
 import io
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
-from PIL import Image
+from jaxtyping import Float, Shaped
+from PIL import Image, ImageDraw
 
-from scorecam_jax.visualize.colours import checked
+from scorecam_jax.visualize.colours import SIGNED, checked
 from scorecam_jax.visualize.overlay import overlay
-from scorecam_jax.visualize.pictures import as_picture
+from scorecam_jax.visualize.pictures import as_picture, enlargement
 from scorecam_jax.visualize.sheet import sheet
 
 _FORMATS = {".webp": "WEBP", ".gif": "GIF"}
+
+# What is cut along each axis of a volume as `radiological` turns it, and what lies at the edges.
+_PLANES = ("axial", "coronal", "sagittal")
+_EDGES = ("R to L, A to P", "R to L, S to I", "A to P, S to I")
 
 
 class Volume(NamedTuple):
@@ -36,6 +42,8 @@ def slices(
     every: int | None = None,
     axis: int = 0,
     window: tuple[int | float, int | float] | None = None,
+    spacing: Sequence[int | float] | None = None,
+    affine: Any = None,
     colormap: str = "ember",
     alpha: int | float = 0.7,
 ) -> Image.Image:
@@ -43,16 +51,22 @@ def slices(
 
     Args:
         volume: (D, H, W) in any range, or (D, H, W, 3), uint8 or in [0, 1], as a video is.
-        heatmap: (D, H, W), in [0, 1].
-        most: how many slices to show: those with the largest sum of the heatmap, in their order.
+        heatmap: (D, H, W), in [0, 1]; with `colormap="signed"` in [-1, 1].
+        most: how many slices to show: those with the largest sum of the heatmap, whatever its sign,
+            in their order.
         every: show each n-th slice instead, beginning with the first.
         axis: which of the three axes to cut across.
         window: the values drawn black and white; None: the volume's least and largest.
+        spacing: the lengths of a voxel's three sides; None: it is a cube.
+        affine: (4, 4), of a NIfTI file whose (x, y, z) the volume and the heatmap are. Both are
+            then turned to how radiologists look at them, as by `radiological`, and `spacing` is
+            the affine's. `axis` and the titles are of what was turned. None: nothing is turned.
         colormap: as in `colorize`.
         alpha: as in `overlay`.
 
     Returns:
-        A sheet; each slice's title is its index.
+        A sheet; each slice's title is its index. Small slices are enlarged without smoothing, and
+        the sheet says how many times.
 
     Raises:
         ValueError: the shapes do not fit, `most`, `every` or `axis` is out of range, or the heatmap
@@ -61,16 +75,91 @@ def slices(
     >>> slices(np.zeros((4, 20, 30)), np.ones((4, 20, 30)), every=2).width > 180
     True
     """
-    pictures, maps = _cut(volume, heatmap, axis, window)
+    volume, heatmap, spacing = _turned(volume, heatmap, spacing, affine)
+    pictures, maps = _cut(volume, heatmap, axis, window, colormap)
     if every is not None:
         _at_least_one("every", every)
         chosen = list(range(0, len(maps), every))
     else:
         _at_least_one("most", most)
-        sums = maps.sum((1, 2))
+        sums = np.abs(maps).sum((1, 2))
         chosen = sorted(np.argsort(-sums, kind="stable")[:most].tolist())
-    panels = [overlay(pictures[at], maps[at], colormap=colormap, alpha=alpha) for at in chosen]
-    return sheet(panels, [f"{at}" for at in chosen])
+    sides = _sides(spacing, axis)
+    factor = _factor(pictures[0].size, sides)
+    panels = [
+        _to_scale(overlay(pictures[at], maps[at], colormap=colormap, alpha=alpha), sides, factor)
+        for at in chosen
+    ]
+    return sheet(panels, [f"{at}" for at in chosen], note=_enlarged_by(factor))
+
+
+def planes(
+    volume: Any,
+    heatmap: Any,
+    *,
+    at: Sequence[int] | None = None,
+    window: tuple[int | float, int | float] | None = None,
+    spacing: Sequence[int | float] | None = None,
+    affine: Any = None,
+    colormap: str = "ember",
+    alpha: int | float = 0.7,
+) -> Image.Image:
+    """Draw the three planes through a place of a volume, by default the heatmap's peak.
+
+    Lines mark where the planes meet.
+
+    Args:
+        volume: as in `slices`.
+        heatmap: as in `slices`.
+        at: the place, an index of each axis; None: the heatmap's largest value.
+        window: as in `slices`.
+        spacing: as in `slices`.
+        affine: as in `slices`. `at` is then of what was turned.
+        colormap: as in `colorize`.
+        alpha: as in `overlay`.
+
+    Returns:
+        A sheet of three panels. With an affine they are axial, coronal and sagittal, with the head
+        up, and letters tell what lies to the left and right and at the top and bottom: right (R)
+        and left (L) of the patient, anterior (A), posterior (P), superior (S) and inferior (I).
+        Without one, the first axis is drawn as it is where it is across, and upwards where it is
+        down.
+
+    Raises:
+        ValueError: the shapes do not fit, `at` is no place of the volume, or the heatmap is unfit.
+    """
+    known = affine is not None
+    volume, heatmap, spacing = _turned(volume, heatmap, spacing, affine)
+    values = np.asarray(heatmap)
+    if at is None:
+        peak = np.argmax(np.abs(values))
+        at = [int(index) for index in np.unravel_index(peak, values.shape)]
+    if len(at) != 3 or not all(0 <= i < side for i, side in zip(at, values.shape, strict=True)):
+        raise ValueError(f"at is {tuple(at)}; wanted an index along each axis of {values.shape}")
+    panels = []
+    lengths = [side / min(spacing or (1,)) for side in spacing or (1, 1, 1)]
+    factor = enlargement(
+        [round(cells * one) for cells, one in zip(values.shape, lengths, strict=True)]
+    )
+    shown = np.asarray(volume)
+    if window is None and shown.ndim == 3:
+        window = float(shown.min()), float(shown.max())
+    for axis in range(3):
+        one = [at[axis]]
+        (picture,), (plane,) = _cut(
+            np.take(shown, one, axis), np.take(values, one, axis), axis, window, colormap
+        )
+        drawn = overlay(picture, plane, colormap=colormap, alpha=alpha)
+        down, across = (place for other, place in enumerate(at) if other != axis)
+        if axis:
+            drawn, down = drawn.transpose(Image.Transpose.FLIP_TOP_BOTTOM), drawn.height - 1 - down
+        depth, height, width = lengths
+        sides = [(width, height), (width, depth), (height, depth)][axis]
+        panels.append(_cross(_to_scale(drawn, sides, factor), drawn.size, across, down))
+    names = _PLANES if known else ("axis 0", "axis 1", "axis 2")
+    titles = [f"{name}, {place}" for name, place in zip(names, at, strict=True)]
+    captions = _EDGES if known else ()
+    return sheet(panels, titles, columns=3, captions=captions, note=_enlarged_by(factor))
 
 
 def animate(
@@ -81,9 +170,11 @@ def animate(
     rate: int | float = 10,
     axis: int = 0,
     window: tuple[int | float, int | float] | None = None,
+    spacing: Sequence[int | float] | None = None,
+    affine: Any = None,
     colormap: str = "ember",
     alpha: int | float = 0.7,
-) -> None:
+) -> int:
     """Write a volume under its heatmap as a moving picture, a slice after the other, in a loop.
 
     Args:
@@ -93,8 +184,13 @@ def animate(
         rate: slices per second.
         axis: which of the three axes to cut across.
         window: as in `slices`.
+        spacing: as in `slices`.
+        affine: as in `slices`.
         colormap: as in `colorize`.
         alpha: as in `overlay`.
+
+    Returns:
+        How many times the slices were enlarged. Small ones are, without smoothing.
 
     Raises:
         ValueError: as in `slices`, or the file's name has another ending.
@@ -105,9 +201,12 @@ def animate(
         raise ValueError(f"{target} ends in {target.suffix!r}; wanted .webp or .gif")
     if not rate > 0:
         raise ValueError(f"rate is {rate}; wanted slices per second, above 0")
-    pictures, maps = _cut(volume, heatmap, axis, window)
+    volume, heatmap, spacing = _turned(volume, heatmap, spacing, affine)
+    pictures, maps = _cut(volume, heatmap, axis, window, colormap)
+    sides = _sides(spacing, axis)
+    factor = _factor(pictures[0].size, sides)
     first, *rest = (
-        overlay(picture, one, colormap=colormap, alpha=alpha)
+        _to_scale(overlay(picture, one, colormap=colormap, alpha=alpha), sides, factor)
         for picture, one in zip(pictures, maps, strict=True)
     )
     content = io.BytesIO()
@@ -120,6 +219,48 @@ def animate(
         loop=0,
     )
     target.write_bytes(content.getvalue())
+    return factor
+
+
+def radiological(
+    volume: Any, affine: Any
+) -> tuple[Shaped[np.ndarray, "depth height width *further"], tuple[float, float, float]]:
+    """Turn (x, y, z) to how radiologists look at it.
+
+    Args:
+        volume: (x, y, z) or (x, y, z, further), as in a NIfTI file.
+        affine: (4, 4), from indices to millimetres right, anterior and superior (RAS).
+
+    Returns:
+        The volume: slices from the feet to the head, rows from front to back, columns from the
+        patient's right to the left; and the lengths of a voxel's sides in this order. Axes are
+        only swapped and reversed: oblique ones go to the nearest direction.
+
+    Raises:
+        ValueError: the affine is not (4, 4), or maps two axes to one direction.
+
+    >>> turned, sides = radiological(np.arange(8).reshape(2, 2, 2), np.diag([2.0, 2.0, 3.0, 1.0]))
+    >>> turned[0].tolist(), sides
+    ([[6, 2], [4, 0]], (3.0, 2.0, 2.0))
+    """
+    values, transform = np.asarray(volume), np.asarray(affine, np.float64)
+    if transform.shape != (4, 4) or not np.isfinite(transform).all():
+        raise ValueError(f"the affine has the shape {transform.shape}; wanted (4, 4), finite")
+    lengths = np.sqrt((transform[:3, :3] ** 2).sum(0))
+    cosines = transform[:3, :3] / np.where(lengths > 0, lengths, 1)
+    # The order of axes whose directions agree best with right, anterior and superior.
+    order = max(
+        itertools.permutations(range(3)),
+        key=lambda axes: sum(abs(cosines[way, axis]) for way, axis in enumerate(axes)),
+    )
+    if any(cosines[way, axis] == 0 for way, axis in enumerate(order)):
+        raise ValueError("the affine maps two axes of the volume to one direction: it is damaged")
+    across, down, up = order
+    turned = np.moveaxis(values, (up, down, across), (0, 1, 2))
+    # Towards the head, but towards the back and the patient's left.
+    flips = [cosines[2, up] < 0, cosines[1, down] > 0, cosines[0, across] > 0]
+    turned = np.flip(turned, tuple(axis for axis, flip in enumerate(flips) if flip))
+    return turned, (float(lengths[up]), float(lengths[down]), float(lengths[across]))
 
 
 def as_slices(
@@ -202,11 +343,66 @@ def _nibabel() -> Any:
     return nibabel
 
 
+def _turned(
+    volume: Any, heatmap: Any, spacing: Sequence[int | float] | None, affine: Any
+) -> tuple[Any, Any, Sequence[int | float] | None]:
+    """The volume and its heatmap as they are drawn, and the lengths of a voxel's sides."""
+    if spacing is not None and not (len(spacing) == 3 and all(0 < one < np.inf for one in spacing)):
+        raise ValueError(f"spacing is {spacing}; wanted three lengths, of the axes in their order")
+    if affine is None:
+        return volume, heatmap, spacing
+    if np.ndim(heatmap) != 3 or np.ndim(volume) < 3:
+        raise ValueError(
+            f"the heatmap has shape {np.shape(heatmap)} and the volume {np.shape(volume)}; an "
+            "affine is of three axes"
+        )
+    shown, lengths = radiological(volume, affine)
+    return shown, radiological(heatmap, affine)[0], lengths
+
+
+def _sides(spacing: Sequence[int | float] | None, axis: int) -> tuple[float, float]:
+    """The width and the height of a pixel of a slice, the shorter of which is 1."""
+    down, across = (side for at, side in enumerate(spacing or (1, 1, 1)) if at != axis % 3)
+    return across / min(across, down), down / min(across, down)
+
+
+def _factor(size: Sequence[int], sides: tuple[float, float]) -> int:
+    return enlargement([round(pixels * side) for pixels, side in zip(size, sides, strict=True)])
+
+
+def _to_scale(picture: Image.Image, sides: tuple[float, float], factor: int) -> Image.Image:
+    """A slice with its pixels drawn in their proportions, so many times enlarged."""
+    width, height = (
+        max(1, round(pixels * side * factor))
+        for pixels, side in zip(picture.size, sides, strict=True)
+    )
+    return picture.resize((width, height), Image.Resampling.NEAREST)
+
+
+def _enlarged_by(factor: int) -> str:
+    return f"Drawn at {factor} times its size, without smoothing." if factor > 1 else ""
+
+
+def _cross(picture: Image.Image, size: Sequence[int], across: int, down: int) -> Image.Image:
+    """Mark a column and a row of a slice of this size by lines that leave the place itself free."""
+    draw = ImageDraw.Draw(picture)
+    (width, height), (columns, rows) = picture.size, size
+    x, y = (across + 0.5) * width / columns, (down + 0.5) * height / rows
+    free = max(picture.size) / 12
+    for line in (
+        (x, 0, x, y - free), (x, y + free, x, height), (0, y, x - free, y), (x + free, y, width, y)
+    ):  # fmt: skip
+        if line[0] <= line[2] and line[1] <= line[3]:
+            draw.line(line, "white", 1)
+    return picture
+
+
 def _cut(
     volume: Any,
     heatmap: Any,
     axis: int,
     window: tuple[int | float, int | float] | None,
+    colormap: str,
 ) -> tuple[list[Image.Image], Float[np.ndarray, "depth height width"]]:
     """The slices, and the heatmap of each."""
     pictures = as_slices(volume, axis=axis, window=window)
@@ -217,7 +413,7 @@ def _cut(
             "value of the heatmap for each voxel"
         )
     maps = np.moveaxis(maps, axis % 3, 0)
-    return pictures, np.stack([checked(one) for one in maps])
+    return pictures, np.stack([checked(one, signed=colormap == SIGNED) for one in maps])
 
 
 def _at_least_one(name: str, value: int) -> None:

@@ -4,6 +4,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from scorecam_jax import Deviation, eigen_cam, grad_cam, models, score_cam
 from scorecam_jax.cli import main as cli
@@ -56,8 +57,21 @@ def test_sheet_has_a_row_for_each_target(photo, here):
     options = ["--methods", "score-cam,uniform", "--top", 2, "--force"]
     assert scorecam("compare", photo, *options) == 0
     two = read("photo-compared.png")
-    assert two.height > 2 * one.height - 16
-    assert two.width > one.width  # by the rows' labels
+    assert two.width == one.width
+    assert one.height < two.height < 2 * one.height  # the methods' names once
+
+
+def test_the_photograph_is_drawn_once_and_likeness_told_below(photo, here):
+    pixels = np.array(read(photo))
+    pixels[..., 1] = 255  # of a colour that no heatmap on grey has
+    Image.fromarray(pixels).save("green.png")
+    options = ["--methods", "score-cam,grad-cam", "--top", 3, "--no-fade", "--alpha", 0]
+    assert scorecam("compare", "green.png", *options) == 0
+    page = np.asarray(read("green-compared.png"))
+    green = (page == (0, 255, 0)).all(-1)
+    whole = (np.asarray(read("green.png")) == (0, 255, 0)).all(-1).sum()
+    seen = (np.asarray(read("green.png"))[:, 9:39] == (0, 255, 0)).all(-1).sum()
+    assert 25 * (whole + 6 * seen) <= green.sum() < 25 * (2 * whole + 6 * seen)
 
 
 def test_a_single_target_heads_the_photograph(photo, here):

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 
 import jax
@@ -291,7 +292,8 @@ class TestOnly:
         (heatmap,) = np.load("map.npy")
         found = rgba("photo-scorecam-red-panda.png")
         assert heatmap.min() < 0 < heatmap.max()
-        np.testing.assert_array_equal(found[..., :3], colorize(heatmap, colormap="signed"))
+        hues = np.where(heatmap[..., None] < 0, (0, 105, 255), (255, 120, 0))
+        np.testing.assert_array_equal(found[..., :3], hues)
         np.testing.assert_allclose(found[..., 3], 255 * 0.7 * np.sqrt(abs(heatmap)), atol=0.51)
 
     def test_classes_of_one_name_are_told_apart(self, photo, here):
@@ -327,6 +329,84 @@ class TestOnly:
         assert scorecam("explain", photo, "--only", *arguments) == 2
         assert message in capsys.readouterr().err
         assert [path.name for path in here.iterdir()] == ["photo.png"]
+
+
+@pytest.mark.usefixtures("traces")
+class TestWhatAPictureTells:
+    def text_of(self, path):
+        with Image.open(path) as picture:
+            return picture.text
+
+    def test_a_file_tells_its_class_network_layer_method_and_command(self, photo, here):
+        options = ["--target", "red", "--rather-than", "blue", "--method", "grad-cam"]
+        assert scorecam("explain", photo, *options, "-o", "a.png") == 0
+        text = self.text_of("a.png")
+        assert re.fullmatch(r"red panda [\d.]+% rather than blue jay", text["Title"])
+        assert text["Network"] == "efficientnet_lite0"
+        assert text["Layer"] == "grid"
+        assert text["Method"] == "grad-cam"
+        assert shlex.split(text["Command"])[:2] == ["scorecam", "explain"]
+
+    def test_each_of_several_files_tells_its_own_class(self, photo, here):
+        assert scorecam("explain", photo, "--only", "overlay", "--top", 2) == 0
+        titles = [self.text_of(path)["Title"] for path in sorted(here.glob("photo-*.png"))]
+        assert [title.split()[0] for title in titles] == ["blue", "red"]
+
+    def test_a_picture_is_repeated(self, photo, here):
+        options = ["--target", "blue jay", "--method", "grad-cam", "--colormap", "jet"]
+        assert scorecam("explain", photo, *options, "-o", "a.png") == 0
+        assert scorecam("explain", "--from", "a.png", "-o", "b.png") == 0
+        np.testing.assert_array_equal(np.asarray(read("b.png")), np.asarray(read("a.png")))
+        assert scorecam("explain", "--from", "a.png", "--target", "red", "-o", "c.png") == 0
+        assert scorecam("explain", photo, *options[2:], "--target", "red", "-o", "d.png") == 0
+        np.testing.assert_array_equal(np.asarray(read("c.png")), np.asarray(read("d.png")))
+
+    def test_what_cannot_be_repeated_is_refused(self, photo, here, capsys):
+        assert scorecam("explain", "--from", photo) == 2
+        assert "photo.png does not tell what made it" in capsys.readouterr().err
+        assert scorecam("explain") == 2
+        assert "name a photograph" in capsys.readouterr().err
+        (here / "text.png").write_text("no picture")
+        assert scorecam("explain", "--from", "text.png") == 2
+        assert "text.png cannot be read" in capsys.readouterr().err
+        assert scorecam("compare", photo, "-o", "c.png") == 0
+        assert scorecam("explain", "--from", "c.png") == 2
+        assert "'scorecam compare'" in capsys.readouterr().err
+
+    def test_a_function_that_a_picture_names_is_not_run(self, photo, here, capsys, traces):
+        assert scorecam("explain", photo, "--model", "a:b", "-o", "a.png") == 0
+        traces.clear()
+        assert scorecam("explain", "--from", "a.png", "-o", "b.png") == 2
+        assert "with --model a:b, which runs a function" in capsys.readouterr().err
+        assert not traces
+        assert scorecam("explain", "--from", "a.png", "-o", "b.png", "--model", "a:b") == 0
+
+    def test_a_contrast_is_told(self, photo, here, capsys):
+        assert scorecam("explain", photo, "--target", "red", "--rather-than", "blue") == 0
+        assert "explained: why * rather than blue jay" in capsys.readouterr().out
+        assert scorecam("explain", photo, "--rather-than", "blue", "--json", "--force") == 0
+        (record,) = json.loads(capsys.readouterr().out)["photos"]
+        assert record["targets"][0]["rather_than"] == "blue jay"
+
+    @pytest.mark.parametrize(
+        ("options", "colour"),
+        [
+            (["--colorbar", "--colormap", "jet"], (128, 0, 0)),
+            (["--scale", "shared", "--colormap", "jet"], (128, 0, 0)),
+            (["--signed"], (0, 105, 255)),
+        ],
+    )
+    def test_the_scale_is_drawn(self, photo, here, options, colour):
+        assert scorecam("explain", photo, *options, "--alpha", 1, "-o", "with.png") == 0
+        assert scorecam("explain", photo, "--colormap", "jet", "-o", "plain.png") == 0
+        shown, plain = np.asarray(read("with.png")).astype(int), read("plain.png")
+        assert shown.shape[0] > plain.height
+        bar = shown[shown.shape[0] - 80 :]
+        assert (np.abs(bar - colour).max(-1) <= 12).any()  # the bar's frame covers its ends
+
+    def test_a_colour_bar_needs_a_sheet(self, photo, capsys):
+        assert scorecam("explain", photo, "--only", "overlay", "--colorbar") == 2
+        assert "--colorbar belongs to a sheet" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("traces")

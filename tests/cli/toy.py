@@ -50,19 +50,20 @@ def read(path):
 
 
 def panels(path, count, size=(48, 32)):
-    """The panels of a sheet whose titles are one line each, without its enlargement."""
+    """The panels of a sheet, without its enlargement; no column of theirs begins white."""
     page = np.asarray(read(path)).astype(int)
     factor = max(1, 256 // max(size))
     size = size[0] * factor, size[1] * factor
     gap, width = 8, max(180, size[0])
     columns = (page.shape[1] - gap) // (width + gap)
-    pitch = (page.shape[0] - gap) // -(-count // columns)
     found = []
     for index in range(count):
         row, column = divmod(index, columns)
         left = gap + column * (width + gap) + (width - size[0]) // 2
-        bottom = (row + 1) * pitch
-        panel = page[bottom - size[1] : bottom, left : left + size[0]]
+        drawn = np.r_[0, (page[:, left] < 255).any(-1), 0]
+        starts, ends = np.flatnonzero(np.diff(drawn) > 0), np.flatnonzero(np.diff(drawn) < 0)
+        top = starts[ends - starts == size[1]][row]
+        panel = page[top : top + size[1], left : left + size[0]]
         plain = panel[::factor, ::factor]
         np.testing.assert_array_equal(panel, np.kron(plain, np.ones((factor, factor, 1), int)))
         found.append(plain)

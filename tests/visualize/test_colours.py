@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from scorecam_jax.visualize import colorize
+from scorecam_jax.visualize import colorize, overlay
 
 RAMP = np.linspace(0, 1, 256, dtype=np.float32)[None]
 
@@ -15,6 +15,72 @@ def test_default_colours_are_perceptually_uniform():
     assert lab[-1, 0] > 90
     distance = deltaE_ciede2000(lab[:-16], lab[16:])
     assert distance.max() / distance.min() < 1.5
+
+
+# Machado, Oliveira and Fernandes 2009, table 1: what people without one kind of cone see.
+BLIND = {
+    "none": np.eye(3),
+    "red": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "green": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "blue": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+def lab_as_seen(colours, blindness):
+    """Colours (N, 3), uint8, in CIELAB, as they are seen with a colour blindness."""
+    share = np.asarray(colours) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ np.transpose(BLIND[blindness])).clip(0, 1)
+    share = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    return rgb2lab(share[None])[0]
+
+
+@pytest.mark.parametrize("blindness", BLIND)
+@pytest.mark.parametrize("colormap", ["ember", "viridis", "cividis"])
+def test_the_scale_rises_and_its_steps_are_seen_by_the_colour_blind(colormap, blindness):
+    lab = lab_as_seen(colorize(RAMP, colormap=colormap)[0], blindness)
+    tenth = lab[:: 255 // 10]
+    assert (np.diff(tenth[:, 0]) > 1).all()
+    assert deltaE_ciede2000(tenth[:-1], tenth[1:]).min() > 3  # 1 is just noticeable
+
+
+def test_jet_does_not_pass_that_check():
+    lab = lab_as_seen(colorize(RAMP, colormap="jet")[0], "red")[:: 255 // 10]
+    assert not (np.diff(lab[:, 0]) > 1).all()
+
+
+@pytest.mark.parametrize("name", ["viridis", "cividis"])
+def test_published_scales_are_matplotlibs(name):
+    matplotlib = pytest.importorskip("matplotlib")
+    expected = 255 * matplotlib.colormaps[name](np.arange(256))[:, :3]
+    np.testing.assert_allclose(colorize(RAMP, colormap=name)[0], expected, atol=6)
+
+
+@pytest.mark.parametrize("blindness", BLIND)
+def test_signed_colours_stand_out_on_every_grey(blindness):
+    grey = np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (1, 1, 3))
+    bare, against, faint, speaking = (
+        lab_as_seen(
+            np.asarray(overlay(grey, np.full((256, 1), value), colormap="signed"))[:, 0], blindness
+        )
+        for value in (0.0, -0.25, 0.1, 0.25)
+    )
+    assert deltaE_ciede2000(bare, faint).min() > 10
+    assert deltaE_ciede2000(bare, against).min() > 15
+    assert deltaE_ciede2000(bare, speaking).min() > 15
+    assert deltaE_ciede2000(against, speaking).min() > 30
 
 
 def test_jet_is_not_perceptually_uniform():
@@ -62,7 +128,7 @@ def test_heatmaps_that_cannot_be_drawn_are_refused(heatmap, message):
 
 
 def test_unknown_colour_map_lists_the_known():
-    with pytest.raises(ValueError, match=r"'hot'.*ember, jet, gray"):
+    with pytest.raises(ValueError, match=r"'hot'.*ember, viridis, cividis, jet, gray"):
         colorize(RAMP, colormap="hot")
 
 

@@ -82,7 +82,49 @@ def test_sheet_is_near_landscape():
         return page.width / page.height
 
     for size in [(300, 200), (200, 300), (400, 100)]:
-        assert all(0.6 < ratio(count, size) < 3.5 for count in range(2, 10)), size
+        assert all(0.6 < ratio(count, size) < 4 for count in range(2, 10)), size
+
+
+def test_no_quarter_of_a_sheet_is_white():
+    panel = Image.new("RGB", (300, 200), "magenta")
+    for count in range(1, 13):
+        page = np.asarray(sheet([panel] * count))
+        assert (page == (255, 0, 255)).all(-1).mean() > 0.7, count
+
+
+def test_a_text_stands_in_the_middle_of_its_cell():
+    panel = Image.new("RGB", (300, 200), "magenta")
+    page = np.asarray(sheet([panel, panel, "leopard 10%", panel], columns=2))
+    lower = page[page.shape[0] // 2 :, : page.shape[1] // 2].max(-1) < 128
+    rows, columns = np.nonzero(lower)
+    assert abs(columns.mean() - 158) < 12
+    assert abs(rows.mean() + page.shape[0] // 2 - (8 + 200 + 8 + 100)) < 12
+    with pytest.raises(ValueError, match="at least one panel"):
+        sheet(["leopard"])
+
+
+def test_captions_notes_and_legends_stand_below_and_touch_no_panel():
+    panels = [Image.new("RGB", (300, 200), "magenta")] * 4
+    bar = Image.new("RGB", (100, 9), (0, 255, 0))
+    asked = []
+
+    def legend(width, size):
+        asked.append((width, size))
+        return bar
+
+    page = sheet(panels, columns=2, captions=[LONG] * 4, note=LONG * 2, legend=legend)
+    assert found(page, panels[0]) == 4
+    assert found(page, bar) == 1
+    ((width, size),) = asked
+    assert 100 <= width <= page.width
+    assert size >= 11
+    pixels = np.asarray(page)
+    lowest = np.flatnonzero((pixels == (0, 255, 0)).all(-1).any(1)).max()
+    note = pixels[lowest + 1 :].max(-1) < 128
+    assert note.any()
+    assert not note[-2:].any()
+    with pytest.raises(ValueError, match="3 captions for 4 panels"):
+        sheet(panels, captions=["a"] * 3)
 
 
 @pytest.mark.parametrize("size", [(4000, 10), (1, 8000), (900, 3), (2000, 1300)])

@@ -16,7 +16,8 @@ from scorecam_jax.visualize import (
     slices,
     write_nifti,
 )
-from scorecam_jax.visualize.volumes import as_slices
+from scorecam_jax.visualize.pictures import enlarged
+from scorecam_jax.visualize.volumes import as_slices, planes, radiological
 
 SHAPE = (12, 16, 20)
 
@@ -49,15 +50,20 @@ def test_the_map_of_a_volume_finds_the_ball_and_its_slices_are_shown(explained):
     found = slices(phantom(), heatmap, most=3)
     best = sorted(np.argsort(-heatmap.sum((1, 2)))[:3])
     scaled = phantom() / 1000
-    wanted = sheet([overlay(scaled[at], heatmap[at]) for at in best], [str(at) for at in best])
+    panels = [enlarged(overlay(scaled[at], heatmap[at]), 12) for at in best]
+    note = "Drawn at 12 times its size, without smoothing."
+    wanted = sheet(panels, [str(at) for at in best], note=note)
     np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
 
 
 def test_each_nth_slice_along_another_axis():
     volume = phantom()
     found = slices(volume, np.zeros(SHAPE), every=8, axis=2)
-    panels = [overlay(volume[..., at] / 1000, np.zeros(SHAPE[:2])) for at in (0, 8, 16)]
-    wanted = sheet(panels, ["0", "8", "16"])
+    panels = [
+        enlarged(overlay(volume[..., at] / 1000, np.zeros(SHAPE[:2])), 16) for at in (0, 8, 16)
+    ]
+    note = "Drawn at 16 times its size, without smoothing."
+    wanted = sheet(panels, ["0", "8", "16"], note=note)
     np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
 
 
@@ -70,14 +76,14 @@ def test_a_window_sets_black_and_white():
 def test_a_moving_picture_has_a_frame_for_each_slice(tmp_path, explained, suffix):
     path = tmp_path / f"ball{suffix}"
     heatmap = np.asarray(explained.heatmap[0])
-    animate(path, phantom(), heatmap, rate=5)
+    assert animate(path, phantom(), heatmap, rate=5) == 12
     with Image.open(path) as found:
         assert found.n_frames == 12
-        assert found.size == (20, 16)
+        assert found.size == (240, 192)
         found.seek(8)
         frame = np.asarray(found.convert("RGB"), float)
         assert found.info.get("duration", 200) == 200
-    wanted = np.asarray(overlay(phantom()[8] / 1000, heatmap[8]), float)
+    wanted = np.asarray(enlarged(overlay(phantom()[8] / 1000, heatmap[8]), 12), float)
     assert np.abs(frame - wanted).mean() < 12  # both formats lose some colours
 
 
@@ -92,6 +98,65 @@ def test_a_heatmap_is_written_over_the_volume_it_explains(tmp_path, explained):
     written = nibabel.load(tmp_path / "map.nii.gz")
     np.testing.assert_array_equal(written.affine, affine)
     np.testing.assert_array_equal(written.get_fdata(dtype=np.float32), heatmap)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "PIR", "SLA"])
+def test_a_volume_is_turned_as_nibabel_orients_it(codes):
+    nibabel = pytest.importorskip("nibabel")
+    orientations = nibabel.orientations
+    start = orientations.axcodes2ornt(codes)
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for axis, (way, sign) in enumerate(start):
+        affine[int(way), axis] = sign * (2.0, 3.0, 5.0)[axis]
+    affine[:3, :3] += 0.05  # slightly oblique
+    values = np.random.default_rng(0).normal(size=(4, 5, 6))
+    image = nibabel.Nifti1Image(values, affine)
+    wanted = image.as_reoriented(
+        orientations.ornt_transform(start, orientations.axcodes2ornt("SPL"))
+    )
+    turned, lengths = radiological(values, affine)
+    np.testing.assert_array_equal(turned, wanted.get_fdata())
+    np.testing.assert_allclose(lengths, wanted.header.get_zooms(), rtol=1e-6)
+
+
+def test_the_three_planes_meet_in_the_peak_with_the_head_up():
+    # To the patient's right, to the front, to the head.
+    volume = np.random.default_rng(0).integers(0, 256, (132, 140, 136)).astype(np.float32)
+    volume.flat[:2] = 0, 255
+    heatmap = np.zeros(volume.shape)
+    heatmap[100, 30, 20] = 1e-9
+    page = np.asarray(planes(volume, heatmap, affine=np.eye(4)).convert("L"), float)
+    wanted = [
+        volume[::-1, ::-1, 20].T,  # from the feet: the patient's right to the left, the front up
+        volume[::-1, 30, ::-1].T,  # from the front: the patient's right to the left, the head up
+        volume[100, ::-1, ::-1].T,  # from the side: the front to the left, the head up
+    ]
+    for column, panel in enumerate(wanted):
+        height, width = panel.shape
+        left = 8 + column * 188 + (180 - width) // 2
+        strips = np.lib.stride_tricks.sliding_window_view(page[:, left : left + width], height, 0)
+        best = strips[(np.abs(strips - panel.T) <= 1).mean((1, 2)).argmax()].T
+        wrong = np.argwhere(np.abs(best - panel) > 1)
+        # Nothing but the lines through the peak differs.
+        rows, columns = ({99, 109, 115}, {31, 109}) if column else ({109}, {31})
+        assert 100 < len(wrong) < height + width
+        assert all(row in rows or place in columns for row, place in wrong)
+
+
+def test_slices_are_drawn_in_the_proportions_of_the_voxels():
+    volume, heatmap = phantom(), np.zeros(SHAPE)
+    found = slices(volume, heatmap, every=12, spacing=(4, 2, 1))
+    panel = overlay(volume[0] / 1000, heatmap[0]).resize((20 * 8, 32 * 8), Image.Resampling.NEAREST)
+    wanted = sheet([panel], ["0"], note="Drawn at 8 times its size, without smoothing.")
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
+
+
+def test_signed_maps_of_volumes_are_drawn():
+    heatmap = np.zeros(SHAPE)
+    heatmap[3, 4, 5], heatmap[9, 4, 5] = -1, 0.5
+    page = np.asarray(slices(np.zeros(SHAPE), heatmap, most=2, colormap="signed", alpha=1))
+    assert (page == (0, 105, 255)).all(-1).any()
 
 
 def test_the_notebooks_viewer_slides_through_the_slices(explained):
@@ -109,6 +174,10 @@ def test_the_notebooks_viewer_slides_through_the_slices(explained):
         (lambda: slices(phantom(), np.zeros(SHAPE), most=0), "most is 0"),
         (lambda: slices(phantom(), np.zeros(SHAPE), every=0), "every is 0"),
         (lambda: slices(phantom(), np.zeros(SHAPE), axis=3), "axis is 3"),
+        (lambda: slices(phantom(), np.zeros(SHAPE), spacing=(1, 0, 1)), "spacing is"),
+        (lambda: slices(phantom(), np.zeros(SHAPE), affine=np.eye(3)), r"wanted \(4, 4\)"),
+        (lambda: planes(phantom(), np.zeros(SHAPE), at=(0, 0, 20)), "at is"),
+        (lambda: radiological(phantom(), np.zeros((4, 4))), "damaged"),
         (lambda: slices(phantom(), np.full(SHAPE, np.nan)), "NaN"),
         (lambda: slices(np.zeros((3, 3)), np.zeros((3, 3))), "a volume has the shape"),
         (lambda: slices(np.full(SHAPE, np.inf), np.zeros(SHAPE)), "NaN or infinite"),

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from scorecam_jax.visualize.colours import colorize
+from scorecam_jax.visualize.colours import AGAINST, FOR, colorize
 from scorecam_jax.visualize.report.packing import Photograph, encoded
 from scorecam_jax.visualize.report.still import hottest, small
 from scorecam_jax.visualize.report.words import percent, short
-from scorecam_jax.visualize.transparent import AGAINST, FOR
 
 _BINS = 16
 

@@ -1,0 +1,60 @@
+"""Colour bars: what the colours of a heatmap stand for."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from scorecam_jax.visualize.colours import SIGNED
+from scorecam_jax.visualize.overlay import overlay
+from scorecam_jax.visualize.text import Text
+
+
+def colour_bar(
+    width: int,
+    size: int,
+    *,
+    colormap: str = "ember",
+    alpha: int | float = 0.7,
+    fade: bool = True,
+    highest: str = "",
+) -> Image.Image:
+    """Draw the colours of a heatmap over a medium grey, with what its ends stand for.
+
+    Args:
+        width: of the bar, in pixels.
+        size: of the type, in pixels.
+        colormap: as in `overlay`, and so are the next two.
+        alpha: opacity of the colours where a heatmap is 1.
+        fade: whether opacity grows with the heatmap.
+        highest: what 1 stands for, if there is more to say than the number.
+    """
+    signed = colormap == SIGNED
+    values = np.broadcast_to(np.linspace(-1 if signed else 0, 1, width), (size, width))
+    grey = Image.new("RGB", (width, size), (128,) * 3)
+    bar = overlay(grey, values, colormap=colormap, alpha=alpha, fade=fade)
+    above = f"1 {highest}".strip()
+    ends = ("-1 against the class", "0", "1 for it") if signed else ("0", "", above)
+    left, middle, right = (Text(text, width // (2 if signed else 1), size) for text in ends)
+    height = size + size // 3 + max(left.height, right.height) + size // 3
+    drawn = Image.new("RGB", (width, height), "white")
+    drawn.paste(bar, (0, 0))
+    draw = ImageDraw.Draw(drawn)
+    draw.rectangle((0, 0, width - 1, size - 1), outline="black")
+    below = size + size // 3
+    left.draw(draw, 0, below, anchor="la")
+    middle.draw(draw, width / 2, below, anchor="ma")
+    right.draw(draw, width, below, anchor="ra")
+    return drawn
+
+
+def stacked(bars: Sequence[Image.Image]) -> Image.Image:
+    """Colour bars below one another."""
+    gap = bars[0].height // 2
+    height = sum(bar.height for bar in bars) + gap * (len(bars) - 1)
+    drawn = Image.new("RGB", (max(bar.width for bar in bars), height), "white")
+    top = 0
+    for bar in bars:
+        drawn.paste(bar, (0, top))
+        top += bar.height + gap
+    return drawn
