@@ -46,6 +46,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="ember, viridis and cividis are perceptually uniform and hold for the colour-blind, "
         "jet is that of many papers (default: ember)",
     )
+    how.add_argument(
+        "--title",
+        default="What the network looked at",
+        help="the report's heading (default: What the network looked at)",
+    )
     where = command.add_argument_group("where it goes")
     where.add_argument(
         "-o",
@@ -101,7 +106,12 @@ def run(asked: argparse.Namespace) -> int:
                 if not journal.records:
                     partial.unlink(missing_ok=True)
                 raise
-            text = study.report(settings=settings, command=asked.command, colormap=asked.colormap)
+            text = study.report(
+                title=asked.title,
+                settings=settings,
+                command=asked.command,
+                colormap=asked.colormap,
+            )
             content = text.encode("utf-8", "backslashreplace")
             save(output, lambda file: file.write(content))
     partial.unlink(missing_ok=True)

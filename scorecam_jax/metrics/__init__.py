@@ -65,6 +65,7 @@ class Entry(NamedTuple):
             values to average. "": they are these values.
         digits: how many digits are printed after the point.
         default: whether it is measured where no metrics are named.
+        meaning: what a value says, with its unit, in half a sentence.
     """
 
     function: str
@@ -74,22 +75,89 @@ class Entry(NamedTuple):
     settle: str = ""
     digits: int = 3
     default: bool = True
+    meaning: str = ""
 
 
 _HALF = {"mute": 0.5}
 
 ENTRIES = {
-    "average-drop": Entry("average_drop", "less", options=_HALF, digits=1),
-    "average-increase": Entry("average_increase", "more", options=_HALF, digits=1),
-    "average-gain": Entry("average_gain", "more", options=_HALF, digits=1),
-    "insertion": Entry("insertion", "more"),
-    "deletion": Entry("deletion", "less"),
-    "adcc": Entry("adcc", "more", default=False),
-    "road": Entry("road", "more", default=False),
-    "energy": Entry("energy_pointing_game", "more", boxes=True),
-    "pointing": Entry("scaled_pointing_game", "more", boxes=True),
-    "box-acc": Entry("box_ious", "more", boxes=True, settle="max_box_acc"),
-    "box-iou": Entry("implied_box_iou", "more", boxes=True, default=False),
+    "average-drop": Entry(
+        "average_drop",
+        "less",
+        options=_HALF,
+        digits=1,
+        meaning="by how many per cent the class's score falls when the input is masked by the "
+        "heatmap's upper half",
+    ),
+    "average-increase": Entry(
+        "average_increase",
+        "more",
+        options=_HALF,
+        digits=1,
+        meaning="per cent of inputs whose class scores higher when they are masked by the "
+        "heatmap's upper half",
+    ),
+    "average-gain": Entry(
+        "average_gain",
+        "more",
+        options=_HALF,
+        digits=1,
+        meaning="how many per cent of the way to 1 the class's score rises when the input is "
+        "masked by the heatmap's upper half",
+    ),
+    "insertion": Entry(
+        "insertion",
+        "more",
+        meaning="area under the class's score, 0 to 1, while pixels are added to an empty "
+        "input, hottest first",
+    ),
+    "deletion": Entry(
+        "deletion",
+        "less",
+        meaning="area under the class's score, 0 to 1, while pixels are removed, hottest first",
+    ),
+    "adcc": Entry(
+        "adcc",
+        "more",
+        default=False,
+        meaning="harmonic mean, 0 to 1, of coherency, simplicity and the score that is kept",
+    ),
+    "road": Entry(
+        "road",
+        "more",
+        default=False,
+        meaning="half of how much more the class's score falls without the hottest pixels "
+        "than without the coldest, -0.5 to 0.5",
+    ),
+    "energy": Entry(
+        "energy_pointing_game",
+        "more",
+        boxes=True,
+        meaning="share of the heatmap's sum that lies in the boxes, 0 to 1",
+    ),
+    "pointing": Entry(
+        "scaled_pointing_game",
+        "more",
+        boxes=True,
+        meaning="1 if the heatmap's highest place lies in a box or at most 15 pixels of 224 beside "
+        "one, else 0",
+    ),
+    "box-acc": Entry(
+        "box_ious",
+        "more",
+        boxes=True,
+        settle="max_box_acc",
+        meaning="share of photographs, 0 to 1, on which a box around the heatmap's largest part "
+        "overlaps an annotated one by half",
+    ),
+    "box-iou": Entry(
+        "implied_box_iou",
+        "more",
+        boxes=True,
+        default=False,
+        meaning="overlap, 0 to 1, of the annotated box with that around the heatmap's largest part "
+        "above a fifth of its peak",
+    ),
 }
 """The metrics that have a name, by it.
 

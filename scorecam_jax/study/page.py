@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from scorecam_jax.engine.tuning import device_of
+from scorecam_jax.metrics import ENTRIES
 from scorecam_jax.models import Classifier
 from scorecam_jax.reading import Note, ReadingError, read_picture, read_volume
 from scorecam_jax.reading.labels import short
@@ -19,6 +20,14 @@ from scorecam_jax.study.results import Evaluation
 from scorecam_jax.study.tables import Column, figure
 from scorecam_jax.visualize.report import Photograph, photograph, report
 from scorecam_jax.visualize.volumes import as_slices
+
+MEANINGS = {
+    **{name: entry.meaning for name, entry in ENTRIES.items()},
+    "seconds": "seconds that the method took for a photograph, without compilation",
+    "live channels": "how many of the layer's channels are not constant over the photograph; an "
+    "exact Score-CAM takes as many masked passes",
+}
+"""What the figures of a report say, with their units."""
 
 
 def as_page(
@@ -57,6 +66,7 @@ def as_page(
         manifest=manifest(plan.classifier, settings or own),
         command=command,
         colormap=colormap,
+        meanings=MEANINGS,
     )
 
 
@@ -124,11 +134,11 @@ def _photograph(
             for method, result in record.results.items()
         },
         metrics={
-            method: {
-                **{name: rows[record.name, method][name] for name in plan.metrics},
-                "live channels": record.live,
-                "seconds": round(result.seconds, 4),
-            }
+            method: {name: rows[record.name, method][name] for name in plan.metrics}
+            for method in record.results
+        },
+        aside={
+            method: {"live channels": record.live, "seconds": round(result.seconds, 4)}
             for method, result in record.results.items()
         },
         **_region(classifier, record.size),

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from scorecam_jax import metrics
+from scorecam_jax.study import tables
 from scorecam_jax.visualize import grids, show
 from scorecam_jax.visualize.report import photograph, report
+from scorecam_jax.visualize.report.figures import surprise
 from scorecam_jax.visualize.transparent import transparent
 
 from .conftest import INPUT, METHODS, NAMES
@@ -300,6 +302,74 @@ def test_filters_by_finding(open_page, four):
     assert "the map is empty" in card(page, 2).locator(".findings").inner_text()
 
 
+def test_the_most_surprising_comes_first(open_page, four):
+    path, photographs = four
+    page = open_page(path)
+    page.get_by_label("Sort by").select_option("most surprising first")
+    wanted = sorted(photographs, key=surprise, reverse=True)
+    assert names(page) == [one.name for one in wanted]
+    assert page.get_by_label("Order", exact=True).is_hidden()
+    page.get_by_label("Sort by").select_option("name")
+    assert page.get_by_label("Order", exact=True).is_visible()
+
+
+def test_findings_are_of_the_class_that_is_shown(open_page, four):
+    page = open_page(four[0])
+    found = card(page, 2)
+    found.scroll_into_view_if_needed()
+    assert found.locator(".findings li").is_visible()
+    found.get_by_role("radio", name="script").check()
+    assert found.locator(".findings li").is_hidden()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 1000), (390, 844)])
+def test_the_first_photograph_is_on_the_first_screen(open_page, four, width, height):
+    page = open_page(four[0], width=width, height=height)
+    box = card(page, 0).locator(".stack").bounding_box()
+    assert box["y"] + box["height"] / 2 < height
+
+
+@pytest.mark.parametrize("width", [320, 390, 1400])
+@pytest.mark.parametrize("media", ["screen", "print"])
+def test_no_table_is_cut(open_page, tmp_path, width, media):
+    metrics = {f"score-cam-{n}": {f"box-iou-{m}": 0.123 for m in range(8)} for n in range(3)}
+    maps = {name: np.eye(8)[None] for name in metrics}
+    one = photograph("a", Image.new("RGB", (320, 240)), [("x", 0.5)], maps, metrics=metrics)
+    figures = dict.fromkeys(metrics, tables.figure(np.array([0.1, 0.3])))
+    columns = [tables.Column(f"box-iou-{m}", f"box-iou-{m} ↑", figures, 3) for m in range(8)]
+    path = tmp_path / "wide.html"
+    path.write_text(report([one, one._replace(name="b")], columns=columns), "utf-8")
+    page = open_page(path, width=width)
+    page.emulate_media(media=media)
+    page.locator("details.all").evaluate("folded => { folded.open = true; }")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for cell in page.locator("td:visible, th:visible").all():
+        inside = cell.evaluate(
+            """cell => {
+              const outer = cell.closest("article, details").getBoundingClientRect();
+              const own = cell.getBoundingClientRect();
+              return own.left >= outer.left && own.right <= outer.right + 0.5;
+            }"""
+        )
+        assert inside, cell.inner_text()
+
+
+def test_a_signed_map_has_a_paler_photograph_and_small_pictures_are_not_smoothed(
+    open_page, four, tmp_path
+):
+    page = open_page(four[0])
+    photo = card(page, 0).locator(".photo")
+    assert "contrast" not in photo.evaluate("photo => getComputedStyle(photo).filter")
+    page.get_by_role("radio", name="signed", exact=True).check()
+    assert "contrast(0.5)" in photo.evaluate("photo => getComputedStyle(photo).filter")
+    assert photo.evaluate("photo => getComputedStyle(photo).imageRendering") == "auto"
+    digit = photograph("7", Image.new("RGB", (28, 28)), [("x", 0.5)], {"m": np.eye(8)[None]})
+    path = tmp_path / "small.html"
+    path.write_text(report([digit]), "utf-8")
+    small = card(open_page(path), 0).locator(".photo")
+    assert small.evaluate("photo => getComputedStyle(photo).imageRendering") == "pixelated"
+
+
 def blocked(path, tmp_path):
     """The same file as a place serves it that lets no script run."""
     copy = tmp_path / "blocked.html"
@@ -319,6 +389,7 @@ def test_without_scripts_it_is_a_sheet(open_page, four, browser, tmp_path, by):
         page = context.new_page()
         page.goto(blocked(path, tmp_path).as_uri())
     assert page.locator("form").is_hidden()
+    assert page.locator(".legend .unsigned .scale").is_visible()
     assert names(page) == list(NAMES)
     assert page.locator("canvas").count() == 0
     assert page.locator("article .stack:visible").count() == len(NAMES) * len(METHODS)
@@ -341,6 +412,7 @@ def test_paper_gets_every_photograph_as_it_is_set(open_page, four):
         assert_shows(card(page, number), shown, "grad-cam", 0)
     page.emulate_media(media="print", color_scheme="dark")
     assert page.locator("form").is_hidden()
+    assert page.locator(".legend .unsigned .scale").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
@@ -393,6 +465,7 @@ def seen_colours(page, selector):
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_text_stands_out_in_light_and_dark(open_page, four, colours):
     page = open_page(four[0], colours=colours)
+    page.locator("details.all").evaluate("folded => { folded.open = true; }")
     background = seen_colours(page, "h1")[1]
     assert (np.mean(background) > 128) == (colours == "light")
     for selector in (

@@ -165,6 +165,80 @@ def test_the_table_shows_means_and_counts_of_photographs():
     assert [float(bar["height"]) for bar in bars] == [24, 12]
 
 
+def test_a_constant_figures_bar_stands_in_the_middle():
+    shown = [one(f"{number}.jpg", ["m"], metrics={"m": {"pointing": 1.0}}) for number in range(3)]
+    column = tables.Column("pointing", "pointing ↑", {"m": tables.figure(np.ones(3))}, 2)
+    page = Elements(report(shown, columns=[column]))
+    (bar,) = [a for a, _ in page.named("rect") if "class" not in a]
+    (plot,) = [a for a, _ in page.named("svg") if a.get("class") == "bars"]
+    width = float(plot["viewbox"].split()[2])
+    assert abs(float(bar["x"]) + float(bar["width"]) / 2 - width / 2) < 4
+
+
+def test_meanings_and_figures_aside_are_told_with_the_means_only():
+    shown = [
+        one(f"{value}.jpg", ["m"], metrics={"m": {"energy": value}}, aside={"m": {"seconds": 7.5}})
+        for value in (0.25, 0.5)
+    ]
+    columns = [
+        tables.Column(name, name, {"m": tables.figure(np.array([0.5, 1.0]))}, 2)
+        for name in ("energy", "seconds")
+    ]
+    text = report(shown, columns=columns, meanings={"energy": "a share, 0 to 1"})
+    page = Elements(text)
+    assert ({}, "a share, 0 to 1") in page.named("dd")
+    heads = [(text, attributes.get("title")) for attributes, text in page.named("th")]
+    assert ("energy", "a share, 0 to 1") in heads
+    cards = text[text.index("<article") :]
+    assert "7.5" not in cards
+    index = json.loads(page.named("script")[0][1])
+    assert index["photographs"][0]["metrics"]["m"] == {"energy": 0.25, "seconds": 7.5}
+
+
+def test_the_legend_lists_what_is_there():
+    def keys(page):
+        return {
+            attributes["class"].split()[1]: "hidden" not in attributes
+            for attributes, _ in page.named("span")
+            if attributes.get("class", "").startswith("key")
+        }
+
+    assert keys(Elements(report([one()]))) == {
+        "unsigned": True, "signed": False, "of-implied": False
+    }  # fmt: skip
+    signed = photograph(
+        "a", picture(), [("x", 1.0)], {"m": heatmaps()[0] - 0.5}, boxes=[(1, 1, 9, 9)]
+    )
+    assert keys(Elements(report([signed]))) == {
+        "unsigned": False, "signed": True, "of-box": True, "of-implied": False
+    }  # fmt: skip
+
+
+def test_volumes_are_called_volumes():
+    frames = [picture(seed) for seed in range(3)]
+    volume = photograph("a", frames, [("x", 1.0)], {"m": np.ones((1, 3, 8, 8))})
+    assert "<p>1 volume, m</p>" in report([volume])
+    assert "<p>2 volumes, m</p>" in report([volume, volume._replace(name="b")])
+    assert "<p>2 photographs, m</p>" in report([one(methods=["m"]), volume])
+
+
+def test_what_surprises_is_a_finding_energy_outside_and_disagreement():
+    left, right = np.zeros((1, 32, 32)), np.zeros((1, 32, 32))
+    left[:, :, :16], right[:, :, 16:] = 1, 1
+
+    def surprise(maps, **options):
+        found = photograph("a", picture(), [("x", 1.0)], maps, **options)
+        (shown,) = json.loads(Elements(report([found])).named("script")[0][1])["photographs"]
+        return shown["surprise"]
+
+    assert surprise({"m": left}) == 0
+    assert surprise({"m": left, "n": left}) == pytest.approx(0, abs=1e-3)
+    assert surprise({"m": left, "n": right}) == pytest.approx(0.5, abs=0.02)
+    finding = {"m": [[("flat", "it is flat")]]}
+    assert surprise({"m": left}, findings=finding) == 1
+    assert surprise({"m": left}, metrics={"m": {"energy": 0.2}}) == pytest.approx(0.4)
+
+
 def test_what_was_left_out_and_how_it_was_made_are_told():
     text = report(
         [one()], left_out=[("b.jpg", "cannot be read")], manifest={"model": "net"}, command="make"

@@ -38,6 +38,7 @@ class Photograph(NamedTuple):
         maps: by method, one grid for each class, (rows, columns) or (frames, rows, columns).
         findings: by method, for each class a list of (kind, sentence).
         metrics: by method, what was measured of the first class; None where there is no value.
+        aside: further figures by method, to sort by and to summarise, which stand in no card.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Photograph(NamedTuple):
     maps: Mapping[str, Sequence[Grid]]
     findings: Mapping[str, Sequence[Sequence[tuple[str, str]]]]
     metrics: Mapping[str, Mapping[str, int | float | None]]
+    aside: Mapping[str, Mapping[str, int | float | None]] = {}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Photograph":
@@ -72,6 +74,7 @@ def photograph(
     boxes: Sequence[Lengths] = (),
     findings: Mapping[str, Sequence[Sequence[tuple[str, str]]]] | None = None,
     metrics: Mapping[str, Mapping[str, int | float | None]] | None = None,
+    aside: Mapping[str, Mapping[str, int | float | None]] | None = None,
 ) -> Photograph:
     """Pack a photograph and its heatmaps for a report.
 
@@ -93,6 +96,7 @@ def photograph(
         boxes: (x, y, width, height) of each annotated object.
         findings: by method, for each class a list of (kind, sentence).
         metrics: by method, what was measured.
+        aside: by method, further figures, to sort by and to summarise.
 
     Raises:
         ValueError: there are no heatmaps, or not one for each class.
@@ -127,6 +131,7 @@ def photograph(
         },
         findings=findings or {},
         metrics=metrics or {},
+        aside=aside or {},
     )
 
 

@@ -2,7 +2,7 @@
 (() => {
   const index = JSON.parse(document.getElementById("index").textContent);
   const main = document.querySelector("main");
-  const form = document.querySelector("form.controls");
+  const form = document.querySelector(".controls form");
   const field = (name) => form.elements[name];
   const svgElement = (name) => document.createElementNS("http://www.w3.org/2000/svg", name);
   const element = (name, properties = {}, ...children) => {
@@ -172,6 +172,7 @@
       const picture = card.views.querySelector("image");
       picture.setAttribute("href", `data:image/jpeg;base64,${card.data.frames[card.frame]}`);
     }
+    card.article.querySelectorAll(".findings li").forEach((line) => { line.hidden = Number(line.dataset.class) !== card.chosen; });
     card.drawn = drawn;
     if (card.probe) read(card);
   }
@@ -203,6 +204,7 @@
     const grid = gridOf(card, method);
     const values = enlarge(grid, card.frame, input, card.data.place, canvas.width, canvas.height, state.cells);
     paint(canvas, values, grid.signed);
+    stack.classList.toggle("signs", grid.signed);
     canvas.style.opacity = state.opacity;
     figure.classList.toggle("plain", state.opacity === 0);
 
@@ -312,6 +314,7 @@
 
   function valueOf(card, key) {
     if (key === "name") return card.index.name;
+    if (key === "surprise") return -card.index.surprise;
     if (key === "probability") return card.index.classes[0][2];
     return card.index.metrics[index.methods[state.method]]?.[key.slice(7)];
   }
@@ -353,22 +356,16 @@
   /** Shows the scales of the maps that are shown. */
   function legend() {
     const shown = state.beside ? index.methods : [index.methods[state.method]];
-    form.querySelector(".unsigned").hidden = shown.every((method) => index.signed.includes(method));
-    form.querySelector(".signed").hidden = !shown.some((method) => index.signed.includes(method));
-  }
-
-  function paintScale(scale, colourOf, low) {
-    const stops = Array.from({ length: 9 }, (_, i) => {
-      const value = low + (i / 8) * (1 - low);
-      return `rgb(${colourOf(value).join(" ")} / ${Math.sqrt(Math.abs(value))})`;
-    });
-    scale.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
+    const key = (name) => document.querySelector(`.legend .${name}`);
+    key("unsigned").hidden = shown.every((method) => index.signed.includes(method));
+    key("signed").hidden = !shown.some((method) => index.signed.includes(method));
+    key("of-implied").hidden = !state.threshold;
   }
 
   // Controls
 
   const option = (value, text) => element("option", { value, textContent: text });
-  field("sort").append(option("", "order given"), option("name", "name"));
+  field("sort").append(option("", "order given"), option("name", "name"), option("surprise", "most surprising first"));
   if (cards.some((card) => card.index.classes[0][2] !== null)) field("sort").append(option("probability", "probability"));
   for (const metric of index.metrics) field("sort").append(option(`metric ${metric}`, index.titles[metric] ?? metric));
   const kinds = new Map();
@@ -385,6 +382,11 @@
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", ({ target }) => {
     const { name } = target;
+    if (name === "sort") {
+      // What surprises most comes first: there is no order to choose.
+      field("order").value = "1";
+      field("order").parentElement.hidden = target.value === "surprise";
+    }
     if (["search", "sort", "order", "finding"].includes(name)) arrange();
     else if (name === "method") choose(Number(target.value));
     else if (name === "opacity") {
@@ -430,16 +432,12 @@
 
   // Paper shows all photographs, those never scrolled to included.
   addEventListener("beforeprint", () => {
+    document.querySelectorAll("details.all").forEach((folded) => { folded.open = true; });
     for (const card of cards) if (!card.article.hidden && card.drawn < drawn) draw(card);
   });
 
   form.hidden = false;
   arrange();
   for (const card of cards) watcher.observe(card.article);
-  paintScale(form.querySelector(".unsigned .scale"), (value) => {
-    const at = 3 * Math.round(255 * value);
-    return [...table.slice(at, at + 3)];
-  }, 0);
-  paintScale(form.querySelector(".signed .scale"), (value) => (value < 0 ? index.against : index.for), -1);
   legend();
 })();

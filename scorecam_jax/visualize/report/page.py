@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from scorecam_jax.visualize.colours import AGAINST, FOR, colorize
+from scorecam_jax.visualize.pictures import enlargement
+from scorecam_jax.visualize.report.figures import figures, measured, metric_names, summary, surprise
 from scorecam_jax.visualize.report.packing import Photograph, encoded
 from scorecam_jax.visualize.report.still import hottest, small
-from scorecam_jax.visualize.report.words import percent, short
-
-_BINS = 16
+from scorecam_jax.visualize.report.words import percent, plural, short
 
 
 def report(
@@ -30,6 +29,7 @@ def report(
     manifest: Mapping[str, Any] | None = None,
     command: str | None = None,
     colormap: str = "ember",
+    meanings: Mapping[str, str] | None = None,
 ) -> str:
     """Write photographs and their heatmaps as one HTML file that needs nothing else.
 
@@ -44,6 +44,7 @@ def report(
         manifest: what the figures depend on, such as the model, its layer and versions.
         command: what the user typed to make the report.
         colormap: as in `colorize`.
+        meanings: by the name of a metric or column, what it says, with its unit.
 
     Returns:
         The text of the file.
@@ -60,7 +61,9 @@ def report(
             raise ValueError(f"{one.name} has maps by {list(one.maps)}, and others by {methods}")
     script = _part("page.js")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    count = f"{len(shown)} photograph{'s' * (len(shown) != 1)}, {_listing(methods)}"
+    kind = _kind(shown)
+    count = f"{len(shown)} {kind if len(shown) == 1 else plural(kind)}, {_listing(methods)}"
+    told = meanings or {}
     return string.Template(_part("page.html")).substitute(
         title=html.escape(title),
         heading=f"<header><h1>{html.escape(title)}</h1><p>{html.escape(count)}</p></header>"
@@ -70,11 +73,15 @@ def report(
         f"script-src 'sha256-{allowed}'",
         style=_part("page.css"),
         script=script,
-        index=_json(_index(shown, methods, columns, colormap)),
-        summary=_summary(shown, methods, columns),
+        index=_json(_index(shown, methods, columns, colormap, kind)),
+        legend=_legend(shown, methods, colormap),
+        kinds=plural(kind),
+        summary=summary(shown, methods, columns, told, plural(kind)),
         left_out=_left_out(left_out),
         about=_about(manifest or {}, command),
-        articles="\n".join(_article(number, one, colormap) for number, one in enumerate(shown)),
+        articles="\n".join(
+            _article(number, one, colormap, told) for number, one in enumerate(shown)
+        ),
     )
 
 
@@ -93,6 +100,7 @@ def _index(
     methods: Sequence[str],
     columns: Sequence[Any],
     colormap: str,
+    kind: str,
 ) -> dict[str, Any]:
     """What searching, sorting and filtering need, and the colours."""
     return {
@@ -102,8 +110,9 @@ def _index(
             for method in methods
             if any(grid.signed for one in shown for grid in one.maps[method])
         ],
-        "metrics": _metric_names(shown),
+        "metrics": metric_names(shown),
         "titles": {column.name: column.title for column in columns},
+        "kind": kind,
         "colours": colorize(np.linspace(0, 1, 256)[None], colormap=colormap).tobytes().hex(),
         "against": AGAINST,
         "for": FOR,
@@ -120,32 +129,77 @@ def _index(
                         for name, value in values.items()
                         if value is not None and math.isfinite(value)
                     }
-                    for method, values in one.metrics.items()
+                    for method, values in figures(one).items()
                 },
                 "findings": sorted({kind for _, _, kind, _ in _findings(one)}),
+                "surprise": surprise(one),
             }
             for one in shown
         ],
     }
 
 
-def _metric_names(shown: Sequence[Photograph]) -> list[str]:
-    return list(
-        dict.fromkeys(name for one in shown for values in one.metrics.values() for name in values)
-    )
-
-
-def _findings(one: Photograph) -> list[tuple[str, str, str, str]]:
-    """Method, class, kind and sentence of each finding."""
+def _findings(one: Photograph) -> list[tuple[str, int, str, str]]:
+    """Method, place of the class, kind and sentence of each finding."""
     return [
-        (method, label, kind, sentence)
+        (method, place, kind, sentence)
         for method, by_class in one.findings.items()
-        for (label, _), found in zip(one.classes, by_class, strict=True)
+        for place, found in enumerate(by_class)
         for kind, sentence in found
     ]
 
 
-def _article(number: int, one: Photograph, colormap: str) -> str:
+def _kind(shown: Sequence[Photograph]) -> str:
+    """What the report shows, in the singular."""
+    return "volume" if all(len(one.frames) > 1 for one in shown) else "photograph"
+
+
+def _legend(shown: Sequence[Photograph], methods: Sequence[str], colormap: str) -> str:
+    """What the colours and lines stand for: of those alone that are there."""
+    signs = {
+        method: any(grid.signed for one in shown for grid in one.maps[method]) for method in methods
+    }
+    table = colorize(np.linspace(0, 1, 9)[None], colormap=colormap)[0].tolist()
+    plain = [(colour, place / 8) for place, colour in enumerate(table)]
+    signed = [(AGAINST if place < 4 else FOR, abs(place / 4 - 1)) for place in range(9)]
+    items = [
+        _scale("unsigned", plain, "0 to 1; no colour at 0", hidden=all(signs.values())),
+        _scale(
+            "signed",
+            signed,
+            "−1, against the class, to 1, for it; no colour at 0",
+            hidden=not any(signs.values()),
+        ),
+    ]
+    if any(one.boxes for one in shown):
+        items.append(_key("box", "annotated box"))
+    items.append(_key("implied", "box implied by the threshold", hidden=True))
+    return "\n".join(items)
+
+
+def _scale(
+    kind: str, stops: Sequence[tuple[Sequence[int], float]], text: str, *, hidden: bool
+) -> str:
+    colours = ", ".join(
+        f"rgb({red} {green} {blue} / {math.sqrt(size):.3f})" for (red, green, blue), size in stops
+    )
+    return (
+        f'<span class="key {kind}"{" hidden" * hidden}><span class="scale" aria-hidden="true" '
+        f'style="background: linear-gradient(to right, {colours})"></span> {text}</span>'
+    )
+
+
+def _key(kind: str, text: str, *, hidden: bool = False) -> str:
+    lines = "".join(
+        f'<rect class="{name}" x="2" y="2" width="20" height="8"/>' for name in ("halo", kind)
+    )
+    return (
+        f'<span class="key of-{kind}"{" hidden" * hidden}><svg viewBox="0 0 24 12" '
+        f'aria-hidden="true">{lines}</svg> {text}</span>'
+    )
+
+
+def _article(number: int, one: Photograph, colormap: str, meanings: Mapping[str, str]) -> str:
     """A photograph's part of the page: a sheet of it, and what the script needs to do better."""
     data = {
         name: getattr(one, name) for name in ("size", "input", "seen", "place", "boxes", "maps")
@@ -164,8 +218,10 @@ def _article(number: int, one: Photograph, colormap: str) -> str:
         for label, share in one.classes
     )
     findings = "".join(
-        f"<li>{html.escape(f'{method}, {short(label)}: {sentence}')}</li>"
-        for method, label, _, sentence in _findings(one)
+        f'<li data-class="{place}">{html.escape(f"{method}, {short(label)}: {sentence}")}</li>'
+        for place, (label, _) in enumerate(one.classes)
+        for method, of, _, sentence in _findings(one)
+        if of == place
     )
     return (
         f'<article id="photograph-{number}" tabindex="0" aria-labelledby="name-{number}">'
@@ -173,7 +229,7 @@ def _article(number: int, one: Photograph, colormap: str) -> str:
         f'<div class="views">{views}</div>'
         f'<ol class="classes" aria-label="Classes">{classes}</ol>'
         + (f'<ul class="findings" aria-label="Findings">{findings}</ul>' if findings else "")
-        + _measured(one)
+        + measured(one, meanings)
         + f'<script type="application/json">{_json(data)}</script></article>'
     )
 
@@ -198,6 +254,7 @@ def _figure(
         if first
         else f'<use href="#picture-{number}"/>'
     )
+    tiny, signed = enlargement(one.size) > 1, one.maps[method][0].signed
     heat = encoded(small(one, method, colormap), "PNG")
     frame = (
         f'<path class="unseen" fill-rule="evenodd" d="M0 0H{width}V{height}H0Z'
@@ -208,118 +265,18 @@ def _figure(
         for x, y, across, down in one.boxes
         for kind in ("halo", "box")
     )
+    view = f'aria-hidden="true" viewBox="0 0 {width} {height}"'
     return (
-        f'<figure><div class="stack" role="img" aria-label="{html.escape(caption)}">'
-        f'<svg class="photo" aria-hidden="true" viewBox="0 0 {width} {height}">{photo}</svg>'
-        f'<svg class="heat" aria-hidden="true" viewBox="0 0 {width} {height}">'
+        f'<figure><div class="stack{" signs" * signed}" role="img" '
+        f'aria-label="{html.escape(caption)}">'
+        f'<svg class="photo{" tiny" * tiny}" {view}>{photo}</svg>'
+        f'<svg class="heat" {view}>'
         f'<image preserveAspectRatio="none" x="{left}" y="{top}" '
         f'width="{right - left}" height="{bottom - top}" '
         f'href="data:image/png;base64,{heat}"/></svg>'
-        f'<svg class="marks" aria-hidden="true" viewBox="0 0 {width} {height}">{frame}{boxes}</svg>'
+        f'<svg class="marks" {view}>{frame}{boxes}</svg>'
         "</div>"
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
-
-
-def _measured(one: Photograph) -> str:
-    names = _metric_names([one])
-    if not names:
-        return ""
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
-    rows = "".join(
-        f'<tr><th scope="row">{html.escape(method)}</th>'
-        + "".join(f"<td>{_number(values.get(name))}</td>" for name in names)
-        + "</tr>"
-        for method, values in one.metrics.items()
-    )
-    return (
-        '<div class="wide"><table class="measured"><caption>Measured</caption><thead><tr><td></td>'
-        f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _number(value: Any) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
-
-
-def _summary(shown: Sequence[Photograph], methods: Sequence[str], columns: Sequence[Any]) -> str:
-    """The table of means, each above a plot of the values it is the mean of."""
-    if not columns:
-        return ""
-    values = {
-        (column.name, method): _values(shown, method, column.name)
-        for column in columns
-        for method in methods
-    }
-    ranges = {
-        column.name: _range([values[column.name, method] for method in methods])
-        for column in columns
-    }
-    head = "".join(f'<th scope="col">{html.escape(column.title)}</th>' for column in columns)
-    rows = "".join(
-        f'<tr><th scope="row">{html.escape(method)}</th>'
-        + "".join(
-            f"<td>{_mean(column, method)}"
-            + _histogram(values[column.name, method], ranges[column.name], method, column.name)
-            + "</td>"
-            for column in columns
-        )
-        + "</tr>"
-        for method in methods
-    )
-    axes = "".join(
-        f'<td><span class="axis"><span>{_number(low)}</span> <span>{_number(high)}</span></span>'
-        "</td>"
-        for low, high in ranges.values()
-    )
-    return (
-        '<section aria-labelledby="summary"><h2 id="summary">All photographs</h2>'
-        "<p>Means over photographs and their 95 % bootstrap intervals. ↑ more is better, ↓ less is "
-        "better. The bars count photographs by value.</p>"
-        f'<div class="wide"><table class="summary"><thead><tr><td></td>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody><tfoot><tr><td></td>{axes}</tr></tfoot></table></div></section>"
-    )
-
-
-def _values(shown: Sequence[Photograph], method: str, name: str) -> Float[np.ndarray, " images"]:
-    found = [one.metrics.get(method, {}).get(name) for one in shown]
-    return np.array([value for value in found if value is not None and math.isfinite(value)], float)
-
-
-def _range(groups: Sequence[Float[np.ndarray, " _"]]) -> tuple[float, float]:
-    every = np.concatenate(groups)
-    return (float(every.min()), float(every.max())) if len(every) else (0.0, 0.0)
-
-
-def _mean(column: Any, method: str) -> str:
-    found = column.figures.get(method)
-    if found is None or not found.count:
-        return "–"
-    mean, low, high = (f"{value:.{column.digits}f}" for value in found[:3])
-    return f"<b>{mean}</b> [{low}, {high}]"
-
-
-def _histogram(
-    values: Float[np.ndarray, " images"], limits: tuple[float, float], method: str, metric: str
-) -> str:
-    if not len(values):
-        return ""
-    low, high = limits
-    counts, _ = np.histogram(values, _BINS, (low, high if high > low else low + 1))
-    bars = "".join(
-        f'<rect x="{6 * place}" y="{24 - 24 * count / counts.max():.1f}" width="5" '
-        f'height="{24 * count / counts.max():.1f}"/>'
-        for place, count in enumerate(counts)
-        if count
-    )
-    quarters = ", ".join(_number(value) for value in np.quantile(values, [0.25, 0.5, 0.75]))
-    label = (
-        f"{metric} of {method}: from {_number(values.min())} to {_number(values.max())}, "
-        f"quartiles {quarters}, {len(values)} photographs"
-    )
-    return (
-        f'<svg class="bars" viewBox="0 0 {6 * _BINS - 1} 24" preserveAspectRatio="none" role="img" '
-        f'aria-label="{html.escape(label)}"><title>{html.escape(label)}</title>{bars}</svg>'
     )
 
 

@@ -19,3 +19,21 @@ def percent(share: int | float) -> str:
 def short(label: str) -> str:
     """The first of the names in a label."""
     return label.split(",")[0]
+
+
+def plural(kind: str) -> str:
+    """More than one of a kind of input.
+
+    >>> plural("photograph"), plural("series")
+    ('photographs', 'series')
+    """
+    return kind if kind.endswith("s") else f"{kind}s"
+
+
+def number(value: int | float | None) -> str:
+    """A figure of three digits, or a dash where there is none.
+
+    >>> number(0.12345), number(None)
+    ('0.123', '–')
+    """
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
