@@ -1,13 +1,22 @@
 """Figures for papers, with Matplotlib (the extra `figures`)."""
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from scorecam_jax.visualize.colours import checked
-from scorecam_jax.visualize.pictures import as_picture
+from scorecam_jax.visualize.colours import SIGNED, checked, colorize
+from scorecam_jax.visualize.overlay import grey
+from scorecam_jax.visualize.pictures import Shown, pictured
+from scorecam_jax.visualize.series import as_series, is_series
 from scorecam_jax.visualize.transparent import transparent
+
+Axis: TypeAlias = tuple[str, int | float, int | float]
+"""A label, and what the first and the last edge of the axis stand for."""
+
+_COLOURS = 511
 
 
 def figure(
@@ -19,60 +28,101 @@ def figure(
     alpha: int | float = 0.85,
     width: int | float = 3.3,
     photograph: bool = True,
+    picture: Shown = None,
+    axes: Sequence[Axis] | None = None,
 ) -> Any:
-    """Draw heatmaps of one image side by side, with titles and a colour bar.
+    """Draw heatmaps of one image side by side, or of one series below one another.
 
-    Lettering and lines are vectors: `figure(...).savefig("cat.pdf")`, or `.svg`.
+    Each has a title, and there is a colour bar. Lettering and lines are vectors:
+    `figure(...).savefig("cat.pdf")`, or `.svg`. The last line of a notebook's cell shows a figure.
 
     Args:
-        image: a picture, as in `overlay`.
+        image: a picture, as in `overlay`; or a series, (time,), (time, channels) or
+            (1, time, channels), drawn as lines, one channel below the other.
         heatmaps: by title, such as the method or the class: (H, W), in [0, 1] or, signed, in
-            [-1, 1]. They need not be of the picture's size, and are drawn over all of it.
+            [-1, 1]. They need not be of the picture's size, and are drawn over all of it. Of a
+            series (time,) or (1, time): its lines have the heatmap's colours.
         title: of the whole; None: none.
         colormap: as in `colorize`. Signed maps are blue below zero and orange above.
-        alpha: opacity of the colours where a heatmap is 1 or -1.
+        alpha: opacity of a picture's colours where a heatmap is 1 or -1. Lines are opaque.
         width: of the figure, in inches; 3.3 is a column.
-        photograph: whether to show the picture by itself first.
+        photograph: whether to show the picture by itself first. A series never is.
+        picture: as in `overlay`: what to show of an image that is no picture.
+        axes: of the picture across and down, such as a spectrogram's
+            `[("time (s)", 0, 3), ("frequency (Hz)", 0, 8000)]`: a label each, and what the first
+            and the last edge stand for. Larger values are drawn above. Of a series, the axis of
+            time alone. None: a picture has no axes, and a series counts steps.
 
     Returns:
         A `matplotlib.figure.Figure`, which belongs to no window.
 
     Raises:
         ImportError: Matplotlib is not installed.
-        ValueError: there is no heatmap, or one is not (H, W) or not in range.
+        ValueError: there is no heatmap, or one is not (H, W) or not in range, or `axes` do not fit.
     """
-    try:
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import ListedColormap, Normalize
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "the package matplotlib is not installed: pip install 'scorecam_jax[figures]'"
-        ) from error
     if not heatmaps:
         raise ValueError("a figure needs at least one heatmap, found none")
-    picture = as_picture(image)
     values = {name: np.asarray(heatmap) for name, heatmap in heatmaps.items()}
+    series = all(is_series(heatmap) for heatmap in values.values()) and picture is None
+    if series:
+        values = {name: heatmap.reshape(1, -1) for name, heatmap in values.items()}
     for heatmap in values.values():
         checked(np.abs(heatmap))
+    if axes is not None and len(axes) != (1 if series else 2):
+        raise ValueError(
+            f"found {len(axes)} axes; wanted {'one, of time' if series else 'one across, one down'}"
+        )
     low = -1.0 if any(heatmap.min() < 0 for heatmap in values.values()) else 0.0
-    scale = np.linspace(low, 1, 511)[None]
-    colours = np.asarray(transparent(scale, colormap=colormap, alpha=alpha))[0] / 255
+    if series:
+        drawn = _of_series(as_series(image), values, low, colormap, width, axes)
+    else:
+        shown = pictured(image, picture)
+        drawn = _of_picture(shown, values, low, colormap, alpha, width, photograph, axes)
+    if title is not None:
+        drawn.suptitle(title, fontsize=9)
+    return drawn
 
-    panels = len(values) + photograph
+
+def _of_picture(
+    picture: Any,
+    heatmaps: Mapping[str, np.ndarray],
+    low: float,
+    colormap: str,
+    alpha: int | float,
+    width: int | float,
+    photograph: bool,
+    axes: Sequence[Axis] | None,
+) -> Any:
+    """Panels side by side."""
+    scale = np.linspace(low, 1, _COLOURS)[None]
+    colours = np.asarray(transparent(scale, colormap=colormap, alpha=alpha))[0] / 255
+    panels = len(heatmaps) + photograph
     height = width / panels * picture.height / picture.width
-    drawn = Figure(figsize=(width + 0.5, height + 0.35), layout="constrained")
-    axes = drawn.subplots(1, panels, squeeze=False)[0]
-    grey = picture.convert("L").convert("RGB")
-    extent = (0, picture.width, picture.height, 0)
-    for axis in axes:
-        axis.set_axis_off()
+    drawn = _empty(width + 0.5, height + (0.75 if axes else 0.35))
+    places = drawn.subplots(1, panels, squeeze=False, sharey=True)[0]
+    faded = grey(picture, signed=low < 0)
+    (_, left, right), (_, top, bottom) = axes or (
+        ("", 0, picture.width),
+        ("", 0, picture.height),
+    )
+    extent = (left, right, bottom, top)
+
+    def look_of(axis: Any) -> None:
+        axis.set_aspect(abs((right - left) / (bottom - top)) * picture.height / picture.width)
+        if axes is None:
+            axis.set_axis_off()
+            return
+        axis.set_ylim(min(top, bottom), max(top, bottom))
+        axis.set_xlabel(axes[0][0], fontsize=7)
+        axis.tick_params(labelsize=6)
+
     if photograph:
-        axes[0].imshow(picture, extent=extent)
-        axes[0].set_title("photograph", fontsize=8)
-    mappable = ScalarMappable(Normalize(low, 1), ListedColormap(colours))
-    for axis, (name, heatmap) in zip(axes[int(photograph) :], values.items(), strict=True):
-        axis.imshow(grey, extent=extent)
+        places[0].imshow(picture, extent=extent)
+        places[0].set_title("photograph" if axes is None else "input", fontsize=8)
+        look_of(places[0])
+    mappable = _mappable(low, colours)
+    for axis, (name, heatmap) in zip(places[int(photograph) :], heatmaps.items(), strict=True):
+        axis.imshow(faded, extent=extent)
         axis.imshow(
             heatmap,
             cmap=mappable.cmap,
@@ -83,8 +133,85 @@ def figure(
             interpolation_stage="data",
         )
         axis.set_title(name, fontsize=8)
-    bar = drawn.colorbar(mappable, ax=list(axes), shrink=0.9, pad=0.02)
-    bar.ax.tick_params(labelsize=7)
-    if title is not None:
-        drawn.suptitle(title, fontsize=9)
+        look_of(axis)
+    if axes is not None:
+        places[0].set_ylabel(axes[1][0], fontsize=7)
+    _add_bar(drawn, mappable, places)
     return drawn
+
+
+def _of_series(
+    series: np.ndarray,
+    heatmaps: Mapping[str, np.ndarray],
+    low: float,
+    colormap: str,
+    width: int | float,
+    axes: Sequence[Axis] | None,
+) -> Any:
+    """Lines below one another: channels, and of these each method's."""
+    from matplotlib.collections import LineCollection
+
+    ((label, first, last),) = axes or (("step", 0, len(series)),)
+    scale = np.linspace(low, 1, _COLOURS)[None]
+    mappable = _mappable(low, colorize(scale, colormap=SIGNED if low < 0 else colormap)[0] / 255)
+    steps, channels = series.shape
+    at = first + (np.arange(steps) + 0.5) / steps * (last - first)
+    drawn = _empty(width + 0.5, 0.5 + len(heatmaps) * (0.25 + 0.5 * channels))
+    places = drawn.subplots(len(heatmaps) * channels, 1, squeeze=False, sharex=True)[:, 0]
+    for number, (name, heatmap) in enumerate(heatmaps.items()):
+        centres = (np.arange(max(1, steps - 1)) + 1) / steps * heatmap.size - 0.5
+        values = np.interp(centres, np.arange(heatmap.size), heatmap[0])
+        for channel, axis in enumerate(places[number * channels :][:channels]):
+            line = np.stack([at, series[:, channel]], -1)
+            # A dark edge, so that light colours are seen on white.
+            axis.plot(*line.T, color="black", linewidth=2.6, solid_capstyle="round")
+            pieces = np.stack([line[:-1], line[1:]], 1)
+            coloured = LineCollection(
+                list(pieces), cmap=mappable.cmap, norm=mappable.norm, linewidths=1.6
+            )
+            coloured.set_array(values[: len(pieces)])
+            axis.add_collection(coloured)
+            axis.tick_params(labelsize=6)
+            axis.spines[["top", "right"]].set_visible(False)
+            if not channel:
+                axis.set_title(name, fontsize=8)
+    places[-1].set_xlim(first, last)
+    places[-1].set_xlabel(label, fontsize=7)
+    _add_bar(drawn, mappable, places)
+    return drawn
+
+
+def _mappable(low: float, colours: np.ndarray) -> Any:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    return ScalarMappable(Normalize(low, 1), ListedColormap(colours))
+
+
+def _add_bar(drawn: Any, mappable: Any, places: Any) -> None:
+    bar = drawn.colorbar(mappable, ax=list(places), shrink=0.9, pad=0.02)
+    bar.ax.tick_params(labelsize=7)
+
+
+def _empty(width: float, height: float) -> Any:
+    """A figure without panels."""
+    return _shown_in_notebooks()(figsize=(width, height), layout="constrained")
+
+
+@functools.cache
+def _shown_in_notebooks() -> Any:
+    """Matplotlib's figure, which shows itself: Matplotlib shows only those made by `pyplot`."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "the package matplotlib is not installed: pip install 'scorecam_jax[figures]'"
+        ) from error
+
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            content = io.BytesIO()
+            self.savefig(content, format="png", dpi=200)
+            return content.getvalue()
+
+    return Shown

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from scorecam_jax.visualize.colours import SIGNED, as_bytes, checked, colorize, hues
-from scorecam_jax.visualize.pictures import Picture, as_picture
+from scorecam_jax.visualize.pictures import Picture, Shown, as_picture, pictured
 
 
 def overlay(
@@ -17,6 +17,7 @@ def overlay(
     colormap: str = "ember",
     alpha: int | float = 0.7,
     fade: bool = True,
+    picture: Shown = None,
 ) -> Image.Image:
     """Lay a heatmap over the picture it explains.
 
@@ -34,6 +35,9 @@ def overlay(
         alpha: opacity of the colours where the heatmap is 1, in [0, 1].
         fade: `False` keeps the picture's own colours and uses the same opacity everywhere, as
             most papers do.
+        picture: what to show of an image that is no picture: a channel's number, three for red,
+            green and blue, or a function of the image. Channels are stretched from their 2nd to
+            their 98th percentile.
 
     Returns:
         An RGB image of the picture's size.
@@ -47,21 +51,21 @@ def overlay(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], found {alpha}")
-    picture, values = as_picture(image), checked(heatmap, signed=colormap == SIGNED)
+    shown, values = pictured(image, picture), checked(heatmap, signed=colormap == SIGNED)
     height, width = values.shape
-    if picture.size != (width, height):
+    if shown.size != (width, height):
         raise ValueError(
             f"the heatmap is {width} x {height} pixels (width x height) and the picture "
-            f"{picture.width} x {picture.height}; resize the heatmap first, for example "
-            f"jax.image.resize(heatmap, ({picture.height}, {picture.width}), 'linear')"
+            f"{shown.width} x {shown.height}; resize the heatmap first, for example "
+            f"jax.image.resize(heatmap, ({shown.height}, {shown.width}), 'linear')"
         )
     signed = fade and colormap == SIGNED
     colours = Image.fromarray(hues(values) if signed else colorize(values, colormap=colormap))
     # Linear opacity would leave the middle of the scale too faint to tell from the picture.
     opacity = np.sqrt(np.abs(values)) if fade else np.ones_like(values)
     if fade:
-        picture = grey(picture, signed=signed)
-    return Image.composite(colours, picture, Image.fromarray(as_bytes(opacity * np.float32(alpha))))
+        shown = grey(shown, signed=signed)
+    return Image.composite(colours, shown, Image.fromarray(as_bytes(opacity * np.float32(alpha))))
 
 
 def grey(picture: Image.Image, *, signed: bool = False) -> Image.Image:

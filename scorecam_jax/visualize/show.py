@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from scorecam_jax.visualize.grids import layer_sums
-from scorecam_jax.visualize.pictures import as_picture
+from scorecam_jax.visualize.pictures import Shown, pictured
 from scorecam_jax.visualize.report import Photograph, as_sheet, photograph, report
+from scorecam_jax.visualize.series import as_series, draw_series, plot_area
 from scorecam_jax.visualize.volumes import as_slices
 
 
@@ -57,6 +58,8 @@ def show(
     names: Sequence[str] | None = None,
     preprocess: Any | None = None,
     channel_axis: int = -1,
+    picture: Shown = None,
+    rate: int | float | None = None,
     colormap: str = "ember",
     height: int = 640,
 ) -> Viewer:
@@ -70,13 +73,17 @@ def show(
             same inputs and targets.
         images: what was explained, as people see it rather than normalised: B pictures as in
             `overlay`, or one if B is 1. For volumes, (B, depth, height, width), with or without a
-            last axis of 1, drawn from each volume's least value to its largest.
+            last axis of 1, drawn from each volume's least value to its largest. For series,
+            (B, time), (B, time, channels) or (B, 1, time, channels), drawn as lines.
         labels: the name of each class of the model; None: numbers.
         probabilities: (B, classes), of each class of the model; None: none are shown.
         names: of the images; None: numbers.
         preprocess: what made inputs of the pictures, a `models.Preprocess`, which knows the part
             that the network saw. None: the network saw all of each picture.
         channel_axis: of the activations.
+        picture: what to show of images that are no pictures, such as multispectral ones or
+            spectrograms in dB; as in `overlay`.
+        rate: of a series, steps per second; None: its axis counts steps.
         colormap: as in `colorize`.
         height: of the viewer, in pixels.
 
@@ -84,7 +91,8 @@ def show(
         A `Viewer`, which notebooks draw. Where scripts do not run it is a picture.
 
     Raises:
-        ValueError: the images do not fit the explanation, or are neither pictures nor volumes.
+        ValueError: the images do not fit the explanation, or are neither pictures nor volumes nor
+            series.
     """
     by_method = dict(explanation) if isinstance(explanation, Mapping) else {"heatmap": explanation}
     if not by_method:
@@ -95,12 +103,14 @@ def show(
         if not np.array_equal(indices, other):
             raise ValueError(f"{name} explains other targets than {first}; explain the same ones")
     maps = {name: _heatmaps(one, indices) for name, one in by_method.items()}
-    sums = {name: layer_sums(one, channel_axis) for name, one in by_method.items()}
-    pictures = _pictures(images, len(indices), maps[first].ndim - 2)
+    sums = {name: _sums(one, channel_axis) for name, one in by_method.items()}
+    series = maps[first].shape[2] == 1 and maps[first].ndim == 4
+    pictures = _pictures(images, len(indices), maps[first].ndim - 2, series, picture, rate)
+    kind = "series" if series else "image"
     _check_length("labels", labels, int(indices.max(initial=-1)) + 1)
     _check_length("names", names, len(indices))
     shown = []
-    for place, picture in enumerate(pictures):
+    for place, (drawn, region) in enumerate(pictures):
         classes = [
             (
                 f"class {index}" if labels is None else labels[index],
@@ -109,12 +119,13 @@ def show(
             for index in indices[place].tolist()
         ]
         found = photograph(
-            f"image {place}" if names is None else names[place],
-            picture,
+            f"{kind} {place}" if names is None else names[place],
+            drawn,
             classes,
             {name: values[place] for name, values in maps.items()},
             sums={name: values[place] for name, values in sums.items() if values is not None},
-            **_region(preprocess, picture),
+            **region,
+            **_region(preprocess, drawn),
         )
         shown.append(found)
     return Viewer(shown, colormap, height)
@@ -129,25 +140,42 @@ def _heatmaps(explanation: Any, targets: np.ndarray) -> np.ndarray:
     """(B, T, *spatial), also if the explanation has no axis of targets."""
     heatmaps = np.asarray(explanation.heatmap, np.float32)
     spatial = heatmaps.shape[np.ndim(explanation.targets) :]
-    if len(spatial) not in (2, 3):
+    if len(spatial) not in (1, 2, 3):
         raise ValueError(
-            f"the heatmaps have the shape {heatmaps.shape}; pictures have two spatial axes and "
-            "volumes three"
+            f"the heatmaps have the shape {heatmaps.shape}; series have one spatial axis, pictures "
+            "two and volumes three"
         )
-    return heatmaps.reshape(*targets.shape, *spatial)
+    return heatmaps.reshape(*targets.shape, *[1] * (len(spatial) == 1), *spatial)
 
 
-def _pictures(images: Any, count: int, rank: int) -> list[Any]:
-    """A picture for each input, or the slices of a volume."""
+def _sums(explanation: Any, channel_axis: int) -> np.ndarray | None:
+    """The sums at the layer's resolution, those of series as one row."""
+    sums = layer_sums(explanation, channel_axis)
+    return sums[:, :, None] if sums is not None and sums.ndim == 3 else sums
+
+
+def _pictures(
+    images: Any,
+    count: int,
+    rank: int,
+    series: bool,
+    picture: Shown,
+    rate: int | float | None,
+) -> list[tuple[Any, dict[str, Any]]]:
+    """A picture for each input, or the slices of a volume, and where the heatmap lies in it."""
     if isinstance(images, Image.Image):
         images = [images]
     elif not isinstance(images, list | tuple):
         images = np.asarray(images)
-        if count == 1 and images.ndim == rank + (images.shape[-1] in (1, 3)) and rank == 2:
+        alone = images.ndim == rank + (images.shape[-1] in (1, 3)) and rank == 2
+        if count == 1 and (len(images) != 1 if series else alone):
             images = images[None]
     if len(images) != count:
         raise ValueError(f"found {len(images)} images for an explanation of {count} inputs")
-    return [as_slices(one) if rank == 3 else as_picture(one) for one in images]
+    if series and picture is None:
+        lines = [as_series(one) for one in images]
+        return [(draw_series(one, rate=rate), {"seen": plot_area(one.shape[1])}) for one in lines]
+    return [(as_slices(one) if rank == 3 else pictured(one, picture), {}) for one in images]
 
 
 def _region(preprocess: Any, picture: Any) -> dict[str, Any]:

@@ -35,6 +35,31 @@ def test_a_figure_is_drawn_in_vectors_with_titles_and_a_colour_bar(low):
     assert shown.cmap(shown.norm(0.0))[3] < 0.05
 
 
+def test_a_spectrogram_has_axes_with_larger_values_above():
+    pytest.importorskip("matplotlib")
+    decibels = np.linspace(-80, 0, 24).reshape(4, 6)
+    axes = [("time (s)", 0, 3), ("frequency (Hz)", 0, 8000)]
+    found = figure(decibels, {"score-cam": heatmap()}, picture=0, axes=axes)
+    plain, drawn, _ = found.axes
+    assert plain.get_ylabel() == "frequency (Hz)"
+    assert [plain.get_xlabel(), drawn.get_xlabel()] == ["time (s)"] * 2
+    assert drawn.get_xlim() == (0, 3)
+    assert drawn.get_ylim() == (0, 8000)
+    # The first row, of the lowest frequency, lies at 0.
+    assert drawn.images[1].get_extent() == [0, 3, 8000, 0]
+    with pytest.raises(ValueError, match="one across, one down"):
+        figure(decibels, {"score-cam": heatmap()}, picture=0, axes=axes[:1])
+
+
+def test_a_figure_shows_itself_at_the_end_of_a_cell():
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    found = figure(np.zeros((4, 6, 3)), {"a": heatmap()})
+    with Image.open(io.BytesIO(found._repr_png_())) as shown:
+        assert shown.width > 400
+
+
 def test_a_figure_needs_a_heatmap_in_range():
     pytest.importorskip("matplotlib")
     with pytest.raises(ValueError, match="at least one heatmap"):

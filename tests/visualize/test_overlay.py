@@ -45,6 +45,32 @@ def test_overlay_takes_any_picture(photo):
         np.testing.assert_array_equal(np.asarray(overlay(same, heatmap)), expected)
 
 
+def test_channels_to_show_are_named():
+    bands = np.random.default_rng(0).normal(100, 30, (20, 30, 6))
+    heatmap = np.zeros((20, 30))
+    drawn = np.asarray(overlay(bands, heatmap, picture=(3, 2, 1), alpha=0, fade=False))
+    for place, channel in enumerate((3, 2, 1)):
+        low, high = np.percentile(bands[..., channel], [2, 98])
+        wanted = 255 * ((bands[..., channel] - low) / (high - low)).clip(0, 1)
+        np.testing.assert_allclose(drawn[..., place], wanted, atol=0.51)
+    one = np.asarray(overlay(bands[..., 4], heatmap, picture=0))
+    same = np.asarray(overlay(bands, heatmap, picture=-2))
+    np.testing.assert_array_equal(one, same)
+    by_hand = overlay(bands, heatmap, picture=lambda image: image[..., 0].clip(0, 200) / 200)
+    wanted = overlay(bands[..., 0].clip(0, 200) / 200, heatmap)
+    np.testing.assert_array_equal(np.asarray(by_hand), np.asarray(wanted))
+
+
+def test_channels_that_are_not_there_are_refused_and_many_get_advice():
+    bands = np.random.default_rng(0).uniform(0, 1, (20, 30, 6))
+    with pytest.raises(ValueError, match=r"picture=\(3, 2, 1\)"):
+        overlay(bands, np.zeros((20, 30)))
+    with pytest.raises(ValueError, match=r"of the 6 of an image of shape \(20, 30, 6\)"):
+        overlay(bands, np.zeros((20, 30)), picture=6)
+    with pytest.raises(ValueError, match="one channel, or three"):
+        overlay(bands, np.zeros((20, 30)), picture=(0, 1))
+
+
 def test_overlay_does_not_change_the_photograph(photo):
     before = photo.tobytes()
     overlay(photo, np.ones((40, 60)))

@@ -92,5 +92,8 @@ def test_what_does_not_fit_is_refused(explained):
         show({"a": explained, "b": other}, pictures())
     with pytest.raises(ValueError, match="nothing to show"):
         show({}, pictures())
-    with pytest.raises(ValueError, match="two spatial axes"):
-        show(explained._replace(heatmap=explained.heatmap[..., 0]), pictures())
+    with pytest.raises(ValueError, match="series have one spatial axis, pictures two"):
+        show(explained._replace(heatmap=explained.heatmap[..., 0, 0]), pictures())
+    with pytest.raises(ValueError, match="picture=0"):
+        show(explained, 7 * pictures())
+    assert show(explained, 7 * pictures(), picture=0)._photographs

@@ -18,6 +18,9 @@ LONGEST = 800
 # each static figure and the frame of each map take of it.
 _BYTES, _FIGURE_BYTES, _MAP_BYTES = 54_000, 1_900, 80
 
+# As many values as are quantised finely: along a line their steps would be seen.
+_MOST_STEPS = SMALL
+
 Lengths: TypeAlias = Sequence[int | float]
 
 
@@ -135,6 +138,11 @@ def photograph(
     )
 
 
+def is_line(one: Photograph) -> bool:
+    """Whether it is a series: the network's input is one row."""
+    return one.input[0] == 1 < one.input[1]
+
+
 def _shape(maps: Any) -> tuple[int, ...]:
     packed = len(maps) and isinstance(maps[0], Grid)
     return (len(maps), *maps[0].shape) if packed else np.shape(maps)
@@ -156,6 +164,8 @@ def _packed(heatmap: Any, sums: Any, index: int, frames: int, cells: int) -> Gri
         grid = unpack(heatmap)
         return pack(enlarge(grid, (frames, *grid.shape[1:])), signed=heatmap.signed)
     heatmap = np.asarray(heatmap)
+    if heatmap.shape[0] == 1:  # a series: its values lie along one axis
+        cells = max(cells, min(cells**2, _MOST_STEPS))
     known = None if sums is None or max(np.shape(sums)[-2:]) > cells else sums[index]
     grid = coarse(heatmap, known, cells=cells)
     if heatmap.ndim == 3:

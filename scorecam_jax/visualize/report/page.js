@@ -269,7 +269,9 @@
       ring.setAttribute("cy", y);
       ring.setAttribute("r", Math.max(size[0], size[1]) / 70);
     });
-    card.reading.textContent = `At ${Math.floor(x)}, ${Math.floor(y)}: ${told.join(", ")}`;
+    const step = place[0] + ((x - seen[0]) / (seen[2] - seen[0])) * place[2];
+    const where = input[0] === 1 && input[1] > 1 ? `step ${Math.floor(step)}` : `${Math.floor(x)}, ${Math.floor(y)}`;
+    card.reading.textContent = `At ${where}: ${told.join(", ")}`;
   }
 
   function forget(card) {

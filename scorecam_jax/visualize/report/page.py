@@ -15,7 +15,7 @@ import numpy as np
 from scorecam_jax.visualize.colours import AGAINST, FOR, colorize
 from scorecam_jax.visualize.pictures import enlargement
 from scorecam_jax.visualize.report.figures import figures, measured, metric_names, summary, surprise
-from scorecam_jax.visualize.report.packing import Photograph, encoded
+from scorecam_jax.visualize.report.packing import Photograph, encoded, is_line
 from scorecam_jax.visualize.report.still import hottest, small
 from scorecam_jax.visualize.report.words import percent, plural, short
 
@@ -151,6 +151,8 @@ def _findings(one: Photograph) -> list[tuple[str, int, str, str]]:
 
 def _kind(shown: Sequence[Photograph]) -> str:
     """What the report shows, in the singular."""
+    if all(is_line(one) for one in shown):
+        return "series"
     return "volume" if all(len(one.frames) > 1 for one in shown) else "photograph"
 
 
@@ -267,7 +269,7 @@ def _figure(
     )
     view = f'aria-hidden="true" viewBox="0 0 {width} {height}"'
     return (
-        f'<figure><div class="stack{" signs" * signed}" role="img" '
+        f'<figure><div class="stack{" signs" * signed}{" line" * is_line(one)}" role="img" '
         f'aria-label="{html.escape(caption)}">'
         f'<svg class="photo{" tiny" * tiny}" {view}>{photo}</svg>'
         f'<svg class="heat" {view}>'

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageChops
 
 from scorecam_jax.visualize.grids import Grid, draw, unpack
-from scorecam_jax.visualize.overlay import mark_crop
-from scorecam_jax.visualize.report.packing import Photograph
+from scorecam_jax.visualize.overlay import grey, mark_crop
+from scorecam_jax.visualize.pictures import enlarged, enlargement
+from scorecam_jax.visualize.report.packing import Photograph, is_line
 from scorecam_jax.visualize.report.words import percent, short
 from scorecam_jax.visualize.sheet import sheet
 from scorecam_jax.visualize.transparent import transparent
@@ -32,7 +33,8 @@ def as_sheet(photographs: Sequence[Photograph], *, colormap: str = "ember") -> I
             picture = frame.convert("RGB")
         for method, grids in one.maps.items():
             for (label, share), grid in zip(one.classes, grids, strict=True):
-                panels.append(_drawn(one, grid, picture, at, colormap))
+                drawn = _drawn(one, grid, picture, at, colormap)
+                panels.append(enlarged(drawn, enlargement(drawn.size)))
                 probability = "" if share is None else f" {percent(share)}"
                 titles.append(f"{one.name}, {method}: {short(label)}{probability}")
     columns = len(photographs[0].maps) * len(photographs[0].classes)
@@ -41,7 +43,7 @@ def as_sheet(photographs: Sequence[Photograph], *, colormap: str = "ember") -> I
 
 def small(one: Photograph, method: str, colormap: str) -> Image.Image:
     """The heatmap of the first class in few pixels: colours as opaque as it is high."""
-    size = (_CELLS, _CELLS)
+    size = (1, _CELLS**2) if is_line(one) else (_CELLS, _CELLS)
     values = _part_seen(one, one.maps[method][0], size, hottest(one))
     return transparent(values, colormap=colormap)
 
@@ -56,8 +58,13 @@ def _drawn(
     )
     size = max(1, bottom - top), max(1, right - left)
     values = _part_seen(one, grid, size, frame)
-    drawn = picture.convert("L").convert("RGBA")
-    drawn.alpha_composite(transparent(values, colormap=colormap, alpha=0.7), (left, top))
+    colours = transparent(values, colormap=colormap, alpha=0.7)
+    if is_line(one):
+        paper = Image.new("RGBA", picture.size, "white")
+        paper.alpha_composite(colours, (left, top))
+        return ImageChops.multiply(picture, paper.convert("RGB"))
+    drawn = grey(picture, signed=grid.signed).convert("RGBA")
+    drawn.alpha_composite(colours, (left, top))
     return mark_crop(drawn, (left, top, right, bottom))
 
 
