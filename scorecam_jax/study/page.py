@@ -19,7 +19,7 @@ from scorecam_jax.study.record import Given, Record, packed
 from scorecam_jax.study.results import Evaluation
 from scorecam_jax.study.tables import Column, figure
 from scorecam_jax.visualize.report import Photograph, photograph, report
-from scorecam_jax.visualize.volumes import as_slices
+from scorecam_jax.visualize.volumes import squared_slices
 
 MEANINGS = {
     **{name: entry.meaning for name, entry in ENTRIES.items()},
@@ -109,22 +109,24 @@ def manifest(classifier: Classifier, settings: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _picture_of(plan: Plan, record: Record) -> Any:
-    """The photograph itself, read again; of a volume its slices."""
+def _picture_of(plan: Plan, record: Record) -> tuple[Any, float]:
+    """The photograph itself, read again; of a volume its slices and how thick they are."""
     if isinstance(record.item, Given):
-        return record.item.image
+        return record.item.image, 1.0
     if len(record.size) == 3:
-        return as_slices(read_volume(record.item).values)
-    return read_picture(record.item, window=plan.window).image
+        volume = read_volume(record.item)
+        return squared_slices(volume.values, volume.spacing, plan.window)
+    return read_picture(record.item, window=plan.window).image, 1.0
 
 
 def _photograph(
     plan: Plan, record: Record, rows: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> Photograph:
     classifier = plan.classifier
+    picture, thickness = _picture_of(plan, record)
     return photograph(
         record.name,
-        _picture_of(plan, record),
+        picture,
         [(_called(plan, one.index), one.probability) for one in record.targets],
         {method: packed(result, plan.cells) for method, result in record.results.items()},
         input_size=classifier.input_size[-2:],
@@ -141,6 +143,7 @@ def _photograph(
             method: {"live channels": record.live, "seconds": round(result.seconds, 4)}
             for method, result in record.results.items()
         },
+        thickness=thickness,
         **_region(classifier, record.size),
     )
 

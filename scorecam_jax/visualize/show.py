@@ -106,7 +106,7 @@ def show(
     sums = {name: _sums(one, channel_axis) for name, one in by_method.items()}
     series = maps[first].shape[2] == 1 and maps[first].ndim == 4
     pictures = _pictures(images, len(indices), maps[first].ndim - 2, series, picture, rate)
-    kind = "series" if series else "image"
+    kind = "series" if series else "volume" if maps[first].ndim == 5 else "image"
     _check_length("labels", labels, int(indices.max(initial=-1)) + 1)
     _check_length("names", names, len(indices))
     shown = []

@@ -263,6 +263,18 @@ def radiological(
     return turned, (float(lengths[up]), float(lengths[down]), float(lengths[across]))
 
 
+def squared_slices(
+    volume: Any, spacing: Sequence[int | float], window: tuple[int | float, int | float] | None
+) -> tuple[list[Image.Image], float]:
+    """A volume's slices with square pixels, and how many of these a slice is thick."""
+    across, down = _sides(spacing, 0)
+    pictures = as_slices(volume, window=window)
+    size = round(pictures[0].width * across), round(pictures[0].height * down)
+    if size != pictures[0].size:
+        pictures = [picture.resize(size, Image.Resampling.BICUBIC) for picture in pictures]
+    return pictures, spacing[0] / min(spacing[1:])
+
+
 def as_slices(
     volume: Any, *, axis: int = 0, window: tuple[int | float, int | float] | None = None
 ) -> list[Image.Image]:

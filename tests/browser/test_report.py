@@ -370,6 +370,45 @@ def test_a_signed_map_has_a_paler_photograph_and_small_pictures_are_not_smoothed
     assert small.evaluate("photo => getComputedStyle(photo).imageRendering") == "pixelated"
 
 
+def test_a_volume_is_cut_through_the_peak_of_its_map(open_page, tmp_path):
+    z, y, x = np.ogrid[:10, :32, :24]
+    heatmap = np.exp(-((z - 7) ** 2 / 4 + (y - 20) ** 2 / 9 + (x - 5) ** 2 / 9))[None]
+    frames = [Image.new("L", (24, 32), 20 * number) for number in range(10)]
+    volume = photograph("head", frames, [("x", 0.5)], {"m": heatmap}, thickness=2)
+    path = tmp_path / "volume.html"
+    path.write_text(report([volume]), "utf-8")
+    page = open_page(path)
+    assert "1 volume, m" in page.locator("header").inner_text()
+    found = card(page, 0)
+    captions = found.locator(".cuts figcaption").all_inner_texts()
+    assert [caption.split(",")[0] for caption in captions] == ["cut at row 20", "cut at column 5"]
+    values = grids.draw(volume.maps["m"][0], (10, 32, 24))[::-1]
+    for place, plane in enumerate((values[:, 20], values[:, :, 5])):
+        picture = found.locator(".cut img").nth(place)
+        size = picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+        assert size == [(24, 32)[place], 20]
+        canvas = canvas_of(found, place + 1)
+        wanted = 255 * np.sqrt(grids.enlarge(plane, canvas.shape[:2]).clip(0, 1))
+        assert np.abs(canvas[..., 3] - wanted).mean() < 12
+
+
+def test_a_series_has_its_colours_behind_black_lines(open_page, tmp_path):
+    heatmap = np.linspace(0, 1, 50, dtype=np.float32)[None]
+    explanation = SimpleNamespace(heatmap=heatmap, weights=None, targets=np.array([0]))
+    show(explanation, np.sin(np.arange(50.0))[None]).save(tmp_path / "series.html")
+    page = open_page(tmp_path / "series.html", colours="dark")
+    assert "1 series" in page.locator("header").inner_text()
+    stack = card(page, 0).locator(".stack")
+    box = stack.bounding_box()
+    page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 9)
+    assert card(page, 0).locator(".reading").inner_text().startswith("At step 45: 0.9")
+    seen = picture_of(stack)
+    left, right = seen[:, 100:200], seen[:, -100:-40]
+    assert np.median(left.min(-1)) > 150
+    assert np.ptp(np.median(right, (0, 1))) > 40
+    assert right.min() < 60  # the line
+
+
 def blocked(path, tmp_path):
     """The same file as a place serves it that lets no script run."""
     copy = tmp_path / "blocked.html"
@@ -497,7 +536,7 @@ def test_the_notebooks_viewer_works_in_its_frame(open_page, tmp_path):
     frame = page.frame_locator("iframe")
     shown, found = viewer._photographs[0], frame.locator("#photograph-0")
     found.get_by_role("radio", name="class 0").check()
-    found.get_by_label("Slice").fill("4")
+    found.get_by_role("slider", name="Slice").fill("4")
     assert found.locator(".slices output").inner_text() == "5 of 6"
     canvas = canvas_of(found)
     values = grids.draw(shown.maps["heatmap"][1], (6, *canvas.shape[:2]))[4]

@@ -42,6 +42,9 @@ class Photograph(NamedTuple):
         findings: by method, for each class a list of (kind, sentence).
         metrics: by method, what was measured of the first class; None where there is no value.
         aside: further figures by method, to sort by and to summarise, which stand in no card.
+        cuts: of a volume, two JPEG files in base64: cuts along a row and along a column of its
+            slices, the last slice above.
+        at: where the cuts lie, as shares of the slices' height and width.
     """
 
     name: str
@@ -56,6 +59,8 @@ class Photograph(NamedTuple):
     findings: Mapping[str, Sequence[Sequence[tuple[str, str]]]]
     metrics: Mapping[str, Mapping[str, int | float | None]]
     aside: Mapping[str, Mapping[str, int | float | None]] = {}
+    cuts: Sequence[str] = ()
+    at: Sequence[float] = ()
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Photograph":
@@ -78,6 +83,7 @@ def photograph(
     findings: Mapping[str, Sequence[Sequence[tuple[str, str]]]] | None = None,
     metrics: Mapping[str, Mapping[str, int | float | None]] | None = None,
     aside: Mapping[str, Mapping[str, int | float | None]] | None = None,
+    thickness: int | float = 1,
 ) -> Photograph:
     """Pack a photograph and its heatmaps for a report.
 
@@ -100,6 +106,8 @@ def photograph(
         findings: by method, for each class a list of (kind, sentence).
         metrics: by method, what was measured.
         aside: by method, further figures, to sort by and to summarise.
+        thickness: of a volume's slices, in pixels of them. Two cuts across the slices are stored
+            too, through the peak of the first heatmap.
 
     Raises:
         ValueError: there are no heatmaps, or not one for each class.
@@ -116,6 +124,16 @@ def photograph(
     cells = cells_for(len(heatmaps), len(heatmaps) * len(classes) * len(frames))
     width, height = frames[0].size
     rows, columns = input_size or np.shape(next(iter(heatmaps.values())))[-2:]
+    packed = {
+        method: [
+            _packed(heatmap, (sums or {}).get(method), index, len(frames), cells)
+            for index, heatmap in enumerate(maps)
+        ]
+        for method, maps in heatmaps.items()
+    }
+    at, cuts = (
+        ((), ()) if len(frames) == 1 else _cuts(frames, next(iter(packed.values())), thickness)
+    )
     return Photograph(
         name=name,
         size=[width, height],
@@ -125,17 +143,39 @@ def photograph(
         seen=list(seen or (0, 0, width, height)),
         place=list(place or (0, 0, columns, rows)),
         boxes=[[float(side) for side in box] for box in boxes],
-        maps={
-            method: [
-                _packed(heatmap, (sums or {}).get(method), index, len(frames), cells)
-                for index, heatmap in enumerate(maps)
-            ]
-            for method, maps in heatmaps.items()
-        },
+        maps=packed,
         findings=findings or {},
         metrics=metrics or {},
         aside=aside or {},
+        cuts=[_jpeg(cut) for cut in cuts],
+        at=at,
     )
+
+
+def _cuts(
+    frames: Sequence[Image.Image], grids: Sequence[Grid], thickness: int | float
+) -> tuple[list[float], list[Image.Image]]:
+    """Where the first map peaks in its slices, and cuts through there, the last slice above."""
+    if len(frames) == 1:
+        return [], []
+    values = unpack(grids[0])
+    _, row, column = np.unravel_index(np.abs(values).argmax(), values.shape)
+    at = [(float(row) + 0.5) / values.shape[1], (float(column) + 0.5) / values.shape[2]]
+    volume = np.stack([np.asarray(frame.convert("RGB")) for frame in reversed(frames)])
+    y, x = int(at[0] * volume.shape[1]), int(at[1] * volume.shape[2])
+    height = max(1, round(len(frames) * thickness))
+    cuts = [Image.fromarray(cut) for cut in (volume[:, y], volume[:, :, x].copy())]
+    how = Image.Resampling.NEAREST if thickness == round(thickness) else Image.Resampling.BICUBIC
+    return at, [cut.resize((cut.width, height), how) for cut in cuts]
+
+
+def signed_methods(shown: Sequence[Photograph]) -> list[str]:
+    """The methods with values below zero anywhere: all their maps are drawn as signed ones."""
+    return [
+        method
+        for method in shown[0].maps
+        if any(grid.signed for one in shown for grid in one.maps[method])
+    ]
 
 
 def is_line(one: Photograph) -> bool:

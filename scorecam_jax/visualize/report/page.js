@@ -149,6 +149,17 @@
       });
       card.views.after(element("label", { className: "slices" }, "Slice", input, told));
     }
+    if (card.data.cuts?.length) {
+      card.cuts = ["row", "column"].map((name, place) => {
+        const caption = element("figcaption", { textContent: `cut at ${name} ${Math.floor(card.data.at[place] * card.data.size[1 - place])}, last slice above` });
+        const picture = element("img", { src: `data:image/jpeg;base64,${card.data.cuts[place]}`, alt: "" });
+        const canvas = element("canvas", { width: 256, height: 256, className: "heat" });
+        const cut = element("div", { className: "cut" }, picture, canvas);
+        cut.setAttribute("role", "img");
+        return { canvas, cut, figure: element("figure", {}, cut, caption), caption };
+      });
+      card.views.after(element("div", { className: "cuts" }, ...card.cuts.map(({ figure }) => figure)));
+    }
     card.reading = element("p", { className: "reading" });
     card.reading.setAttribute("role", "status");
     card.views.after(card.reading);
@@ -157,7 +168,9 @@
 
   const gridOf = (card, method) => {
     const key = `${method} ${card.chosen}`;
-    return (card.grids[key] ??= unpack(card.data.maps[index.methods[method]][card.chosen]));
+    const name = index.methods[method];
+    card.grids[key] ??= { ...unpack(card.data.maps[name][card.chosen]), signed: index.signed.includes(name) };
+    return card.grids[key];
   };
 
   /** Draws a card anew. */
@@ -173,8 +186,27 @@
       picture.setAttribute("href", `data:image/jpeg;base64,${card.data.frames[card.frame]}`);
     }
     card.article.querySelectorAll(".findings li").forEach((line) => { line.hidden = Number(line.dataset.class) !== card.chosen; });
+    if (card.cuts) drawCuts(card);
     card.drawn = drawn;
     if (card.probe) read(card);
+  }
+
+  /** Draws the heatmap of a volume on the cuts across its slices. */
+  function drawCuts(card) {
+    const { rows, columns, frames, values, signed } = gridOf(card, state.method);
+    const at = [Math.floor(card.data.at[0] * rows), Math.floor(card.data.at[1] * columns)];
+    card.cuts.forEach(({ canvas, cut, caption }, place) => {
+      const width = place ? rows : columns;
+      const plane = new Float32Array(frames * width);
+      for (let slice = 0, k = 0; slice < frames; slice++)
+        for (let i = 0; i < width; i++, k++)
+          plane[k] = values[(frames - 1 - slice) * rows * columns + (place ? i * columns + at[1] : at[0] * columns + i)];
+      const grid = { rows: frames, columns: width, frames: 1, signed, values: plane };
+      paint(canvas, enlarge(grid, 0, [1, 1], [0, 0, 1, 1], canvas.width, canvas.height, state.cells), signed);
+      canvas.style.opacity = state.opacity;
+      cut.classList.toggle("signs", signed);
+      cut.setAttribute("aria-label", `${card.index.name}, ${index.methods[state.method]}, ${caption.textContent}`);
+    });
   }
 
   /** Makes a figure show a method's heatmap. */

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from scorecam_jax.visualize.colours import AGAINST, FOR, colorize
+from scorecam_jax.visualize.colours import AGAINST, FOR, SIGNED, colorize
 from scorecam_jax.visualize.pictures import enlargement
 from scorecam_jax.visualize.report.figures import figures, measured, metric_names, summary, surprise
-from scorecam_jax.visualize.report.packing import Photograph, encoded, is_line
+from scorecam_jax.visualize.report.packing import Photograph, encoded, is_line, signed_methods
 from scorecam_jax.visualize.report.still import hottest, small
 from scorecam_jax.visualize.report.words import percent, plural, short
 
@@ -64,6 +64,7 @@ def report(
     kind = _kind(shown)
     count = f"{len(shown)} {kind if len(shown) == 1 else plural(kind)}, {_listing(methods)}"
     told = meanings or {}
+    styles = {method: SIGNED if method in signed_methods(shown) else colormap for method in methods}
     return string.Template(_part("page.html")).substitute(
         title=html.escape(title),
         heading=f"<header><h1>{html.escape(title)}</h1><p>{html.escape(count)}</p></header>"
@@ -79,9 +80,7 @@ def report(
         summary=summary(shown, methods, columns, told, plural(kind)),
         left_out=_left_out(left_out),
         about=_about(manifest or {}, command),
-        articles="\n".join(
-            _article(number, one, colormap, told) for number, one in enumerate(shown)
-        ),
+        articles="\n".join(_article(number, one, styles, told) for number, one in enumerate(shown)),
     )
 
 
@@ -105,11 +104,7 @@ def _index(
     """What searching, sorting and filtering need, and the colours."""
     return {
         "methods": methods,
-        "signed": [
-            method
-            for method in methods
-            if any(grid.signed for one in shown for grid in one.maps[method])
-        ],
+        "signed": signed_methods(shown),
         "metrics": metric_names(shown),
         "titles": {column.name: column.title for column in columns},
         "kind": kind,
@@ -158,19 +153,17 @@ def _kind(shown: Sequence[Photograph]) -> str:
 
 def _legend(shown: Sequence[Photograph], methods: Sequence[str], colormap: str) -> str:
     """What the colours and lines stand for: of those alone that are there."""
-    signs = {
-        method: any(grid.signed for one in shown for grid in one.maps[method]) for method in methods
-    }
+    signed_ones = signed_methods(shown)
     table = colorize(np.linspace(0, 1, 9)[None], colormap=colormap)[0].tolist()
     plain = [(colour, place / 8) for place, colour in enumerate(table)]
     signed = [(AGAINST if place < 4 else FOR, abs(place / 4 - 1)) for place in range(9)]
     items = [
-        _scale("unsigned", plain, "0 to 1; no colour at 0", hidden=all(signs.values())),
+        _scale("unsigned", plain, "0 to 1; no colour at 0", hidden=signed_ones == list(methods)),
         _scale(
             "signed",
             signed,
             "−1, against the class, to 1, for it; no colour at 0",
-            hidden=not any(signs.values()),
+            hidden=not signed_ones,
         ),
     ]
     if any(one.boxes for one in shown):
@@ -201,7 +194,9 @@ def _key(kind: str, text: str, *, hidden: bool = False) -> str:
     )
 
 
-def _article(number: int, one: Photograph, colormap: str, meanings: Mapping[str, str]) -> str:
+def _article(
+    number: int, one: Photograph, colormaps: Mapping[str, str], meanings: Mapping[str, str]
+) -> str:
     """A photograph's part of the page: a sheet of it, and what the script needs to do better."""
     data = {
         name: getattr(one, name) for name in ("size", "input", "seen", "place", "boxes", "maps")
@@ -209,8 +204,9 @@ def _article(number: int, one: Photograph, colormap: str, meanings: Mapping[str,
     if len(one.frames) > 1:
         data["frames"] = one.frames
         data["frame"] = hottest(one)
+        data["cuts"], data["at"] = one.cuts, one.at
     views = "".join(
-        _figure(number, one, method, colormap, first=place == 0)
+        _figure(number, one, method, colormaps[method], first=place == 0)
         for place, method in enumerate(one.maps)
     )
     classes = "".join(
@@ -256,7 +252,7 @@ def _figure(
         if first
         else f'<use href="#picture-{number}"/>'
     )
-    tiny, signed = enlargement(one.size) > 1, one.maps[method][0].signed
+    tiny, signed = enlargement(one.size) > 1, colormap == SIGNED
     heat = encoded(small(one, method, colormap), "PNG")
     frame = (
         f'<path class="unseen" fill-rule="evenodd" d="M0 0H{width}V{height}H0Z'

@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageChops
 
+from scorecam_jax.visualize.colours import SIGNED
 from scorecam_jax.visualize.grids import Grid, draw, unpack
 from scorecam_jax.visualize.overlay import grey, mark_crop
 from scorecam_jax.visualize.pictures import enlarged, enlargement
-from scorecam_jax.visualize.report.packing import Photograph, is_line
+from scorecam_jax.visualize.report.packing import Photograph, is_line, signed_methods
 from scorecam_jax.visualize.report.words import percent, short
 from scorecam_jax.visualize.sheet import sheet
 from scorecam_jax.visualize.transparent import transparent
@@ -27,13 +28,14 @@ def as_sheet(photographs: Sequence[Photograph], *, colormap: str = "ember") -> I
         colormap: as in `colorize`.
     """
     panels, titles = [], []
+    signed = signed_methods(photographs)
     for one in photographs:
         at = hottest(one)
         with Image.open(io.BytesIO(base64.b64decode(one.frames[at]))) as frame:
             picture = frame.convert("RGB")
         for method, grids in one.maps.items():
             for (label, share), grid in zip(one.classes, grids, strict=True):
-                drawn = _drawn(one, grid, picture, at, colormap)
+                drawn = _drawn(one, grid, picture, at, SIGNED if method in signed else colormap)
                 panels.append(enlarged(drawn, enlargement(drawn.size)))
                 probability = "" if share is None else f" {percent(share)}"
                 titles.append(f"{one.name}, {method}: {short(label)}{probability}")
@@ -63,7 +65,7 @@ def _drawn(
         paper = Image.new("RGBA", picture.size, "white")
         paper.alpha_composite(colours, (left, top))
         return ImageChops.multiply(picture, paper.convert("RGB"))
-    drawn = grey(picture, signed=grid.signed).convert("RGBA")
+    drawn = grey(picture, signed=colormap == SIGNED).convert("RGBA")
     drawn.alpha_composite(colours, (left, top))
     return mark_crop(drawn, (left, top, right, bottom))
 
