@@ -388,7 +388,7 @@ def _drawn(
         raise UserError("--colorbar belongs to a sheet: leave out --only, or --colorbar")
     look = Look(
         asked.colormap, asked.alpha, asked.fade, asked.pixels, only, asked.colorbar,
-        network=asked.model, command=asked.command,
+        command=asked.command,
     )  # fmt: skip
     found = listed(asked)
     jobs, guard = _jobs(asked, found, ending)
@@ -400,6 +400,7 @@ def _drawn(
         with Progress(len(todo), enabled=not asked.quiet) as progress:
             progress.start("loading the model")
             classifier = load(asked, layer=asked.layer, layers=asked.layers)
+            look = look._replace(network=asked.model or "", layers=asked.layers or 1)
             layer = classifier.layer
             if len(classifier.input_size) == 3:
                 found = listed(asked, volumes=True)

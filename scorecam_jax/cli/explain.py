@@ -10,7 +10,7 @@ from scorecam_jax.cli.choice import add_how
 from scorecam_jax.cli.errors import UserError
 
 # Where results go is asked anew.
-_NOT_REPEATED = ("output", "save_map", "force", "json", "quiet", "source")
+_NOT_REPEATED = ("output", "save_map", "save_classes", "force", "json", "quiet", "source")
 
 NAME, ARGUMENTS = "explain", "PHOTO|DIR..."
 
@@ -82,7 +82,7 @@ def _repeat(asked: argparse.Namespace) -> None:
     """Take over what made a picture, but for what is given and where results go.
 
     Raises:
-        UserError: the picture does not tell, or it would run a function that was not named now.
+        UserError: the picture does not tell, or it would run or download what is not named now.
     """
     usual, earlier = options.Parser(), argparse.Namespace()
     add_options(usual)
@@ -93,14 +93,18 @@ def _repeat(asked: argparse.Namespace) -> None:
     own = {
         name for name, value in vars(asked).items() if value not in ([], usual.get_default(name))
     }
-    if ":" in earlier.model and "model" not in own:
-        raise UserError(
-            f"{asked.source} was made with --model {earlier.model}, which runs a function: name it "
-            "again with --model if you trust it"
-        )
+    for name, danger in (("model", "runs a function"), ("weights", "downloads them")):
+        told = str(getattr(earlier, name) or "")
+        if ":" in told and name not in own:
+            raise UserError(
+                f"{asked.source} was made with --{name} {told}, which {danger}: name it again with "
+                f"--{name} if you trust it"
+            )
     for name, value in vars(earlier).items():
         if name not in own and name not in _NOT_REPEATED:
             setattr(asked, name, value)
+    if not asked.model and not asked.weights:
+        asked.model = options.DEFAULT_MODEL
 
 
 def _command_of(picture: Path) -> str:

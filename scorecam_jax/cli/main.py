@@ -127,7 +127,9 @@ def _run(argv: Sequence[str] | None) -> int:
     if "run" not in options:
         arguments.print_help(sys.stderr)
         return 2
-    if "model" in options and options.model is None and options.weights is None:
+    repeated = getattr(options, "source", None) is not None  # whose network may be another
+    named = "model" not in options or options.model or options.weights
+    if not named and not repeated:
         options.model = DEFAULT_MODEL
     if getattr(options, "cache", False):
         from scorecam_jax.cli.system import keep_compiled_programs

@@ -57,10 +57,15 @@ def read_picture(source: Source | Path, *, window: Window | None = None) -> Pict
 def check_picture(source: Source | Path) -> None:
     """Check a file's header, its pages and its size; read no pixels.
 
+    Of an array nothing is checked: `read_volume` compares its header with the file.
+
     Raises:
         ReadingError: it cannot be read.
     """
     with told():
+        path = source.path if isinstance(source, Source) else source
+        if kind_of(stamp_of(path).path) == "array":
+            return
         stamp, page = _page_of(source)
         _check_page(stamp, page)
         kind = kind_of(stamp.path)

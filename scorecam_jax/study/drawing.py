@@ -267,7 +267,7 @@ def _small_print(
     plan: Plan, methods: Sequence[str], look: Look, factor: int, *, shared: bool
 ) -> str:
     """What a sheet tells of itself at its foot."""
-    how = [", ".join(methods), look.network, f"layer {plan.classifier.layer}"]
+    how = [", ".join(methods), look.network, f"layer {_layers(plan, look)}"]
     parts = ["; ".join(part for part in how if part)]
     if shared:
         parts.append("Each method's heatmaps are on one scale, for all classes and photographs.")
@@ -299,11 +299,16 @@ def _metadata(plan: Plan, methods: Sequence[str], title: str, look: Look) -> dic
         "Title": title,
         "Software": _software(),
         "Network": look.network,
-        "Layer": str(plan.classifier.layer),
+        "Layer": _layers(plan, look),
         "Method": ", ".join(methods),
         COMMAND: look.command,
     }
     return {name: text for name, text in told.items() if text}
+
+
+def _layers(plan: Plan, look: Look) -> str:
+    earlier = look.layers - 1
+    return f"{plan.classifier.layer}{f' and {earlier} before it' if earlier else ''}"
 
 
 def _software() -> str:

@@ -14,6 +14,7 @@ class Look(NamedTuple):
         only: "overlay" or "heatmap": a picture of each class instead of a sheet.
         colorbar: show what the colours stand for on a sheet, even where they have no signs.
         network: its name, for the small print.
+        layers: how many are explained together, that of the classifier and those before it.
         command: what the user typed, for the file's metadata.
     """
 
@@ -24,4 +25,5 @@ class Look(NamedTuple):
     only: str | None = None
     colorbar: bool = False
     network: str = ""
+    layers: int = 1
     command: str = ""

@@ -7,12 +7,14 @@ import numpy as np
 from PIL import Image
 
 from scorecam_jax.reading import Source, read_volume
+from scorecam_jax.reading.labels import short
 from scorecam_jax.study.look import Look
 from scorecam_jax.study.pipeline import Plan
 from scorecam_jax.study.record import Record
-from scorecam_jax.visualize import planes, sheet, slices
+from scorecam_jax.visualize import sheet
+from scorecam_jax.visualize.volumes import enlarged_by, plane_panels, slice_panels
 
-_MOST_SLICES = 6
+_MOST_SLICES, _COLUMNS = 6, 3
 
 
 def draw_volume(
@@ -40,15 +42,25 @@ def draw_volume(
     space: dict[str, Any] = {"window": plan.window, "spacing": volume.spacing}
     if volume.affine is not None:
         space["affine"] = volume.affine
-    panels, titles = [], []
+    panels: list[Any] = []
+    titles: list[str] = []
+    captions: list[str] = []
+    labels: list[str] = []
+    factor = 1
     for method, each in zip(record.results, maps, strict=True):
+        colormap = "signed" if method in plan.signed else look.colormap
+        how: dict[str, Any] = {"colormap": colormap, "alpha": look.alpha, **space}
         for target, heatmap in zip(targets, each, strict=True):
             whole = plan.classifier.preprocess.restore(heatmap, record.size)
-            colormap = "signed" if method in plan.signed else look.colormap
-            how: dict[str, Any] = {"colormap": colormap, "alpha": look.alpha, **space}
-            panels += [
-                planes(volume.values, whole, **how),
-                slices(volume.values, whole, most=_MOST_SLICES, **how),
-            ]
-            titles += [f"{method}: {target['name']}", "the slices that have most of it"]
-    return sheet(panels, titles, columns=1, note=note)
+            through = plane_panels(volume.values, whole, **how)
+            along = slice_panels(volume.values, whole, most=_MOST_SLICES, **how)
+            empty = -len(along.pictures) % _COLUMNS
+            panels += [*through.pictures, *along.pictures, *[""] * empty]
+            titles += [*through.titles, *along.titles, *[""] * empty]
+            captions += through.captions or [""] * _COLUMNS
+            captions += [""] * (len(panels) - len(captions))
+            rows = (len(along.pictures) + empty) // _COLUMNS
+            labels += [f"{method}: {short(target['name'])}", *["slices"] * rows]
+            factor = along.factor
+    text = f"{note} {enlarged_by(factor)}".strip()
+    return sheet(panels, titles, columns=_COLUMNS, row_labels=labels, captions=captions, note=text)

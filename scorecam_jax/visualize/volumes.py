@@ -22,6 +22,27 @@ _PLANES = ("axial", "coronal", "sagittal")
 _EDGES = ("R to L, A to P", "R to L, S to I", "A to P, S to I")
 
 
+class Panels(NamedTuple):
+    """What becomes a sheet.
+
+    Attributes:
+        pictures: the panels.
+        titles: of the panels.
+        captions: of the panels, or none.
+        factor: how many times they are enlarged.
+    """
+
+    pictures: list[Image.Image]
+    titles: list[str]
+    captions: Sequence[str]
+    factor: int
+
+    def sheet(self, columns: int | None = None) -> Image.Image:
+        """The panels by themselves."""
+        note = enlarged_by(self.factor)
+        return sheet(self.pictures, self.titles, columns=columns, captions=self.captions, note=note)
+
+
 class Volume(NamedTuple):
     """What was read from a NIfTI file.
 
@@ -75,6 +96,26 @@ def slices(
     >>> slices(np.zeros((4, 20, 30)), np.ones((4, 20, 30)), every=2).width > 180
     True
     """
+    return slice_panels(
+        volume, heatmap, most=most, every=every, axis=axis, window=window, spacing=spacing,
+        affine=affine, colormap=colormap, alpha=alpha,
+    ).sheet()  # fmt: skip
+
+
+def slice_panels(
+    volume: Any,
+    heatmap: Any,
+    *,
+    most: int = 12,
+    every: int | None = None,
+    axis: int = 0,
+    window: tuple[int | float, int | float] | None = None,
+    spacing: Sequence[int | float] | None = None,
+    affine: Any = None,
+    colormap: str = "ember",
+    alpha: int | float = 0.7,
+) -> Panels:
+    """The panels of `slices`."""
     volume, heatmap, spacing = _turned(volume, heatmap, spacing, affine)
     pictures, maps = _cut(volume, heatmap, axis, window, colormap)
     if every is not None:
@@ -90,7 +131,7 @@ def slices(
         _to_scale(overlay(pictures[at], maps[at], colormap=colormap, alpha=alpha), sides, factor)
         for at in chosen
     ]
-    return sheet(panels, [f"{at}" for at in chosen], note=_enlarged_by(factor))
+    return Panels(panels, [f"{at}" for at in chosen], (), factor)
 
 
 def planes(
@@ -128,6 +169,24 @@ def planes(
     Raises:
         ValueError: the shapes do not fit, `at` is no place of the volume, or the heatmap is unfit.
     """
+    return plane_panels(
+        volume, heatmap, at=at, window=window, spacing=spacing, affine=affine, colormap=colormap,
+        alpha=alpha,
+    ).sheet(columns=3)  # fmt: skip
+
+
+def plane_panels(
+    volume: Any,
+    heatmap: Any,
+    *,
+    at: Sequence[int] | None = None,
+    window: tuple[int | float, int | float] | None = None,
+    spacing: Sequence[int | float] | None = None,
+    affine: Any = None,
+    colormap: str = "ember",
+    alpha: int | float = 0.7,
+) -> Panels:
+    """The panels of `planes`."""
     known = affine is not None
     volume, heatmap, spacing = _turned(volume, heatmap, spacing, affine)
     values = np.asarray(heatmap)
@@ -158,8 +217,7 @@ def planes(
         panels.append(_cross(_to_scale(drawn, sides, factor), drawn.size, across, down))
     names = _PLANES if known else ("axis 0", "axis 1", "axis 2")
     titles = [f"{name}, {place}" for name, place in zip(names, at, strict=True)]
-    captions = _EDGES if known else ()
-    return sheet(panels, titles, columns=3, captions=captions, note=_enlarged_by(factor))
+    return Panels(panels, titles, _EDGES if known else (), factor)
 
 
 def animate(
@@ -391,7 +449,8 @@ def _to_scale(picture: Image.Image, sides: tuple[float, float], factor: int) -> 
     return picture.resize((width, height), Image.Resampling.NEAREST)
 
 
-def _enlarged_by(factor: int) -> str:
+def enlarged_by(factor: int) -> str:
+    """What a sheet says of its enlargement."""
     return f"Drawn at {factor} times its size, without smoothing." if factor > 1 else ""
 
 

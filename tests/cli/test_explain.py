@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from scorecam_jax import models, samples, score_cam
 from scorecam_jax.study import drawing, pipeline
@@ -381,6 +381,13 @@ class TestWhatAPictureTells:
         assert not traces
         assert scorecam("explain", "--from", "a.png", "-o", "b.png", "--model", "a:b") == 0
 
+    def test_weights_that_a_picture_names_are_not_downloaded(self, here, capsys):
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("Command", "scorecam explain a.jpg --weights hf://somebody/something")
+        Image.new("RGB", (8, 8)).save("a.png", pnginfo=text)
+        assert scorecam("explain", "--from", "a.png") == 2
+        assert "which downloads them: name it again with --weights" in capsys.readouterr().err
+
     def test_a_contrast_is_told(self, photo, here, capsys):
         assert scorecam("explain", photo, "--target", "red", "--rather-than", "blue") == 0
         assert "explained: why * rather than blue jay" in capsys.readouterr().out
@@ -407,6 +414,33 @@ class TestWhatAPictureTells:
     def test_a_colour_bar_needs_a_sheet(self, photo, capsys):
         assert scorecam("explain", photo, "--only", "overlay", "--colorbar") == 2
         assert "--colorbar belongs to a sheet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["npy", "nii.gz"])
+def test_a_volume_is_drawn_in_three_planes_and_its_slices(here, monkeypatch, capsys, kind):
+    volume = np.zeros((4, 8, 8), np.float32)
+    volume[3, 4:, 4:] = 100.0
+    path = here / f"scan.{kind}"
+    if kind == "npy":
+        np.save(path, volume)
+    else:
+        nibabel = pytest.importorskip("nibabel")
+        nibabel.save(nibabel.Nifti1Image(volume, np.diag([3.0, 1.0, 1.0, 1.0])), path)
+
+    def network(x, edit=lambda a: a):
+        halves = x.reshape(-1, 2, 2, 4, 2, 4, 2).mean((2, 4, 6))[..., None]
+        activations = edit(np.float32([[[[[1, -1]]]]]) * halves + 1e-3)
+        return activations.mean((1, 2, 3)), activations
+
+    preprocess = models.VolumePreprocess((4, 8, 8), std=100.0)
+    classifier = models.Classifier(network, preprocess, ("bright", "dark"), (4, 8, 8), "grid")
+    monkeypatch.setattr(models, "load", lambda *args, **kwargs: classifier)
+    assert scorecam("explain", path, "--method", "grad-cam", "--target", "bright") == 0
+    page = read(here / "scan-gradcam.png")
+    assert page.width > 3 * 180  # three planes beside one another
+    assert page.height > 2 * 256  # above the slices
+    with Image.open(here / "scan-gradcam.png") as picture:
+        assert picture.text["Layer"] == "grid"
 
 
 @pytest.mark.usefixtures("traces")
