@@ -77,7 +77,7 @@ def test_no_command_shows_the_help(capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["explain"],
+        ["compare"],
         ["frobnicate"],
         ["explain", "x", "--top", "0"],
         ["explain", "x", "--channels", "many"],

@@ -180,7 +180,7 @@ def _scale(
     )
     return (
         f'<span class="key {kind}"{" hidden" * hidden}><span class="scale" aria-hidden="true" '
-        f'style="background: linear-gradient(to right, {colours})"></span> {text}</span>'
+        f'style="background-image: linear-gradient(to right, {colours})"></span> {text}</span>'
     )
 
 
