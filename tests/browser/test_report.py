@@ -158,6 +158,8 @@ def test_the_value_under_the_pointer_is_the_heatmaps(open_page, four, number, sh
     path, photographs = four
     page = open_page(path)
     shown, stack = photographs[number], card(page, number).locator(".stack")
+    card(page, number).scroll_into_view_if_needed()
+    card(page, number).locator("canvas").wait_for()  # until then there is a stack a method
     stack.scroll_into_view_if_needed()
     box = stack.bounding_box()
     page.mouse.move(box["x"] + share[0] * box["width"], box["y"] + share[1] * box["height"])
