@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scorecam_jax.adapters import from_nnx as from_nnx
     from scorecam_jax.adapters import list_layers as list_layers
     from scorecam_jax.adapters import register as register
+    from scorecam_jax.adapters import show_attention as show_attention
     from scorecam_jax.adapters.registration import Registration as Registration
     from scorecam_jax.adapters.registration import registration as registration
     from scorecam_jax.contract import Model as Model
@@ -80,7 +81,7 @@ _MEMBERS = {
     "adapters": (
         "LayerInfo", "from_equinox", "from_function", "from_haiku", "from_keras",
         "from_linen", "from_nnx",
-        "list_layers", "register",
+        "list_layers", "register", "show_attention",
     ),
     "adapters.registration": ("Registration", "registration"),
     "contract": ("Model", "per_input", "then"),

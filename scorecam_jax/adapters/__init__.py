@@ -8,6 +8,7 @@ from scorecam_jax.adapters.linen import from_linen as from_linen
 from scorecam_jax.adapters.model import LayerInfo as LayerInfo
 from scorecam_jax.adapters.model import list_layers as list_layers
 from scorecam_jax.adapters.model import register as register
+from scorecam_jax.adapters.model import show_attention as show_attention
 from scorecam_jax.adapters.model import with_layers as with_layers
 from scorecam_jax.adapters.nnx import from_nnx as from_nnx
 from scorecam_jax.contract.model import Model as Model

@@ -9,6 +9,7 @@ import jax
 from scorecam_jax._internal.keys import Static
 from scorecam_jax._internal.notes import check_arrays, noting
 from scorecam_jax._internal.trees import cast
+from scorecam_jax.adapters.tokens import Attended
 from scorecam_jax.contract.per_input import Arguments, Layout, check_rows
 from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.steps.frames import Frame
@@ -96,6 +97,21 @@ class Adapted(jax.tree_util.Partial):
         run = dataclasses.replace(shown.run, run=Followed(shown.run.run, function))
         weights = (*self.args, cast(arrays, shown.dtype))
         return Adapted(dataclasses.replace(shown, run=run), weights)
+
+    def show_attention(self, inputs: Any, streams: bool = False) -> "Adapted":
+        """The model with all of its attention matrices shown.
+
+        Args:
+            inputs: an input batch.
+            streams: show after each matrix the tokens that its block returns.
+        """
+        shown: Any = self.func
+        return Adapted(shown.show_attention(*self.args, inputs, streams), *self.args)
+
+    def attended(self, inputs: Any) -> tuple[Attended, ...]:
+        """How the tokens of each attention matrix shown lie over the image."""
+        shown: Any = self.func
+        return shown.attended(*self.args, inputs)
 
     def feed(self, layout: Layout, others: Arguments) -> "Adapted":
         """The model of the image alone, the others of its inputs being given."""

@@ -22,11 +22,19 @@ from scorecam_jax.adapters.default import default_layer
 from scorecam_jax.adapters.finer import layers_by_rule
 from scorecam_jax.adapters.registration import AT_ONCE, Registration, registration, respond
 from scorecam_jax.adapters.settle import settle
-from scorecam_jax.adapters.tokens import ArrangedView, Asked, FunctionsView, Grid, View
+from scorecam_jax.adapters.tokens import ArrangedView, Asked, Attended, FunctionsView, Grid, View
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.contract.per_input import take_rows
 from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.program.analysis import Analysis, Candidate, analyse
+from scorecam_jax.program.attention import KIND as ATTENTION
+from scorecam_jax.program.attention import (
+    STREAM,
+    every_run,
+    is_stream,
+    mark_attention,
+    stream_after,
+)
 from scorecam_jax.program.marks import Chosen, Edit, Path, expose, is_exposed, replay
 from scorecam_jax.program.positions import Arrangement, arrange_as
 from scorecam_jax.program.sites import Site, parse_runs
@@ -141,6 +149,38 @@ def register(model: AnyModel, inputs: Any) -> AnyModel:
     return adapted.measured(image) if isinstance(adapted, Adapted) else adapted
 
 
+def show_attention(model: AnyModel, inputs: Any) -> AnyModel:
+    """The model with all of its attention matrices shown, whatever layer it was made with.
+
+    They are found in the traced program by what they are: an operand of a product that is nowhere
+    negative and sums to 1 along the keys. One of them alone is a layer like others, with a name
+    such as `"blocks/3/attention"` that `list_layers` tells.
+
+    Args:
+        model: what an adapter such as `from_linen` returned.
+        inputs: an input batch (N, *spatial, C), or its `jax.ShapeDtypeStruct`.
+
+    Returns:
+        A `Model` whose activations are a tuple of matrices (N, heads, queries, keys), in the order
+        in which they are used; (N, windows, heads, queries, keys) if there are windows. It can be
+        edited, and differentiated by its matrices, as models of several layers can.
+
+    Raises:
+        TypeError: `model` was not made by an adapter.
+        ValueError: the network has no attention matrix.
+    """
+    if not isinstance(getattr(model, "func", None), _Shown):
+        raise TypeError(
+            f"cannot find the attention of a {type(model).__name__}: only models made by an "
+            "adapter (from_linen, from_nnx, from_equinox, from_haiku, from_keras, from_function) "
+            "can be looked into. A function may itself return (outputs, (matrix, ...))"
+        )
+    adapted: Any
+    adapted, image = split_inputs(model, inputs)
+    shown = adapted.func.show_attention(*adapted.args, image)
+    return Adapted(shown, *adapted.args)
+
+
 def show(
     run: Callable[[Any, Any], Any],
     weights: Any,
@@ -204,6 +244,7 @@ class _Shown:
     outputs: tuple[int, ...] | None = None
     settled: tuple[Arrangement | None, ...] = ()
     by_rule: bool = False
+    attends: bool = False
 
     def __call__(self, weights: Any, inputs: Any, edit: Any = None) -> tuple[Any, Any]:
         shown = self.register(weights, inputs)
@@ -261,6 +302,9 @@ class _Shown:
         """Where in the image each layer's map belongs; None for all of it."""
         known = self._analyse(self._trace(weights, inputs), weights)
         sites = self._sites(known)
+        for site in sites:
+            if site.kind == ATTENTION:
+                raise ValueError(_no_grid(site))
         places = [self._place(number, site, known) for number, site in enumerate(sites)]
         return tuple(
             place.arrangement and frame_of(place.arrangement.box, known.positions.seen, known.space)
@@ -279,6 +323,43 @@ class _Shown:
             _SETTLED[key] = self._measure(weights, inputs)
         settled = _SETTLED[key]
         return dataclasses.replace(self, settled=settled) if any(settled) else self
+
+    def show_attention(self, weights: Any, inputs: Any, streams: bool = False) -> "_Shown":
+        """The same, with all attention matrices as its layers, and the tokens after each."""
+        shown = dataclasses.replace(self, attends=True, several=True, settled=())
+        marked = shown._source(weights, inputs).jaxpr
+        runs = tuple(map(_named_run, every_run(getattr(marked, "jaxpr", marked))))
+        shown = dataclasses.replace(shown, paths=runs)
+        known = shown._analyse(shown._trace(weights, inputs), weights)
+        paths = tuple(site.path for site in known.sites if site.kind == ATTENTION)
+        if not paths:
+            raise ValueError(
+                "the network has no attention matrix: no operand of a product is positive and sums "
+                "to 1 along the axis that is contracted, with a row for each of several tokens. "
+                "Attention that is never put together (linear, flash, or in chunks) is not found; "
+                "methods such as score_cam and grad_cam explain layers"
+            )
+        if streams:
+            paths = tuple(each for path in paths for each in (path, stream_after(path)))
+        return dataclasses.replace(shown, paths=paths)
+
+    def attended(self, weights: Any, inputs: Any) -> tuple[Attended, ...]:
+        """Of each attention matrix shown, how its tokens lie over the image."""
+        known = self._analyse(self._trace(weights, inputs), weights)
+        found = []
+        for site in self._sites(known):
+            if site.kind != ATTENTION:
+                found.append(Attended(site.name, None, None, True))
+                continue
+            keys = known.describe(site).arrangement
+            if self.tokens is not None and self.tokens.cells is not None:
+                keys = self.tokens.arrange((*site.shape[:1], site.shape[-1], 1), known.space)
+            frame = keys and frame_of(keys.box, known.positions.seen, known.space)
+            view = keys and ArrangedView(keys, -1)
+            if self.tokens is not None and self.tokens.cells is None:
+                view = FunctionsView(*self.tokens.grid)
+            found.append(Attended(site.name, view, frame, known.reads_every_query(site)))
+        return tuple(found)
 
     def _measure(self, weights: Any, inputs: Any) -> tuple[Arrangement | None, ...]:
         known = self._analyse(self._trace(weights, inputs), weights)
@@ -329,7 +410,8 @@ class _Shown:
         return default_layer(known, self.tokens) if path is None else _named(path, known)
 
     def layers(self, weights: Any, inputs: Any, measure: bool = False) -> list[LayerInfo]:
-        known = self._analyse(self._trace(weights, inputs), weights)
+        attending = dataclasses.replace(self, attends=True)
+        known = self._analyse(attending._trace(weights, inputs), weights)
         try:
             default = default_layer(known, self.tokens).name
         except ValueError:  # which explaining it says
@@ -354,7 +436,9 @@ class _Shown:
         ]
         if not measure:
             return listed
-        grids = [layer.path for layer in listed if layer.grid and layer.alive]
+        grids = [
+            layer.path for layer in listed if layer.grid and layer.alive and layer.kind != ATTENTION
+        ]
         paths = tuple(map(parse_path, grids))
         every = dataclasses.replace(
             self, paths=paths, several=True, by_rule=False, tokens=None, settled=()
@@ -363,12 +447,19 @@ class _Shown:
         return [layer._replace(registration=found.get(layer.path)) for layer in listed]
 
     def _trace(self, weights: Any, inputs: Any) -> Any:
-        traced = _plain.trace(Static(self), weights, inputs)
+        traced = self._source(weights, inputs)
         jaxpr = traced.jaxpr
         if is_exposed(getattr(jaxpr, "jaxpr", jaxpr)):
             return traced
         chosen = tuple(parse_runs(path) for path in self.paths if path is not None)
         return _exposed.trace(Static(self), chosen, weights, inputs)
+
+    def _source(self, weights: Any, inputs: Any) -> Any:
+        """The traced network, with attention matrices marked if they are asked for."""
+        names = (path[-1].partition("[")[0] for path in self.paths if path)
+        if self.attends or "attention" in names:
+            return _attentive.trace(Static(self), weights, inputs)
+        return _plain.trace(Static(self), weights, inputs)
 
     def _analyse(self, traced: Any, weights: Any) -> Analysis:
         count = len(jax.tree.leaves(weights))
@@ -376,6 +467,8 @@ class _Shown:
 
     def _place(self, number: int, site: Site, known: Analysis) -> "_Place":
         """How a layer's activations become a grid, and how that lies over the image."""
+        if site.kind in (ATTENTION, STREAM):
+            return _Place(None, None, False, False)
         if self.tokens is not None and self.tokens.cells is None:
             return _Place(FunctionsView(*self.tokens.grid), None, False, False)
         found = known.describe(site)
@@ -480,8 +573,19 @@ _plain = functools.partial(jax.jit, static_argnums=0)(
 )
 
 
-def _expose(shown: Static, chosen: tuple[Chosen, ...], weights: Any, inputs: Any) -> Any:
+def _mark_attention(shown: Static, weights: Any, inputs: Any) -> Any:
     traced = _plain.trace(shown, weights, inputs)
+    jaxpr, count = traced.jaxpr, len(jax.tree.leaves(weights))
+    arguments = jax.tree.leaves((weights, inputs))
+    outputs = mark_attention(getattr(jaxpr, "jaxpr", jaxpr), jaxpr.consts, arguments, count)
+    return jax.tree.unflatten(jax.tree.structure(traced.out_info), outputs)
+
+
+_attentive = jax.jit(_mark_attention, static_argnums=0)
+
+
+def _expose(shown: Static, chosen: tuple[Chosen, ...], weights: Any, inputs: Any) -> Any:
+    traced = shown.value._source(weights, inputs)
     jaxpr = traced.jaxpr
     arguments = jax.tree.leaves((weights, inputs))
     outputs = expose(getattr(jaxpr, "jaxpr", jaxpr), jaxpr.consts, arguments, chosen)
@@ -497,6 +601,19 @@ _read = functools.partial(jax.jit, static_argnums=0)(
 _raw = functools.partial(jax.jit, static_argnums=0)(
     lambda shown, weights, inputs: shown.value.replay(weights, inputs, None, raw=True)[1]
 )
+
+
+def _named_run(chosen: Chosen) -> Path:
+    """A path that names a run: which of its names has the brackets makes no difference."""
+    return (*chosen.path[:-1], chosen.path[-1] + "".join(f"[{run}]" for run in chosen.runs))
+
+
+def _no_grid(site: Site) -> str:
+    return (
+        f"layer {site.name!r} {site.shape} is an attention matrix, and this method explains "
+        "activations on a grid: use attention_rollout, generic_attention, raw_attention or legrad, "
+        "which find attention themselves, or name another layer"
+    )
 
 
 def _not_confirmed(site: Site, measured: Registration) -> str:
@@ -534,6 +651,8 @@ def parse_path(layer: Layer) -> Path:
 
 def _named(path: Path, known: Analysis) -> Site:
     """The site that a path names."""
+    if is_stream(path):
+        return known.stream(path)
     name = "/".join(path)
     literal = [site for site in known.sites if site.path == path and "[" in name]
     wanted = parse_runs(path)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 
 from scorecam_jax.program.positions import Arrangement, arrange_as
+from scorecam_jax.steps.frames import Frame
 
 Grid: TypeAlias = tuple[int, ...] | tuple[Callable[..., Any], Callable[..., Any]]
 
@@ -44,6 +45,22 @@ class FunctionsView(NamedTuple):
     def from_grid(self, grid: jax.Array, activations: jax.Array) -> jax.Array:
         """The inverse."""
         return self.back(grid)
+
+
+class Attended(NamedTuple):
+    """What is known of an attention matrix (N, heads, queries, keys).
+
+    Attributes:
+        name: the matrix's, as `list_layers` tells it.
+        keys: what makes a grid of what is told of the keys, (N, keys, K); None if none is known.
+        frame: the part of the image that the grid lies over; None for all of it.
+        reads_all: whether the outputs depend on all queries, and not on a class token's alone.
+    """
+
+    name: str
+    keys: "View | None"
+    frame: Frame | None
+    reads_all: bool
 
 
 View: TypeAlias = ArrangedView | FunctionsView

@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from scorecam_jax.program.attention import KIND as ATTENTION
+from scorecam_jax.program.attention import STREAM, stream_after
 from scorecam_jax.program.jaxprs import Node, flatten
+from scorecam_jax.program.marks import Path
 from scorecam_jax.program.places import fates, is_elementwise
-from scorecam_jax.program.positions import Arrangement, arrange, follow
+from scorecam_jax.program.positions import Arrangement, arrange, arrange_as, follow
 from scorecam_jax.program.sites import Site, find_sites
 
 # Paths are counted modulo a prime, since a deep residual network has 2 to the hundreds of them.
@@ -264,6 +267,8 @@ class Analysis:
     def describe_value(self, value: Any, shape: tuple[int, ...], site: Any = None) -> Candidate:
         """What is true of a value that need not have a name."""
         order, cut = self.order.get(value, -1), value in self.cuts
+        if site is not None and site.kind == ATTENTION:
+            return self._describe_attention(value, site, order)
         arrangement = self.arrangement(value)
         if arrangement:
             grid: tuple[int, ...] | None = arrangement.grid
@@ -286,6 +291,66 @@ class Analysis:
             value in self.later.weighted,
             arrangement,
         )
+
+    def _describe_attention(self, value: Any, site: Site, order: int) -> Candidate:
+        keys = self.arrange_tokens(site.shape[-1], order)
+        return Candidate(
+            site, order, False, keys and keys.grid, len(site.shape) - 1, True,
+            value in self.later.paths, value in self.later.weighted, keys,
+        )  # fmt: skip
+
+    def arrange_tokens(self, count: int, before: int) -> Arrangement | None:
+        """How so many tokens lie over the image, by the last of them that all paths pass through.
+
+        Args:
+            count: how many tokens.
+            before: when they were made, at the latest.
+        """
+        for value, shape in reversed(self.values):
+            if len(shape) != 3 or shape[1] != count or self.order[value] > before:
+                continue
+            if arrangement := self.arrangement(value):
+                return arrangement
+            if grid := self._tokens(shape, self.order[value]):
+                rank = len(self.space)
+                return arrange_as(self.space, grid, [range(rank)], 2, count - math.prod(grid))
+        return None
+
+    def stream(self, path: Path) -> Site:
+        """The tokens that a block returns: the last sum of two paths before the next attention.
+
+        Args:
+            path: what `stream_after` makes of the name of the block's attention matrix.
+
+        Raises:
+            ValueError: there are none through which all paths pass.
+        """
+        matrices = [site for site in self.sites if site.kind == ATTENTION]
+        names = [stream_after(site.path) for site in matrices]
+        here = names.index(path)
+        ends = [self.order[self.number(site)] for site in matrices] + [len(self.program.nodes)]
+        shape = matrices[here].shape
+        wanted = (shape[0], shape[-2])
+        for number in reversed(range(ends[here], ends[here + 1])):
+            node = self.program.nodes[number]
+            if node.eqn.primitive.name != "add" or node.results[0] not in self.cuts:
+                continue
+            variable = node.eqn.outvars[0]
+            if variable.aval.shape[:2] != wanted or len(variable.aval.shape) != 3:
+                continue
+            if all(value in self.paths for value in node.operands):
+                return Site(path, STREAM, variable.aval.shape, variable, "", (), False)
+        raise ValueError(
+            f"what the block of {matrices[here].name!r} {shape} returns is not found: no sum of "
+            f"two paths with {shape[-2]} tokens follows that all paths to the outputs pass through"
+        )
+
+    def reads_every_query(self, site: Site) -> bool:
+        """Whether the outputs depend on all queries of an attention matrix, not on a class token's.
+
+        Without a place left after a slice, only a few tokens are read.
+        """
+        return len(site.shape) - 2 in self.later.alive.get(self.number(site), set())
 
     @functools.cached_property
     def candidates(self) -> list[Candidate]:

@@ -47,6 +47,23 @@ def bodies(eqn: JaxprEqn) -> Iterator[Any]:
                 yield body
 
 
+def scan_parts(eqn: JaxprEqn) -> tuple[Any, Any, int, int]:
+    """A scan's body, its constants, and how many of what it takes are constant and are carried.
+
+    What the body takes or returns slices of has an axis more outside, whichever names the
+    parameters have in a version of JAX.
+    """
+    (body,) = bodies(eqn)
+    jaxpr = getattr(body, "jaxpr", body)
+    kept = sum(map(_same_rank, eqn.invars, jaxpr.invars))
+    carried = sum(map(_same_rank, eqn.outvars, jaxpr.outvars))
+    return jaxpr, getattr(body, "consts", ()), kept - carried, carried
+
+
+def _same_rank(outside: Any, inside: Any) -> bool:
+    return len(outside.aval.shape) == len(inside.aval.shape)
+
+
 class Node(NamedTuple):
     """An equation of a flat program; values are numbers, and None is a literal."""
 

@@ -19,7 +19,7 @@ from jax import lax
 from jax.extend.core import JaxprEqn, Primitive
 from jax.interpreters import ad, batching, mlir
 
-from scorecam_jax.program.jaxprs import CALLS, CHECKPOINTS, bind, bodies, evaluate
+from scorecam_jax.program.jaxprs import CALLS, CHECKPOINTS, bind, bodies, evaluate, scan_parts
 from scorecam_jax.program.layout import convolve, is_channels_first
 
 Path: TypeAlias = tuple[str, ...]
@@ -77,9 +77,14 @@ def mark(output: Any, path: Path, kind: str) -> Any:
     leaves, tree = jax.tree.flatten(output)
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, jax.Array):
-            leaves[i] = _mark.bind(leaf, path=path, kind=kind, runs=())
+            leaves[i] = mark_array(leaf, path, kind)
             return jax.tree.unflatten(tree, leaves)
     return output
+
+
+def mark_array(array: Any, path: Path, kind: str) -> Any:
+    """An array, marked with a path and what kind of value it is."""
+    return _mark.bind(array, path=path, kind=kind, runs=())
 
 
 @functools.cache
@@ -168,12 +173,12 @@ def expose(
         if eqn.primitive.name not in _ENTERED:
             return None
         (body,) = bodies(eqn)
-        return _rerun(functools.partial(expose, chosen=chosen, loops=loops), eqn, body, values)
+        return rerun(functools.partial(expose, chosen=chosen, loops=loops), eqn, body, values)
 
     return evaluate(jaxpr, consts, args, rule)
 
 
-def _rerun(run: Callable[..., Any], eqn: JaxprEqn, body: Any, values: list[Any]) -> Any:
+def rerun(run: Callable[..., Any], eqn: JaxprEqn, body: Any, values: list[Any]) -> Any:
     """Run a call's body; under `checkpoint`, if that is what the call is."""
     inner: Callable[..., Any] = functools.partial(run, getattr(body, "jaxpr", body))
     if "policy" in eqn.params:
@@ -201,13 +206,8 @@ def _expose_scan(
     loops: tuple[tuple[int, Run], ...],
 ) -> list[Any]:
     """Run a scan with the chosen runs of its body written out."""
-    (body,) = bodies(eqn)
-    jaxpr, constants = getattr(body, "jaxpr", body), getattr(body, "consts", ())
-    count = eqn.params["length"]
-    # What the body takes or returns slices of has an axis more outside, whichever names the
-    # parameters have in a version of JAX.
-    second = sum(map(_same_rank, eqn.invars, jaxpr.invars))
-    first = second - sum(map(_same_rank, eqn.outvars, jaxpr.outvars))
+    jaxpr, constants, first, carried = scan_parts(eqn)
+    count, second = eqn.params["length"], first + carried
     consts, carry, stacked = values[:first], values[first:second], values[second:]
     marks = (mark_of(inner) for inner, _ in equations(jaxpr))
     names = {found.path for found in marks if found}
@@ -239,10 +239,6 @@ def _expose_scan(
             pieces.append([x[None] for x in made])
     made = [jnp.concatenate(parts) for parts in zip(*pieces, strict=True)]
     return [*carry, *(x[::-1] if eqn.params["reverse"] else x for x in made)]
-
-
-def _same_rank(outside: Any, inside: Any) -> bool:
-    return len(outside.aval.shape) == len(inside.aval.shape)
 
 
 def _runs_apart(paths: set[Path], count: int, chosen: tuple[Chosen, ...], level: int) -> list[int]:
@@ -282,7 +278,7 @@ def replay(
         inner = equations(getattr(body, "jaxpr", body))
         if not any(concerns(eqn) and not inside for eqn, inside in inner):
             return None
-        outputs, shown = _rerun(functools.partial(replay, edits=edits), eqn, body, values)
+        outputs, shown = rerun(functools.partial(replay, edits=edits), eqn, body, values)
         pairs = zip(order, shown, strict=True)
         seen.update((variable, value) for variable, value in pairs if value is not None)
         return outputs

@@ -1,0 +1,270 @@
+"""What methods share that read attention: a formula tells how much each token counts.
+
+A formula is a function `(seen, **options) -> (B, targets, tokens)` that stands right below its
+public function, as those of other methods do.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from scorecam_jax._internal import checks
+from scorecam_jax._internal.filter_jit import filter_jit
+from scorecam_jax._internal.frameworks import check_instance
+from scorecam_jax._internal.notes import noting
+from scorecam_jax._internal.signatures import options_of
+from scorecam_jax.contract.model import AnyModel, channel_axis_of
+from scorecam_jax.contract.per_input import check_declared
+from scorecam_jax.contract.several import split_inputs
+from scorecam_jax.engine.independence import check_independence
+from scorecam_jax.engine.options import check_options
+from scorecam_jax.methods.base import Axis, Explanation
+from scorecam_jax.steps.combine import peak_of, resize_rectify_normalize
+from scorecam_jax.steps.frames import Frame
+from scorecam_jax.steps.masks import spatial_shape
+from scorecam_jax.steps.outputs import class_scores, in_full_precision, of_targets
+from scorecam_jax.steps.scores import check_score, logits
+
+Matrices = Sequence[Float[Array, "batch heads queries keys"]]
+
+_MOST_EXTRA_TOKENS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What a formula is given.
+
+    Attributes:
+        matrices: of the blocks, in their order, in float32 or wider.
+        read: (queries,), which queries of the last block the outputs read: the class token's, or a
+            mean over all.
+        targets: (B, T).
+        forward: taps -> (B, classes), the scores when a tap is added to each matrix; None adds
+            nothing.
+        streams: taps -> the tokens that each block returns, and how to score others in the place of
+            the last block's; None if they are not known.
+    """
+
+    matrices: Matrices
+    read: Float[Array, " queries"]
+    targets: Int[Array, "batch targets"]
+    forward: Callable[[Sequence[Any]], Float[Array, "batch classes"]]
+    streams: Callable[[Sequence[Any]], tuple[Sequence[Array], Callable[[Array], Array]]] | None
+
+    def slopes(
+        self, which: Sequence[int], scores: Callable[[Sequence[Any]], Any] | None = None
+    ) -> list[Float[Array, "batch targets heads queries keys"]]:
+        """The gradients of the targets' scores by some of the matrices.
+
+        Args:
+            which: the numbers of the matrices.
+            scores: as `forward`, if other scores are differentiated.
+        """
+        scores = scores or self.forward
+
+        def tapped(chosen: Sequence[Array]) -> Array:
+            taps: list[Any] = [None] * len(self.matrices)
+            for number, tap in zip(which, chosen, strict=True):
+                taps[number] = tap
+            return scores(taps)
+
+        zeros = [jnp.zeros_like(self.matrices[number]) for number in which]
+        confidence, pull = jax.vjp(tapped, zeros)
+        classes = confidence.shape[1]
+        directions = jax.nn.one_hot(jnp.clip(self.targets, 0, classes - 1), classes, axis=-1)
+        (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
+        return slopes
+
+
+class _Asked(NamedTuple):
+    formula: Callable[..., Float[Array, "batch targets keys"]]
+    model: AnyModel
+    inputs: Float[Array, "batch ..."]
+    targets: Int[Array, "batch targets"] | None
+    score: Callable[..., Any]
+    channel_axis: int
+    grid: tuple[int, ...] | None
+    streams: bool
+
+
+def run_attention(
+    method: Callable[..., Explanation],
+    formula: Callable[..., Float[Array, "batch targets keys"]],
+    model: AnyModel,
+    inputs: Any,
+    targets: Any,
+    question: Mapping[str, Any],
+    *,
+    grid: tuple[int, ...] | None,
+    square: bool = True,
+    streams: bool = False,
+    **options: Any,
+) -> Explanation:
+    """Check the arguments, and run a formula compiled with the network.
+
+    Args:
+        method: the public function.
+        formula: `(seen, **options) -> (B, targets, keys)`.
+        model: what the user passed.
+        inputs: what the user passed.
+        targets: what the user passed.
+        question: the options of `Question` that the user passed.
+        grid: the sizes of the tokens' grid, or None.
+        square: whether the formula multiplies the matrices of all blocks.
+        streams: whether the formula needs the tokens between blocks.
+        **options: the formula's own.
+
+    Raises:
+        TypeError: an option is unknown, or the inputs are not floating point.
+        ValueError: inputs, targets and the network's attention do not fit together.
+    """
+    check_options(method.__name__, options_of(method), question)
+    check_instance(model)
+    checks.check_deleted(model=model)
+    axis = channel_axis_of(model, question.get("channel_axis"))
+    model, inputs = split_inputs(model, inputs)
+    inputs = checks.check_inputs(inputs, axis)
+    check_declared(model, len(inputs))
+    targets, squeeze = checks.check_targets(targets, len(inputs))
+    score = question.get("score") or logits
+    with noting(inputs, axis):
+        if hasattr(model, "show_attention"):
+            model = model.show_attention(inputs, streams)
+        elif streams:
+            raise TypeError(
+                f"{method.__name__} needs a network made by an adapter such as from_linen, which "
+                f"knows the tokens between blocks; this model is a {type(model).__name__}"
+            )
+        else:
+            checks.check_edit(model)
+        asked = _Asked(formula, model, inputs, targets, score, axis, grid, streams)
+        _check_matrices(_shapes(asked), square)
+        check_independence(model, inputs, score)
+        if targets is not None and not checks.is_traced(targets):
+            _, classes = _compiled.eval_shape(asked, **options)
+            checks.check_classes(targets, classes.shape[1])
+            check_score(score, classes.shape[1])
+        explanation, _ = _compiled(asked, **options)
+    if not squeeze:
+        return explanation
+    names = ("heatmap", "targets", "peak", "confidence")
+    return explanation._replace(**{name: getattr(explanation, name)[:, 0] for name in names})
+
+
+def _shapes(asked: _Asked) -> list[tuple[int, ...]]:
+    shown = jax.eval_shape(asked.model, asked.inputs)
+    matrices = shown[1] if isinstance(shown, tuple | list) and len(shown) == 2 else None
+    if not isinstance(matrices, tuple | list) or not matrices:
+        raise TypeError(
+            "the model returned something else than (outputs, (matrix, ...)) with the attention "
+            "matrices (batch, heads, queries, keys) of its blocks; from_linen and the other "
+            "adapters make a model whose attention is found"
+        )
+    return [matrix.shape for matrix in (matrices[::2] if asked.streams else matrices)]
+
+
+def _check_matrices(shapes: Sequence[tuple[int, ...]], square: bool) -> None:
+    ranks = {len(shape) for shape in shapes}
+    keys = {shape[-1] for shape in shapes}
+    if ranks != {4} or len(keys) > 1 or (square and any(s[-1] != s[-2] for s in shapes)):
+        raise ValueError(
+            f"the network's attention matrices have shapes {list(dict.fromkeys(shapes))}, wanted "
+            "(batch, heads, tokens, tokens) with the same tokens in all blocks. Windows and tokens "
+            "that are merged along the way have no common grid: use a method of activations or "
+            "gradients, such as grad_cam"
+        )
+
+
+@filter_jit
+def _compiled(asked: _Asked, **options: Any) -> tuple[Explanation, Float[Array, "batch classes"]]:
+    model, inputs, score = asked.model, asked.inputs, asked.score
+
+    def run(taps: Sequence[Any], last: Any = None) -> tuple[Array, Any, Any]:
+        edits = [None if tap is None else _Add(tap) for tap in taps]
+        if asked.streams:
+            replaced = None if last is None else lambda stream: last.astype(stream.dtype)
+            edits = [each for edit in edits for each in (edit, None)]
+            edits[-1] = replaced
+        edit = {"edit": tuple(edits)} if any(edits) else {}
+        outputs, shown = model(inputs, **edit)
+        return class_scores(score, outputs, len(inputs)), outputs, shown
+
+    nothing = [None] * len(_shapes(asked))
+    confidence, outputs, shown = run(nothing)
+    matrices = tuple(shown[::2] if asked.streams else shown)
+    targets = confidence.argmax(1)[:, None] if asked.targets is None else asked.targets
+
+    def streams(taps: Sequence[Any]) -> tuple[Sequence[Array], Callable[[Array], Array]]:
+        return run(taps)[2][1::2], lambda last: run(nothing, last)[0]
+
+    space = spatial_shape(inputs, asked.channel_axis)
+    to_grid, frame, reads_all = _place(asked, matrices[0].shape[-1], space)
+    queries = matrices[-1].shape[-2]
+    read = jnp.full(queries, 1 / queries) if reads_all else jax.nn.one_hot(0, queries)
+    seen = Seen(
+        [in_full_precision(matrix) for matrix in matrices], read, targets,
+        lambda taps: run(taps)[0], streams if asked.streams else None,
+    )  # fmt: skip
+    tokens = asked.formula(seen, **options)
+    sums = to_grid(tokens.reshape(-1, tokens.shape[-1], 1))[..., 0]
+    sums = sums.reshape(*tokens.shape[:2], *sums.shape[1:])
+    heatmap = resize_rectify_normalize(sums, space if frame is None else frame.shape)
+    visible = None
+    if frame is not None:
+        visible = jnp.broadcast_to(frame.is_seen(space), (len(inputs), *space))
+        heatmap = jnp.where(visible[:, None], frame.into_image(heatmap, space), 0)
+    finite = jnp.isfinite(heatmap).all(tuple(range(2, heatmap.ndim)), keepdims=True)
+    heatmap = jnp.broadcast_to(jnp.where(finite, heatmap, 0), (*targets.shape, *heatmap.shape[2:]))
+    explanation = Explanation(
+        heatmap, None, None, matrices, outputs, targets,
+        jnp.broadcast_to(peak_of(sums), targets.shape), of_targets(confidence, targets),
+        channel_axis=Axis(-1), seen=visible,
+    )  # fmt: skip
+    return explanation, confidence
+
+
+@dataclasses.dataclass(frozen=True)
+class _Add:
+    tap: Any
+
+    def __call__(self, matrix: Array) -> Array:
+        return matrix + self.tap.astype(matrix.dtype)
+
+
+def _place(
+    asked: _Asked, count: int, space: tuple[int, ...]
+) -> tuple[Callable[[Array], Array], Frame | None, bool]:
+    """What makes a grid of so many tokens, where that lies, and whether all queries are read."""
+    known = getattr(asked.model, "attended", None)
+    if known is not None:
+        last = known(asked.inputs)[-2 if asked.streams else -1]
+        if asked.grid is None and last.keys is not None:
+            return last.keys.to_grid, last.frame, last.reads_all
+    grid = asked.grid or _like(space, count)
+    if grid is None or math.prod(grid) > count or len(grid) != len(space):
+        raise ValueError(
+            f"{count} tokens form no grid {grid or 'like the image'} {space}: pass "
+            "grid=(height, width), the numbers of patches, to the method"
+        )
+    extra = count - math.prod(grid)
+    reads_all = last.reads_all if known is not None else not extra
+
+    def to_grid(tokens: Array) -> Array:
+        return tokens[:, extra:].reshape(len(tokens), *grid, tokens.shape[-1])
+
+    return to_grid, None, reads_all
+
+
+def _like(space: tuple[int, ...], count: int) -> tuple[int, ...] | None:
+    """The grid of an image's proportions that so many tokens form, after a few that are not its."""
+    for side in range(1, max(space) + 1):
+        grid = tuple(size // side for size in space)
+        fits = not any(size % side for size in space)
+        if fits and 0 <= count - math.prod(grid) <= _MOST_EXTRA_TOKENS and math.prod(grid) > 1:
+            return grid
+    return None
