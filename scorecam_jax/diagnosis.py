@@ -1,6 +1,7 @@
 """What a careful reader would say about an explanation before trusting it."""
 
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -28,6 +29,18 @@ PLAIN = 0.999
 
 UNLIKELY = 0.01
 """A target below this probability is one that the input hardly speaks for."""
+
+COLLAPSED = 0.5
+"""If a single token has a larger share of what attention tells, the map shows that token."""
+
+SPREAD = 4
+"""How many cells' area a single token's peak covers once it is resized linearly."""
+
+MANY = 16
+"""Of fewer tokens, one may well have half of the map."""
+
+INCOMPLETE = 0.05
+"""Attributions that miss more than this share of what they should sum to are too few steps'."""
 
 LIVE = 0.1
 """If a smaller share of the channels is live, few masks are left to ask with."""
@@ -80,6 +93,7 @@ def diagnose(explanation: Explanation) -> tuple[Finding, ...]:
 
 def _with_targets_axis(explanation: Explanation) -> Explanation:
     names = ("heatmap", "weights", "scores", "targets", "peak", "confidence", "empty", "layers")
+    names = (*names, "shortfall")
     return explanation._replace(
         **{name: jax.tree.map(lambda v: v[:, None], getattr(explanation, name)) for name in names}
     )
@@ -91,7 +105,19 @@ def _findings(explanation: Explanation, row: int, column: int) -> list[Finding]:
     if broken := _not_finite(explanation, row, column):
         # Nothing else can be measured.
         return [Finding(*each, row, target) for each in broken]
-    for check in (_empty, _flat, _plain, _unlikely, _dead, _baseline, _twice, _unseen, _layers):
+    for check in (
+        _empty,
+        _flat,
+        _plain,
+        _unlikely,
+        _dead,
+        _baseline,
+        _twice,
+        _unseen,
+        _layers,
+        _incomplete,
+        _collapsed,
+    ):
         found += check(explanation, row, column)
     return [Finding(*each, row, target) for each in found]
 
@@ -245,6 +271,38 @@ def _alone(e: Any, number: int) -> Any:
     own = {name: getattr(e, name) for name in ("weights", "scores", "activations")}
     own = {name: None if values is None else values[number] for name, values in own.items()}
     return e._replace(heatmap=e.layers[number].heatmap, layers=None, **own)
+
+
+def _incomplete(e: Any, row: int, column: int) -> _Found:
+    if e.shortfall is None or e.empty is None:
+        return []
+    short = float(e.shortfall[row, column])
+    gained = float(e.confidence[row, column] - e.empty[row, column])
+    if abs(short) <= INCOMPLETE * abs(gained):
+        return []
+    text = (
+        f"the attributions sum to {gained + short:.3g}, wanted {gained:.3g}, the score of the "
+        "input less that of the baseline: take more steps"
+    )
+    return [("incomplete", abs(short), text)]
+
+
+def _collapsed(e: Any, row: int, column: int) -> _Found:
+    # Attention has as many cells as tokens, far fewer than the heatmap has pixels.
+    if not isinstance(e.activations, tuple) or e.weights is not None:
+        return []
+    heatmap = e.heatmap[row, column].astype(np.float64)
+    cells = min(np.shape(e.activations[-1])[-1], heatmap.size)
+    largest = np.sort(heatmap.ravel())[::-1][: math.ceil(heatmap.size / cells * SPREAD)]
+    share = float(largest.sum() / heatmap.sum()) if heatmap.any() else 0.0
+    if share <= COLLAPSED or cells < MANY:
+        return []
+    text = (
+        f"{100 * share:.2g} % of the map lie on a single token: tokens of high norm draw attention "
+        "and tell nothing of their place. Use a method that follows gradients, such as "
+        "generic_attention or legrad"
+    )
+    return [("collapsed", share, text)]
 
 
 def _maps(e: Any, row: int) -> Any:

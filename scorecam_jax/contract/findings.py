@@ -8,7 +8,8 @@ class Finding(NamedTuple):
 
     Attributes:
         kind: "not finite", "empty", "flat weights", "plain sum", "unlikely", "dead channels",
-            "baseline scores higher", "softmax of probabilities" or "places".
+            "baseline scores higher", "softmax of probabilities", "incomplete", "collapsed" or
+            "places".
         figure: what was measured.
         text: the finding in words, with its figure.
         input: which of the inputs, by its row; 0 if it concerns the model.

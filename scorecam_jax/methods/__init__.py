@@ -10,23 +10,40 @@ from typing import Any, NamedTuple
 
 
 class Entry(NamedTuple):
-    """Where a method is, and what it costs.
+    """Where a method is, what it costs, and what it is for.
 
     Attributes:
         home: the module in this package and the function in it, `"module:function"`.
         cost: per image, in passes of the network.
         passes: the same as numbers, in forward passes, of which a backward pass makes two: in any
             case, per channel that is scored, and per target.
+        group: what it works on, one of `GROUPS`.
+        use: when to use it, in a phrase.
+        cites: the keys of its sources in `citations.CITATIONS`.
     """
 
     home: str
     cost: str
     passes: tuple[int, int, int] = (1, 0, 0)
+    group: str = "activations"
+    use: str = ""
+    cites: tuple[str, ...] = ()
 
     def load(self) -> Callable[..., Any]:
         """Import the method."""
         module, function = self.home.split(":")
         return getattr(importlib.import_module(f"{__name__}.{module}"), function)
+
+
+GROUPS = {
+    "masks": "masks the input, or edits a layer, and looks at the score",
+    "gradients": "weighs a layer by the gradient of the score",
+    "activations": "shows what a layer sees, whatever the class",
+    "attention": "reads the attention of a transformer",
+    "input": "follows gradients down to the pixels, without a layer",
+    "controls": "looks at nothing: any method must beat these",
+}
+"""The groups of methods, and what those of each have in common."""
 
 
 class Methods(Mapping[str, Callable[..., Any]]):
@@ -44,6 +61,10 @@ class Methods(Mapping[str, Callable[..., Any]]):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def of_any_network(self) -> tuple[str, ...]:
+        """The names of those that need no attention."""
+        return tuple(name for name in self if self.entries[name].group != "attention")
+
     def cost(self, name: str) -> str:
         """What a method costs per image, in passes of the network."""
         return self.entries[name].cost
@@ -51,29 +72,136 @@ class Methods(Mapping[str, Callable[..., Any]]):
 
 METHODS = Methods(
     {
-        "score-cam": Entry("score_cam:score_cam", "2, and 1 per live channel", (2, 1, 0)),
-        "grad-cam": Entry("grad_cam:grad_cam", "1 forward and backward", (3, 0, 0)),
-        "grad-cam++": Entry(
-            "grad_cam_plus_plus:grad_cam_plus_plus", "1 forward and backward", (3, 0, 0)
+        "score-cam": Entry(
+            "score_cam:score_cam", "2, and 1 per live channel", (2, 1, 0),
+            "masks", "the default: faithful, without gradients", ("wang2020score",),
         ),
-        "xgrad-cam": Entry("xgrad_cam:xgrad_cam", "1 forward and backward", (3, 0, 0)),
-        "hires-cam": Entry("hires_cam:hires_cam", "1 forward and backward", (3, 0, 0)),
-        "layer-cam": Entry("layer_cam:layer_cam", "1 forward and backward", (3, 0, 0)),
-        "eigen-cam": Entry("eigen_cam:eigen_cam", "1"),
-        "ablation-cam": Entry("ablation_cam:ablation_cam", "1, and the head per channel"),
-        "recipro-cam": Entry("recipro_cam:recipro_cam", "1, and the head per place"),
-        "is-cam": Entry("is_cam:is_cam", "10 times score-cam", (20, 10, 0)),
-        "ss-cam": Entry("ss_cam:ss_cam", "35 times score-cam", (70, 35, 0)),
+        "ablation-cam": Entry(
+            "ablation_cam:ablation_cam", "1, and the head per channel", (1, 0, 0),
+            "masks", "as score-cam, where editing a late layer is cheap", ("desai2020ablation",),
+        ),
+        "recipro-cam": Entry(
+            "recipro_cam:recipro_cam", "1, and the head per place", (1, 0, 0),
+            "masks", "fast, without gradients", ("byun2022recipro",),
+        ),
+        "is-cam": Entry(
+            "is_cam:is_cam", "10 times score-cam", (20, 10, 0),
+            "masks", "score-cam averaged over fading in", ("naidu2020iscam",),
+        ),
+        "ss-cam": Entry(
+            "ss_cam:ss_cam", "35 times score-cam", (70, 35, 0),
+            "masks", "score-cam averaged over noise", ("wang2020sscam",),
+        ),
         "group-cam": Entry(
-            "group_cam:group_cam", "1 forward and backward, and 33 per target", (3, 0, 33)
+            "group_cam:group_cam", "1 forward and backward, and 33 per target", (3, 0, 33),
+            "masks", "score-cam of groups of channels: fewer passes", ("zhang2021group",),
         ),
-        "opti-cam": Entry("opti_cam:opti_cam", "100 forward and backward", (300, 0, 0)),
-        "rise": Entry("rise:rise", "1 + 4000", (4001, 0, 0)),
-        "occlusion": Entry("occlusion:occlusion", "1 + 196", (197, 0, 0)),
-        "uniform": Entry("controls:uniform", "1"),
-        "center": Entry("controls:center", "1"),
+        "opti-cam": Entry(
+            "opti_cam:opti_cam", "100 forward and backward", (300, 0, 0),
+            "masks", "the mask that raises the score most", ("zhang2023opti",),
+        ),
+        "rise": Entry(
+            "rise:rise", "1 + 4000", (4001, 0, 0),
+            "masks", "a black box: needs no layer", ("petsiuk2018rise",),
+        ),
+        "occlusion": Entry(
+            "occlusion:occlusion", "1 + 196", (197, 0, 0),
+            "masks", "a black box, easily explained to others", ("zeiler2014visualizing",),
+        ),
+        "grad-cam": Entry(
+            "grad_cam:grad_cam", "1 forward and backward", (3, 0, 0),
+            "gradients", "fast, and known to everyone", ("selvaraju2017grad",),
+        ),
+        "grad-cam++": Entry(
+            "grad_cam_plus_plus:grad_cam_plus_plus", "1 forward and backward", (3, 0, 0),
+            "gradients", "several objects of a class", ("chattopadhay2018grad",),
+        ),
+        "xgrad-cam": Entry(
+            "xgrad_cam:xgrad_cam", "1 forward and backward", (3, 0, 0),
+            "gradients", "grad-cam that conserves the score", ("fu2020axiom",),
+        ),
+        "hires-cam": Entry(
+            "hires_cam:hires_cam", "1 forward and backward", (3, 0, 0),
+            "gradients", "shows where the layer is used, exactly for a linear head", ("draelos2020hires",),
+        ),
+        "grad-cam-elementwise": Entry(
+            "grad_cam_elementwise:grad_cam_elementwise", "1 forward and backward", (3, 0, 0),
+            "gradients", "hires-cam of positive evidence alone", (),
+        ),
+        "layer-cam": Entry(
+            "layer_cam:layer_cam", "1 forward and backward", (3, 0, 0),
+            "gradients", "early layers, for fine detail", ("jiang2021layer",),
+        ),
+        "shapley-cam": Entry(
+            "shapley_cam:shapley_cam", "2 forward and backward, and a derivative of the gradient", (9, 0, 0),
+            "gradients", "grad-cam corrected for curvature", ("cai2025shapley",),
+        ),
+        "eigen-grad-cam": Entry(
+            "eigen_grad_cam:eigen_grad_cam", "1 forward and backward", (3, 0, 0),
+            "gradients", "clean maps of one object; a class has a part in them", (),
+        ),
+        "seg-eigen-cam": Entry(
+            "seg_eigen_cam:seg_eigen_cam", "1 forward and backward", (3, 0, 0),
+            "gradients", "segmentation networks", ("chung2025seg",),
+        ),
+        "eigen-cam": Entry(
+            "eigen_cam:eigen_cam", "1", (1, 0, 0),
+            "activations", "what stands out to the layer", ("muhammad2020eigen",),
+        ),
+        "kpca-cam": Entry(
+            "kpca_cam:kpca_cam", "1", (1, 0, 0),
+            "activations", "as eigen-cam, not linearly", ("karmani2024kpca",),
+        ),
+        "lafam": Entry(
+            "lafam:lafam", "1", (1, 0, 0),
+            "activations", "networks without classes", ("karjauv2024lafam",),
+        ),
+        "fem": Entry(
+            "fem:fem", "1", (1, 0, 0),
+            "activations", "rare, strong activations", ("fuad2020features",),
+        ),
+        "attention-rollout": Entry(
+            "attention.rollout:attention_rollout", "1", (1, 0, 0),
+            "attention", "how tokens are mixed through all blocks", ("abnar2020quantifying",),
+        ),
+        "generic-attention": Entry(
+            "attention.generic:generic_attention", "1 forward and backward", (3, 0, 0),
+            "attention", "a class in a transformer: the first to try", ("chefer2021generic",),
+        ),
+        "legrad": Entry(
+            "attention.legrad:legrad", "1, and 2 forward and backward", (7, 0, 0),
+            "attention", "large transformers, such as CLIP's", ("bousselham2024legrad",),
+        ),
+        "raw-attention": Entry(
+            "attention.raw:raw_attention", "1", (1, 0, 0),
+            "attention", "what the last block looks at", (),
+        ),
+        "gradient": Entry(
+            "input.gradient:gradient", "1 forward and backward", (3, 0, 0),
+            "input", "which pixels the score is sensitive to", ("simonyan2014deep",),
+        ),
+        "gradient-times-input": Entry(
+            "input.gradient_times_input:gradient_times_input", "1 forward and backward", (3, 0, 0),
+            "input", "a quick attribution of the score to pixels", ("shrikumar2016not",),
+        ),
+        "integrated-gradients": Entry(
+            "input.integrated_gradients:integrated_gradients", "2, and 50 forward and backward", (152, 0, 0),
+            "input", "attributions that sum to the score", ("sundararajan2017axiomatic",),
+        ),
+        "smooth-grad": Entry(
+            "input.smooth_grad:smooth_grad", "1, and 25 forward and backward", (76, 0, 0),
+            "input", "gradient, with less noise", ("smilkov2017smoothgrad",),
+        ),
+        "uniform": Entry(
+            "controls:uniform", "1", (1, 0, 0),
+            "controls", "what a map that points everywhere scores", (),
+        ),
+        "center": Entry(
+            "controls:center", "1", (1, 0, 0),
+            "controls", "what a map of the middle scores", ("choe2020evaluating",),
+        ),
     }
-)
+)  # fmt: skip
 """The methods by name. "uniform" and "center" look at nothing: any method must beat them."""
 
 VARIANTS = (

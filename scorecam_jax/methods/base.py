@@ -107,6 +107,8 @@ class Explanation(NamedTuple):
             does not tell that the pixel is unimportant.
         layers: of several layers, what each contributed: its own heatmap, peak and deviation. None
             if the model shows a single layer, or the method looks at none.
+        shortfall: (B, [T]), of a method whose attributions should sum to confidence − empty, by how
+            much they do not: the sum less that difference. None for other methods.
     """
 
     heatmap: Float[Array, "batch *targets_and_spatial"]
@@ -123,10 +125,12 @@ class Explanation(NamedTuple):
     channel_axis: int = Axis(-1)
     seen: Bool[Array, "batch *spatial"] | None = None
     layers: tuple[LayerMap, ...] | None = None
+    shortfall: Float[Array, "batch *targets"] | None = None
 
 
 _WITH_TARGETS = (
     "heatmap", "weights", "scores", "targets", "peak", "confidence", "empty", "deviation", "layers",
+    "shortfall",
 )  # fmt: skip
 
 
@@ -142,6 +146,7 @@ class Found(NamedTuple):
         deviation: as `heatmap`, or None.
         scored: (B, K), or None.
         sums: what the heatmap was scaled from, at the layer's resolution if it has one, or None.
+        shortfall: (B, T), or None.
     """
 
     heatmap: Float[Array, "batch targets *spatial"]
@@ -152,6 +157,7 @@ class Found(NamedTuple):
     deviation: Float[Array, "batch targets *spatial"] | None = None
     scored: Bool[Array, "batch channels"] | None = None
     sums: Float[Array, "batch targets *_"] | None = None
+    shortfall: Float[Array, "batch targets"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -496,6 +502,7 @@ def _compiled(
         last.heatmap, last.weights, last.scores, shown, outputs, targets, jnp.asarray(last.peak),
         of_targets(confidence, targets), last.empty, last.deviation, last.scored,
         Axis(channel_axis % first.ndim - first.ndim), _seen(contexts[-1:]),
+        shortfall=last.shortfall,
     )  # fmt: skip
     if several:
         heatmap, peak = fuse_found(asked.fuse, asked.signed, contexts, found)

@@ -40,18 +40,19 @@ def eigen_cam(
 def _eigen_cam(context: Context) -> Found:
     matrices = jax.lax.collapse(context.activations, 1, -1)
     matrices, _ = into_range(matrices, axes=[1, 2], limit=0)
-    direction = jax.vmap(_leading_direction)(matrices)[:, None]
+    direction = jax.vmap(leading_direction)(matrices)[:, None]
     total = jnp.einsum("bpk,bok->bo", matrices, direction, precision="highest")
     weights = jnp.where(total < 0, -1, 1)[..., None] * direction
     return context.finish_weighted(weights)
 
 
 @jax.custom_jvp
-def _leading_direction(matrix: Float[Array, "places channels"]) -> Float[Array, " channels"]:
+def leading_direction(matrix: Float[Array, "places channels"]) -> Float[Array, " channels"]:
+    """The first right singular vector of a matrix; its sign is arbitrary."""
     return jnp.linalg.svd(matrix, full_matrices=False)[2][0]
 
 
-@_leading_direction.defjvp
+@leading_direction.defjvp
 @jax.default_matmul_precision("highest")
 def _leading_direction_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     # The derivative of a whole decomposition is undefined where singular values coincide, as those

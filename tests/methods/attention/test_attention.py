@@ -146,9 +146,9 @@ def test_several_targets_and_jit():
 def test_what_does_not_fit_is_told():
     with pytest.raises(TypeError, match=r"\(outputs, \(matrix, ...\)\)"):
         attention_rollout(network(), images())
-    with pytest.raises(ValueError, match="blocks=3, wanted .* 1 to 2"):
+    with pytest.raises(ValueError, match=r"blocks=3, wanted .* 1 to 2"):
         generic_attention(model(), IMAGES, blocks=3)
-    with pytest.raises(ValueError, match="head=2, wanted .* 0 to 1"):
+    with pytest.raises(ValueError, match=r"head=2, wanted .* 0 to 1"):
         raw_attention(model(), IMAGES, head=2)
 
     def merged(x, edit=None):

@@ -1,0 +1,1 @@
+"""Methods that follow gradients down to the input, and need no layer."""

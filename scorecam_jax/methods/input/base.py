@@ -1,0 +1,36 @@
+"""What methods share that differentiate by the input."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from scorecam_jax.methods.base import Context, Found
+from scorecam_jax.steps.combine import peak_of, resize_rectify_normalize
+from scorecam_jax.steps.outputs import class_scores, in_full_precision
+
+
+def input_gradients(
+    context: Context, inputs: Float[Array, "batch ..."]
+) -> Float[Array, "batch targets *spatial channels"]:
+    """The gradients of the targets' scores by inputs, which may be others than the context's."""
+
+    def scores(images: Array) -> Array:
+        outputs, _ = context.model(images)
+        return class_scores(context.score, outputs, len(images))
+
+    confidence, pull = jax.vjp(scores, inputs)
+    classes = confidence.shape[1]
+    directions = jax.nn.one_hot(jnp.clip(context.targets, 0, classes - 1), classes, axis=-1)
+    (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
+    return in_full_precision(channels_last(context, slopes))
+
+
+def channels_last(context: Context, values: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Inputs, or their gradients with a targets axis, with the channels last."""
+    axis = context.channel_axis % context.inputs.ndim + values.ndim - context.inputs.ndim
+    return jnp.moveaxis(values, axis, -1)
+
+
+def finish_pixels(sums: Float[Array, "batch targets *spatial"]) -> Found:
+    """Rectify what is told of each pixel, and scale it to [0, 1]."""
+    return Found(resize_rectify_normalize(sums, sums.shape[2:]), peak=peak_of(sums))
