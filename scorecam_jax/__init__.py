@@ -37,22 +37,43 @@ if TYPE_CHECKING:
     from scorecam_jax.engine.score_masks import score_masks as score_masks
     from scorecam_jax.methods import variants as variants
     from scorecam_jax.methods.ablation_cam import ablation_cam as ablation_cam
+    from scorecam_jax.methods.attention.generic import generic_attention as generic_attention
+    from scorecam_jax.methods.attention.legrad import legrad as legrad
+    from scorecam_jax.methods.attention.raw import raw_attention as raw_attention
+    from scorecam_jax.methods.attention.rollout import attention_rollout as attention_rollout
     from scorecam_jax.methods.base import Explanation as Explanation
     from scorecam_jax.methods.controls import center as center
     from scorecam_jax.methods.controls import uniform as uniform
     from scorecam_jax.methods.eigen_cam import eigen_cam as eigen_cam
+    from scorecam_jax.methods.eigen_grad_cam import eigen_grad_cam as eigen_grad_cam
+    from scorecam_jax.methods.fem import fem as fem
     from scorecam_jax.methods.fusion import fuse_layers as fuse_layers
     from scorecam_jax.methods.grad_cam import grad_cam as grad_cam
+    from scorecam_jax.methods.grad_cam_elementwise import (
+        grad_cam_elementwise as grad_cam_elementwise,
+    )
     from scorecam_jax.methods.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
     from scorecam_jax.methods.group_cam import group_cam as group_cam
     from scorecam_jax.methods.hires_cam import hires_cam as hires_cam
+    from scorecam_jax.methods.input.gradient import gradient as gradient
+    from scorecam_jax.methods.input.gradient_times_input import (
+        gradient_times_input as gradient_times_input,
+    )
+    from scorecam_jax.methods.input.integrated_gradients import (
+        integrated_gradients as integrated_gradients,
+    )
+    from scorecam_jax.methods.input.smooth_grad import smooth_grad as smooth_grad
     from scorecam_jax.methods.is_cam import is_cam as is_cam
+    from scorecam_jax.methods.kpca_cam import kpca_cam as kpca_cam
+    from scorecam_jax.methods.lafam import lafam as lafam
     from scorecam_jax.methods.layer_cam import layer_cam as layer_cam
     from scorecam_jax.methods.occlusion import occlusion as occlusion
     from scorecam_jax.methods.opti_cam import opti_cam as opti_cam
     from scorecam_jax.methods.recipro_cam import recipro_cam as recipro_cam
     from scorecam_jax.methods.rise import rise as rise
     from scorecam_jax.methods.score_cam import score_cam as score_cam
+    from scorecam_jax.methods.seg_eigen_cam import seg_eigen_cam as seg_eigen_cam
+    from scorecam_jax.methods.shapley_cam import shapley_cam as shapley_cam
     from scorecam_jax.methods.ss_cam import ss_cam as ss_cam
     from scorecam_jax.methods.variants import OFFICIAL as OFFICIAL
     from scorecam_jax.methods.variants import Variant as Variant

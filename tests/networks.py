@@ -3,9 +3,24 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+
+from scorecam_jax.methods import METHODS
 
 CHANNELS, CLASSES = 6, 3
 DEAD, CONSTANT = 1, 4
+
+ON_THE_SAME_PATHS = {
+    "grad-cam-elementwise", "shapley-cam", "eigen-grad-cam", "seg-eigen-cam", "kpca-cam", "lafam",
+    "fem", "gradient", "gradient-times-input", "smooth-grad",
+}  # fmt: skip
+"""Methods that differ from others in their formula alone: general tests of them are slow ones."""
+
+EVERY = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ON_THE_SAME_PATHS else name
+    for name in METHODS.of_any_network()
+]
+"""The methods that explain any network, for `pytest.mark.parametrize`."""
 
 
 def network(rank=2, channels_first=False):

@@ -27,7 +27,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     methods = (*options.METHODS, *options.PRESETS)
     how.add_argument(
         "--methods",
-        type=options.some_of(methods, every=options.METHODS),
+        type=options.some_of(methods, every=options.ANY_NETWORKS),
         default=[],
         metavar="NAME,...",
         help=f"{', '.join(methods)}, or all; uniform and center ignore the model, and any method "

@@ -36,7 +36,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     methods = (*options.METHODS, *options.PRESETS)
     what.add_argument(
         "--methods",
-        type=options.some_of(methods),
+        type=options.some_of(methods, every=(*options.ANY_NETWORKS, *options.PRESETS)),
         default=list(options.DEFAULT_METHODS),
         metavar="NAME,...",
         help=f"{', '.join(methods)}, or all (default: {', '.join(options.DEFAULT_METHODS)})",

@@ -1,7 +1,6 @@
 """`scorecam methods`: how a photograph can be explained."""
 
 import argparse
-import textwrap
 
 from scorecam_jax.cli.choice import flags
 from scorecam_jax.cli.errors import UserError, say
@@ -44,20 +43,18 @@ def run(asked: argparse.Namespace) -> int:
     for group, what in GROUPS.items():
         chosen = [name for name in names if METHODS.entries[name].group == group]
         if chosen:
-            lines += [f"{group}: {what}", ""]
+            lines.append(f"\n{group}: {what}\n")
         for name in chosen:
-            lines += [*_lines(name, width), ""]
-    say("\n".join(lines).rstrip())
+            lines += _lines(name, width)
+    say("\n".join(lines).lstrip())
     return 0
 
 
 def _lines(name: str, width: int) -> list[str]:
     method, entry = METHODS[name], METHODS.entries[name]
-    told = [(method.__doc__ or "").strip().split("\n")[0]]
-    told += [f"use: {entry.use}"] if entry.use else []
+    summary = (method.__doc__ or "").strip().split("\n")[0]
+    told = [f"use: {entry.use}"] if entry.use else []
     told.append(f"cost: {entry.cost}")
     if taken := flags(method):
         told.append(f"options: {', '.join(taken)}")
-    return textwrap.indent("\n".join([f"{name:<{width}}{told[0]}"]), "  ").split("\n") + [
-        f"  {'':{width}}{line}" for line in told[1:]
-    ]
+    return [f"{name:<{width}}{summary}", *(f"{'':{width}}{line}" for line in told)]

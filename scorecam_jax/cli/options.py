@@ -18,6 +18,8 @@ from scorecam_jax.metrics import ENTRIES as _ENTRIES
 
 METHODS = tuple(_METHODS)
 
+ANY_NETWORKS = _METHODS.of_any_network()
+
 PRESETS = ("score-cam-64",)
 
 DEFAULT_METHODS = ("score-cam", "score-cam-64", "grad-cam", "grad-cam++", "uniform", "center")

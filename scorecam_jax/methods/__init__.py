@@ -122,7 +122,8 @@ METHODS = Methods(
         ),
         "hires-cam": Entry(
             "hires_cam:hires_cam", "1 forward and backward", (3, 0, 0),
-            "gradients", "shows where the layer is used, exactly for a linear head", ("draelos2020hires",),
+            "gradients", "shows where a layer is used; exact before a linear head",
+            ("draelos2020hires",),
         ),
         "grad-cam-elementwise": Entry(
             "grad_cam_elementwise:grad_cam_elementwise", "1 forward and backward", (3, 0, 0),
@@ -133,7 +134,8 @@ METHODS = Methods(
             "gradients", "early layers, for fine detail", ("jiang2021layer",),
         ),
         "shapley-cam": Entry(
-            "shapley_cam:shapley_cam", "2 forward and backward, and a derivative of the gradient", (9, 0, 0),
+            "shapley_cam:shapley_cam",
+            "1, and a gradient and its derivative per target", (1, 0, 8),
             "gradients", "grad-cam corrected for curvature", ("cai2025shapley",),
         ),
         "eigen-grad-cam": Entry(
@@ -185,7 +187,8 @@ METHODS = Methods(
             "input", "a quick attribution of the score to pixels", ("shrikumar2016not",),
         ),
         "integrated-gradients": Entry(
-            "input.integrated_gradients:integrated_gradients", "2, and 50 forward and backward", (152, 0, 0),
+            "input.integrated_gradients:integrated_gradients",
+            "2, and 50 forward and backward", (152, 0, 0),
             "input", "attributions that sum to the score", ("sundararajan2017axiomatic",),
         ),
         "smooth-grad": Entry(

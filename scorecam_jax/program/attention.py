@@ -291,6 +291,8 @@ class _Reader:
             if not fact.given or fact.rows is None:
                 continue
             shape = getattr(eqn.invars[number].aval, "shape", ())
+            if eqn.primitive.name == "reshape":  # a single image too stays where it is
+                return _major(shape, eqn.outvars[0].aval.shape, fact.rows)
             fate = fates(eqn, number)[fact.rows] if fact.rows < len(shape) else None
             axes = [axis for at, axis in fate if at == result] if fate else []
             return min(axes) if axes else None
@@ -355,6 +357,13 @@ class _Reader:
                 self._nameless.append(id(eqn))
             self.found[id(eqn)] = Matrix(operand, order, len(heads), ())
             return
+
+
+def _major(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int | None:
+    """The axis of a reshaped value that has as many entries ahead of it as an axis had before."""
+    ahead = math.prod(before[:axis])
+    counts = (math.prod(after[:goal]) for goal in range(len(after)))
+    return next((goal for goal, count in enumerate(counts) if count == ahead), None)
 
 
 def _moved(eqn: JaxprEqn, operand: int, result: int) -> dict[int, int]:

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from scorecam_jax import METHODS, score_cam
 from scorecam_jax._internal.signatures import accepts
-from tests.networks import images, network
+from tests.networks import ON_THE_SAME_PATHS, images, network
 
 BATCH = 8
 
@@ -42,12 +42,16 @@ def test_a_sharded_batch_is_explained_with_or_without_naming_its_mesh(mesh, give
 
 @pytest.mark.parametrize(
     ("name", "named"),
-    [(name, named) for name in METHODS for named in {False, accepts(METHODS[name], "mesh")}],
+    [
+        pytest.param(name, named, marks=[pytest.mark.slow] * (name in ON_THE_SAME_PATHS))
+        for name in METHODS.of_any_network()
+        for named in {False, accepts(METHODS[name], "mesh")}
+    ],
 )
 def test_every_method_takes_sharded_inputs_and_a_mesh(name, named, cpus):
     kinds = (AxisType.Explicit,)
     method, mesh = METHODS[name], jax.make_mesh((2,), ("d",), axis_types=kinds, devices=cpus[:2])
-    options = {"steps": 3} if name in ("opti-cam", "is-cam", "occlusion") else {}
+    options = {"steps": 3} if accepts(method, "steps") else {}
     options |= {"key": jax.random.key(0)} if accepts(method, "key") else {}
     expected = method(network(), images(), 1, **options).heatmap
     if named:

@@ -19,7 +19,12 @@ _SMALL = {
     "opti-cam": {"steps": 2},
     "rise": {"count": 6, "cells": 3},
     "occlusion": {"steps": 3},
+    "integrated-gradients": {"steps": 3},
+    "smooth-grad": {"samples": 2},
 }
+UNSTEADY = {"seg-eigen-cam", "kpca-cam"}
+"""By their formulas a rounding error may turn the map: two values that tie choose the sign of one,
+and the other's component is undefined where eigenvalues coincide."""
 _RANDOM = {name for name in METHODS if "key" in options_of(METHODS[name])}
 _VARIANTS = {**variants.BY_NAME, "signed": variants.SIGNED}
 _CHOICES = {"deviation": Deviation(3), "gradient": Gradient(3), "interpolated": Interpolated(3)}
@@ -29,7 +34,8 @@ EXPLAINERS = {
         name: functools.partial(
             METHODS[name], **_SMALL.get(name, {}), **({"key": KEY} if name in _RANDOM else {})
         )
-        for name in METHODS
+        for name in METHODS.of_any_network()
+        if name not in UNSTEADY
     },
     **{
         f"{name} variant": functools.partial(score_cam, variant=variant)

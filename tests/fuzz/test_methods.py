@@ -18,6 +18,7 @@ from tests.fuzz.explainers import (
     with_gradients,
 )
 from tests.fuzz.fuzzing import check_same, fuzz
+from tests.networks import ON_THE_SAME_PATHS
 
 SOME, MANY = 46, 600
 COMPILES_LONG = {"is-cam", "ss-cam", "interpolated channels"}
@@ -27,7 +28,8 @@ HALVES = {("score-cam", "float16"), ("score-cam", "bfloat16"), ("xgrad-cam", "fl
 def cases():
     for name in EXPLAINERS:
         for dtype in DTYPES:
-            if (dtype == "float32" and name not in COMPILES_LONG) or (name, dtype) in HALVES:
+            quick = name not in COMPILES_LONG | ON_THE_SAME_PATHS
+            if (dtype == "float32" and quick) or (name, dtype) in HALVES:
                 yield pytest.param(name, dtype, SOME, id=f"{name}-{dtype}")
             marks = pytest.mark.fuzz
             yield pytest.param(name, dtype, MANY, id=f"{name}-{dtype}-many", marks=marks)

@@ -10,7 +10,7 @@ import pytest
 
 from scorecam_jax import METHODS, Gradient, metrics, score_cam
 from scorecam_jax._internal.signatures import options_of
-from tests.networks import CHANNELS, images, network
+from tests.networks import CHANNELS, EVERY, images, network
 
 KEY = jax.random.key(0)
 SETTINGS = {"count": 20, "samples": 3, "steps": 4, "cells": 3}
@@ -55,10 +55,15 @@ PASSES = {
     "group-cam": 1 + LIVE + 1,  # six channels make six groups of one
     "ablation-cam": 1 + CHANNELS,
     "recipro-cam": 1 + PLACES,
+    "shapley-cam": 1 + 1,
+    "gradient": 1 + 1,
+    "gradient-times-input": 1 + 1,
+    "integrated-gradients": 1 + 4 + 1,
+    "smooth-grad": 1 + 3,
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", EVERY)
 def test_passes_of_the_network_for_a_map(name):
     counter, method = Counter(), METHODS[name]
     one = {"batch_size": 1} if "batch_size" in options_of(method) else {}
@@ -68,7 +73,7 @@ def test_passes_of_the_network_for_a_map(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_second_call_traces_nothing_whatever_the_values(name):
     counter, method = Counter(), METHODS[name]
     model, options = counter.model(), settings(method)

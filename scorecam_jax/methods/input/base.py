@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scorecam_jax.methods.base import Context, Found
-from scorecam_jax.steps.combine import peak_of, resize_rectify_normalize
+from scorecam_jax.steps.combine import into_range, peak_of, resize_rectify_normalize
 from scorecam_jax.steps.outputs import class_scores, in_full_precision
 
 
@@ -33,4 +33,6 @@ def channels_last(context: Context, values: Float[Array, "..."]) -> Float[Array,
 
 def finish_pixels(sums: Float[Array, "batch targets *spatial"]) -> Found:
     """Rectify what is told of each pixel, and scale it to [0, 1]."""
-    return Found(resize_rectify_normalize(sums, sums.shape[2:]), peak=peak_of(sums))
+    sums, size = into_range(sums, range(2, sums.ndim))
+    peak = peak_of(sums) * size.reshape(size.shape[:2])
+    return Found(resize_rectify_normalize(sums, sums.shape[2:]), peak=peak)

@@ -65,7 +65,8 @@ def _smooth_grad(
     sigma = deviation * (images.max(axes, keepdims=True) - images.min(axes, keepdims=True))
 
     def add(total: Array, key: Array) -> tuple[Array, None]:
-        noise = jax.random.normal(key, images.shape, images.dtype)
+        # The same for all images, so that none depends on its place among them.
+        noise = jax.random.normal(key, (1, *images.shape[1:]), images.dtype)
         slopes = input_gradients(context, images + sigma.astype(images.dtype) * noise)
         return total + (slopes**2 if squares else slopes), None
 

@@ -80,7 +80,7 @@ def test_smooth_grad(form):
     found = smooth_grad(square, IMAGES, TARGETS, key=key, samples=3, deviation=0.2, form=form)
     size = 0.2 * np.ptp(IMAGES, (1, 2, 3), keepdims=True)
     noisy = [
-        IMAGES + size * np.asarray(jax.random.normal(one, IMAGES.shape))
+        IMAGES + size * np.asarray(jax.random.normal(one, (1, *IMAGES.shape[1:])))
         for one in jax.random.split(key, 3)
     ]
     each = np.array([slopes(images) for images in noisy])
