@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from scorecam_jax.methods.attention.generic import generic_attention as generic_attention
     from scorecam_jax.methods.attention.legrad import legrad as legrad
     from scorecam_jax.methods.attention.raw import raw_attention as raw_attention
+    from scorecam_jax.methods.attention.recipro import vit_recipro_cam as vit_recipro_cam
     from scorecam_jax.methods.attention.rollout import attention_rollout as attention_rollout
     from scorecam_jax.methods.base import Explanation as Explanation
     from scorecam_jax.methods.controls import center as center

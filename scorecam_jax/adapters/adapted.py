@@ -9,7 +9,7 @@ import jax
 from scorecam_jax._internal.keys import Static
 from scorecam_jax._internal.notes import check_arrays, noting
 from scorecam_jax._internal.trees import cast
-from scorecam_jax.adapters.tokens import Attended
+from scorecam_jax.adapters.tokens import Attended, View
 from scorecam_jax.contract.per_input import Arguments, Layout, check_rows
 from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.steps.frames import Frame
@@ -112,6 +112,16 @@ class Adapted(jax.tree_util.Partial):
         """How the tokens of each attention matrix shown lie over the image."""
         shown: Any = self.func
         return shown.attended(*self.args, inputs)
+
+    def before_attention(self, inputs: Any) -> tuple["Adapted", View]:
+        """The model with the tokens ahead of the last attention, and what it reads of them.
+
+        Returns:
+            The model, and what makes a grid of these tokens.
+        """
+        call: Any = self.func
+        shown, view = call.before_attention(*self.args, inputs)
+        return Adapted(shown, *self.args), view
 
     def feed(self, layout: Layout, others: Arguments) -> "Adapted":
         """The model of the image alone, the others of its inputs being given."""

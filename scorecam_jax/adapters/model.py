@@ -343,6 +343,27 @@ class _Shown:
             paths = tuple(each for path in paths for each in (path, stream_after(path)))
         return dataclasses.replace(shown, paths=paths)
 
+    def before_attention(self, weights: Any, inputs: Any) -> tuple["_Shown", View]:
+        """The same, with the tokens ahead of the last attention and what it reads of them."""
+        shown = self.show_attention(weights, inputs)
+        known = shown._analyse(shown._trace(weights, inputs), weights)
+        sites = [site for site in known.sites if site.kind == ATTENTION]
+        if len(sites) < 2:
+            raise ValueError(
+                f"the network has a single attention matrix, {sites[0].name!r}, wanted several: "
+                "the tokens ahead of the last one are found as what the block before it returns"
+            )
+        stream = stream_after(sites[-2].path)
+        view = shown.attended(weights, inputs)[-1].keys
+        if view is None:
+            raise ValueError(
+                f"the tokens of {sites[-1].name!r} {sites[-1].shape} form no grid that is known: "
+                "pass grid=(height, width), the numbers of patches, to the adapter"
+            )
+        norm = known.read_by(sites[-1], stream)
+        paths = (stream, norm.path)
+        return dataclasses.replace(shown, paths=paths), view
+
     def attended(self, weights: Any, inputs: Any) -> tuple[Attended, ...]:
         """Of each attention matrix shown, how its tokens lie over the image."""
         known = self._analyse(self._trace(weights, inputs), weights)

@@ -178,6 +178,10 @@ METHODS = Methods(
             "attention.raw:raw_attention", "1", (1, 0, 0),
             "attention", "what the last block looks at", (),
         ),
+        "vit-recipro-cam": Entry(
+            "attention.recipro:vit_recipro_cam", "1, and the last block per patch", (1, 0, 0),
+            "attention", "fast, without gradients", ("byun2023vit",),
+        ),
         "gradient": Entry(
             "input.gradient:gradient", "1 forward and backward", (3, 0, 0),
             "input", "which pixels the score is sensitive to", ("simonyan2014deep",),

@@ -163,6 +163,11 @@ CITATIONS = {
         "Sensitivity",
         2024, "2404.03214",
     ),
+    "byun2023vit": _arxiv(
+        "Byun, Seok-Yong and Lee, Wonju",
+        "ViT-ReciproCAM: Gradient and Attention-Free Visual Explanations for Vision Transformer",
+        2023, "2310.02588",
+    ),
     "simonyan2014deep": _arxiv(
         "Simonyan, Karen and Vedaldi, Andrea and Zisserman, Andrew",
         "Deep Inside Convolutional Networks: Visualising Image Classification Models and Saliency "

@@ -345,6 +345,36 @@ class Analysis:
             f"two paths with {shape[-2]} tokens follows that all paths to the outputs pass through"
         )
 
+    def read_by(self, matrix: Site, stream: Path) -> Site:
+        """The last layer through which an attention matrix and its values read their tokens.
+
+        Args:
+            matrix: the attention matrix.
+            stream: the name of the tokens; see `stream`.
+
+        Raises:
+            ValueError: no layer has the shape of the tokens and all that is read going through it.
+        """
+        start = self.stream(stream)
+        first, last = (self.order[self.number(site)] for site in (start, matrix))
+        product = next(
+            number
+            for number in range(last, len(self.program.nodes))
+            if self.program.nodes[number].eqn.primitive.name == "dot_general"
+        )
+        goal = self.program.nodes[product].results[0]
+        for each in reversed(self.candidates):
+            if not first < each.order < last or each.site.shape != start.shape:
+                continue
+            number = self.number(each.site)
+            mixed = self.mixed_axes(self.number(start), first + 1, product + 1, goal, number)
+            if each.site.layer and 1 not in mixed:
+                return each.site
+        raise ValueError(
+            f"no layer between {start.name!r} {start.shape} and {matrix.name!r} is all that the "
+            "attention reads, such as a norm: use recipro_cam with layer= for one before it"
+        )
+
     def reads_every_query(self, site: Site) -> bool:
         """Whether the outputs depend on all queries of an attention matrix, not on a class token's.
 

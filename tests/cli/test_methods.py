@@ -49,4 +49,5 @@ def test_groups_are_in_order():
     assert order == sorted(order, key=list(GROUPS).index)
     assert set(METHODS) - set(METHODS.of_any_network()) == {
         "attention-rollout", "generic-attention", "legrad", "raw-attention",
+        "vit-recipro-cam",
     }  # fmt: skip

@@ -5,7 +5,19 @@ import importlib
 import numpy as np
 import pytest
 
-from scorecam_jax import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, models, xgrad_cam
+from scorecam_jax import (
+    eigen_grad_cam,
+    fem,
+    grad_cam,
+    grad_cam_elementwise,
+    grad_cam_plus_plus,
+    hires_cam,
+    kpca_cam,
+    layer_cam,
+    models,
+    seg_eigen_cam,
+    xgrad_cam,
+)
 from tests import reference
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
@@ -67,6 +79,8 @@ def peers_map(networks, kind, layer):
         (xgrad_cam, "XGradCAM"),
         (hires_cam, "HiResCAM"),
         (layer_cam, "LayerCAM"),
+        (grad_cam_elementwise, "GradCAMElementWise"),
+        (fem, "FEM"),
     ],
 )
 def test_equals_pytorch_grad_cam(networks, method, kind, layer):
@@ -74,10 +88,25 @@ def test_equals_pytorch_grad_cam(networks, method, kind, layer):
     _, ours, inputs = networks
     explanation = method(ours(layer), inputs, TARGET, score=scaled)
     if weights is None:
-        assert explanation.weights is None
+        assert explanation.weights is None or method is fem
     else:
         within = 5e-5 * np.abs(weights).max()
         np.testing.assert_allclose(explanation.weights[0], weights, rtol=0, atol=within)
     expected = reference.finish(low.astype(float), SHAPE)
     assert expected.max() == 1
     np.testing.assert_allclose(explanation.heatmap[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [(eigen_grad_cam, "EigenGradCAM"), (seg_eigen_cam, "SegEigenCAM"), (kpca_cam, "KPCA_CAM")],
+)
+def test_components_equal_pytorch_grad_cams_but_for_a_sign_left_open(networks, method, kind):
+    _, low = peers_map(networks, kind, "layer4")
+    _, ours, inputs = networks
+    heatmap = method(ours("layer4"), inputs, TARGET, score=scaled).heatmap[0]
+    signs = (1,) if method is seg_eigen_cam else (1, -1)
+    differences = [
+        np.abs(heatmap - reference.finish(sign * low.astype(float), SHAPE)).max() for sign in signs
+    ]
+    assert min(differences) < 1e-4

@@ -11,6 +11,7 @@ from scorecam_jax import from_nnx, show_attention
 from scorecam_jax.methods.attention.generic import generic_attention
 from scorecam_jax.methods.attention.legrad import legrad
 from scorecam_jax.methods.attention.raw import raw_attention
+from scorecam_jax.methods.attention.recipro import vit_recipro_cam
 from scorecam_jax.methods.attention.rollout import attention_rollout
 from tests import reference
 from tests.adapters.test_tokens import GRID, IMAGES, embed, transformer
@@ -107,6 +108,33 @@ def test_legrad_differentiates_what_the_head_makes_of_each_blocks_mean(blocks):
     each = [np.maximum(np.asarray(slopes(n), float), 0).mean((1, 2)) for n in (0, 1)]
     found = legrad(model(), IMAGES, TARGETS, blocks=blocks)
     np.testing.assert_allclose(found.heatmap, finished(sum(each[-blocks:])), atol=1e-4)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("gaussian", [False, True])
+def test_vit_recipro_cam_scores_each_patch_in_the_last_block(residual, gaussian):
+    net = transformer(1)
+    block, stream = net.blocks[1], net.blocks[0](embed(1))
+    kernel = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16 if gaussian else np.eye(3)[1:2, 1:2]
+
+    @jax.jit
+    def last(shares):
+        read = block.norm1(stream) * shares
+        tokens = (stream * shares if residual else stream) + block.attention(read)
+        return net.head(net.norm(tokens + block.mlp(block.norm2(tokens)))[:, 0])
+
+    maps = np.zeros((2, *GRID))
+    for place in reference.places(GRID):
+        padded = np.zeros((GRID[0] + 2, GRID[1] + 2))
+        reach = len(kernel) // 2
+        rows, columns = (slice(1 + at - reach, 2 + at + reach) for at in place)
+        padded[rows, columns] = kernel
+        shares = np.concatenate([[1], padded[1:-1, 1:-1].ravel()])[None, :, None]
+        logits = last(jnp.asarray(shares, jnp.float32))
+        maps[:, *place] = [logits[row, target] for row, target in enumerate(TARGETS)]
+    found = vit_recipro_cam(model(), IMAGES, TARGETS, residual=residual, gaussian=gaussian)
+    np.testing.assert_allclose(found.scores.reshape(maps.shape), maps, atol=1e-4)
+    np.testing.assert_allclose(found.heatmap, finished(maps.reshape(2, 6)), atol=2e-3)
 
 
 def plain(x, edit=None):
