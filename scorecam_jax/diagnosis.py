@@ -92,8 +92,10 @@ def diagnose(explanation: Explanation) -> tuple[Finding, ...]:
 
 
 def _with_targets_axis(explanation: Explanation) -> Explanation:
-    names = ("heatmap", "weights", "scores", "targets", "peak", "confidence", "empty", "layers")
-    names = (*names, "shortfall")
+    names = (
+        "heatmap", "weights", "scores", "targets", "peak", "confidence", "empty", "layers",
+        "shortfall",
+    )  # fmt: skip
     return explanation._replace(
         **{name: jax.tree.map(lambda v: v[:, None], getattr(explanation, name)) for name in names}
     )

@@ -376,7 +376,7 @@ class _Shown:
             if self.tokens is not None and self.tokens.cells is not None:
                 keys = self.tokens.arrange((*site.shape[:1], site.shape[-1], 1), known.space)
             frame = keys and frame_of(keys.box, known.positions.seen, known.space)
-            view = keys and ArrangedView(keys, -1)
+            view: View | None = keys and ArrangedView(keys, -1)
             if self.tokens is not None and self.tokens.cells is None:
                 view = FunctionsView(*self.tokens.grid)
             found.append(Attended(site.name, view, frame, known.reads_every_query(site)))

@@ -335,11 +335,12 @@ class Analysis:
             node = self.program.nodes[number]
             if node.eqn.primitive.name != "add" or node.results[0] not in self.cuts:
                 continue
-            variable = node.eqn.outvars[0]
-            if variable.aval.shape[:2] != wanted or len(variable.aval.shape) != 3:
+            variable: Any = node.eqn.outvars[0]
+            found = variable.aval.shape
+            if len(found) != 3 or found[:2] != wanted:
                 continue
             if all(value in self.paths for value in node.operands):
-                return Site(path, STREAM, variable.aval.shape, variable, "", (), False)
+                return Site(path, STREAM, found, variable, "", (), False)
         raise ValueError(
             f"what the block of {matrices[here].name!r} {shape} returns is not found: no sum of "
             f"two paths with {shape[-2]} tokens follows that all paths to the outputs pass through"

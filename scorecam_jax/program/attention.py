@@ -290,9 +290,9 @@ class _Reader:
         for number, fact in enumerate(operands):
             if not fact.given or fact.rows is None:
                 continue
-            shape = getattr(eqn.invars[number].aval, "shape", ())
+            shape = _shape(eqn.invars[number])
             if eqn.primitive.name == "reshape":  # a single image too stays where it is
-                return _major(shape, eqn.outvars[0].aval.shape, fact.rows)
+                return _major(shape, _shape(eqn.outvars[0]), fact.rows)
             fate = fates(eqn, number)[fact.rows] if fact.rows < len(shape) else None
             axes = [axis for at, axis in fate if at == result] if fate else []
             return min(axes) if axes else None
@@ -340,7 +340,7 @@ class _Reader:
             return
         contracted, batched = eqn.params["dimension_numbers"]
         for operand, fact in enumerate(operands):
-            shape = eqn.invars[operand].aval.shape
+            shape = _shape(eqn.invars[operand])
             axes, ahead = contracted[operand], batched[operand]
             if len(axes) != 1 or axes[0] not in fact.shares or shape[axes[0]] < 2:
                 continue
@@ -359,6 +359,10 @@ class _Reader:
             return
 
 
+def _shape(atom: Any) -> tuple[int, ...]:
+    return getattr(atom.aval, "shape", ())
+
+
 def _major(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int | None:
     """The axis of a reshaped value that has as many entries ahead of it as an axis had before."""
     ahead = math.prod(before[:axis])
@@ -368,7 +372,7 @@ def _major(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int | 
 
 def _moved(eqn: JaxprEqn, operand: int, result: int) -> dict[int, int]:
     """Where the axes of an operand go that are carried on whole, each to an axis of its own."""
-    before, after = eqn.invars[operand].aval.shape, eqn.outvars[result].aval.shape
+    before, after = _shape(eqn.invars[operand]), _shape(eqn.outvars[result])
     moved = {}
     for axis, fate in enumerate(fates(eqn, operand)):
         goals = [goal for at, goal in fate if at == result] if fate else []
@@ -381,7 +385,7 @@ def _moved_total(eqn: JaxprEqn, fact: _Fact, result: int) -> _Total | None:
     """The sum that a value is, after its entries are moved."""
     if fact.total is None or eqn.primitive.name == "concatenate":
         return None
-    before, after = eqn.invars[0].aval.shape, eqn.outvars[result].aval.shape
+    before, after = _shape(eqn.invars[0]), _shape(eqn.outvars[result])
     moved = _moved(eqn, 0, result)
     if any(axis not in moved and size > 1 for axis, size in enumerate(before)):
         return None
@@ -396,7 +400,7 @@ def _divided(eqn: JaxprEqn, operands: list[_Fact]) -> dict[str, Any]:
     name = eqn.primitive.name
     if name == "reduce_sum" and len(eqn.params["axes"]) == 1:
         (axis,) = eqn.params["axes"]
-        rank = len(eqn.invars[0].aval.shape)
+        rank = len(_shape(eqn.invars[0]))
         places = tuple(place for place in range(rank) if place != axis)
         return {"total": _Total(operands[0].value, axis, places)}
     if name == "integer_pow" and eqn.params["y"] == -1 and operands[0].total:
@@ -424,7 +428,7 @@ def _is_share(eqn: JaxprEqn, whole: _Fact, total: _Total | None, number: int) ->
         return False
     if total.inverse != (eqn.primitive.name == "mul"):
         return False
-    shape = eqn.invars[number].aval.shape
+    shape = _shape(eqn.invars[number])
     return len(total.places) == len(shape) and all(
         place == axis or (place is None and (axis == total.axis or size == 1))
         for axis, (place, size) in enumerate(zip(total.places, shape, strict=True))

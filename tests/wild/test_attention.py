@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from scorecam_jax import list_layers, show_attention
+from tests import reference
 from tests.wild.networks import QUICK
 
 pytestmark = [
@@ -33,16 +34,22 @@ def wild(request):
 
 
 def softmaxes(found, monkeypatch):
-    """What `jax.nn.softmax` returns, over and over, while a network runs."""
-    seen, softmax = [], jax.nn.softmax
+    """What `jax.nn.softmax` returns, or is to in `jax.nn.dot_product_attention`, in a network."""
+    seen, softmax, attend = [], jax.nn.softmax, jax.nn.dot_product_attention
 
     def recorded(*args, **kwargs):
         output = softmax(*args, **kwargs)
         jax.debug.callback(lambda value: seen.append(np.asarray(value)), output, ordered=False)
         return output
 
+    def attended(query, key, *args, scale=None, **kwargs):
+        logits = np.einsum("nqhd,nkhd->nhqk", np.asarray(query), np.asarray(key))
+        seen.append(reference.softmax(logits * (scale or query.shape[-1] ** -0.5)))
+        return attend(query, key, *args, scale=scale, **kwargs)
+
     with monkeypatch.context() as patched, jax.disable_jit():
         patched.setattr(jax.nn, "softmax", recorded)
+        patched.setattr(jax.nn, "dot_product_attention", attended)
         for image in found.images:
             found.plain(image[None])
             jax.effects_barrier()

@@ -185,7 +185,7 @@ def _compiled(asked: _Asked, **options: Any) -> tuple[Explanation, Float[Array, 
     model, inputs, score = asked.model, asked.inputs, asked.score
 
     def run(taps: Sequence[Any], last: Any = None) -> tuple[Array, Any, Any]:
-        edits = [None if tap is None else _Add(tap) for tap in taps]
+        edits: list[Any] = [None if tap is None else _Add(tap) for tap in taps]
         if asked.streams:
             replaced = None if last is None else lambda stream: last.astype(stream.dtype)
             edits = [each for edit in edits for each in (edit, None)]

@@ -56,12 +56,13 @@ def legrad(
 
 
 def _legrad(seen: Seen, blocks: int | None) -> Float[Array, "batch targets tokens"]:
-    assert seen.streams is not None
+    follow = seen.streams
+    assert follow is not None
     total: Any = 0.0
     for number in last_blocks(seen, blocks):
 
         def score(taps: Sequence[Any], number: int = number) -> Array:
-            streams, head = seen.streams(taps)
+            streams, head = follow(taps)
             mean = streams[number].mean(1, keepdims=True)
             return head(jnp.broadcast_to(mean, streams[-1].shape))
 
