@@ -339,8 +339,13 @@ class _Shown:
                 "Attention that is never put together (linear, flash, or in chunks) is not found; "
                 "methods such as score_cam and grad_cam explain layers"
             )
-        if streams:
-            paths = tuple(each for path in paths for each in (path, stream_after(path)))
+        if streams:  # what pools the tokens by learned queries returns none
+            square = [
+                site.path
+                for site in known.sites
+                if site.kind == ATTENTION and site.shape[-1] == site.shape[-2]
+            ]
+            paths = tuple(each for path in square for each in (path, stream_after(path)))
         return dataclasses.replace(shown, paths=paths)
 
     def before_attention(self, weights: Any, inputs: Any) -> tuple["_Shown", View]:

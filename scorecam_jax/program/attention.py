@@ -100,13 +100,16 @@ class Matrix(NamedTuple):
 
     Attributes:
         operand: which of the two.
-        order: its axes as images, windows and heads, queries, keys.
-        heads: how many of these are windows' and heads'.
+        order: its axes as images, heads, queries, keys; a product of a single image may have no
+            axis of images.
+        images: how many of these are the images', 1 or 0.
+        heads: how many are the heads'.
         path: its name.
     """
 
     operand: int
     order: tuple[int, ...]
+    images: int
     heads: int
     path: Path
 
@@ -203,10 +206,10 @@ def _scan(run: Any, eqn: JaxprEqn, values: list[Any]) -> list[Any]:
 def _mark(value: Any, matrix: Matrix, images: int) -> Any:
     """The value, of which (N, [windows,] heads, queries, keys) is marked."""
     moved = value.transpose(matrix.order)
-    rows, keys = moved.shape[0], moved.shape[-1]
-    heads = moved.shape[1 : 1 + matrix.heads]
-    windows = rows // images
-    queries = math.prod(moved.shape[1 + matrix.heads : -1])
+    first = matrix.images + matrix.heads
+    windows = math.prod(moved.shape[: matrix.images]) // images
+    heads = moved.shape[matrix.images : first]
+    queries, keys = math.prod(moved.shape[first:-1]), moved.shape[-1]
     ahead = (images,) if windows == 1 else (images, windows)
     shown = mark_array(moved.reshape(*ahead, math.prod(heads), queries, keys), matrix.path, KIND)
     inverse = sorted(range(len(matrix.order)), key=lambda axis: matrix.order[axis])
@@ -219,6 +222,7 @@ class _Reader:
     def __init__(self, jaxpr: Any, weights: int) -> None:
         self.found: dict[int, Matrix] = {}
         self._fresh = itertools.count()
+        self._images = jaxpr.invars[weights].aval.shape[0]
         self._named = {mark.path for eqn, _ in equations(jaxpr) if (mark := mark_of(eqn))}
         self._nameless: list[int] = []
         inputs = [self._new() for _ in jaxpr.invars[:weights]]
@@ -344,18 +348,21 @@ class _Reader:
             axes, ahead = contracted[operand], batched[operand]
             if len(axes) != 1 or axes[0] not in fact.shares or shape[axes[0]] < 2:
                 continue
-            if fact.rows not in ahead or len(shape) < 3:
+            # Products of a single image may come without its axis.
+            squeezed = fact.rows is None and self._images == 1
+            images = () if squeezed else (fact.rows,)
+            if not set(images) <= set(ahead) or len(shape) < 2 + len(images):
                 continue
-            heads = [axis for axis in ahead if axis != fact.rows]
+            heads = [axis for axis in ahead if axis not in images]
             queries = [axis for axis in range(len(shape)) if axis not in (*ahead, *axes)]
             square = [axis for axis in queries if shape[axis] == shape[axes[0]]]
             if len(queries) > 1 == len(square):  # the others are heads that share their keys
                 heads += [axis for axis in queries if axis not in square]
                 queries = square
-            order = (fact.rows, *heads, *queries, *axes)
+            order = (*images, *heads, *queries, *axes)
             if id(eqn) not in self.found:
                 self._nameless.append(id(eqn))
-            self.found[id(eqn)] = Matrix(operand, order, len(heads), ())
+            self.found[id(eqn)] = Matrix(operand, order, len(images), len(heads), ())
             return
 
 

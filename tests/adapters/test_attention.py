@@ -234,7 +234,13 @@ def test_the_tokens_grid_and_which_queries_are_read(extra):
     assert not last.reads_all
 
 
-@pytest.mark.parametrize("function", [dot_product_attention, by_hand, windowed])
+def by_matmul(weights, images):
+    """Products whose axes of size 1 are dropped, those of a single image among them."""
+    q, k, v = (array.swapaxes(1, 2) for array in project(weights, images))
+    return (jax.nn.softmax(q @ k.swapaxes(2, 3) / 2) @ v).mean((1, 2))
+
+
+@pytest.mark.parametrize("function", [dot_product_attention, by_hand, windowed, by_matmul])
 def test_a_single_image(function):
     weights = qkv((2, 2, 2))
     (both,) = shown(from_function(function, weights))

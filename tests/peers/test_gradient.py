@@ -63,7 +63,7 @@ def peers_map(networks, kind, layer):
             layer,
             [target],
             tapped.activations[0].numpy(),
-            tapped.gradients[0].numpy(),
+            tapped.gradients[0].numpy() if tapped.gradients else None,
         )
         weighs = type(cam).get_cam_image is package.GradCAM.get_cam_image
         weights = cam.get_cam_weights(*taken)[0] if weighs else None

@@ -64,5 +64,7 @@ def _generic(seen: Seen, blocks: int | None) -> Float[Array, "batch targets toke
     row = jnp.broadcast_to(seen.read[None, None], (*seen.targets.shape, len(seen.read)))
     for number, slopes in reversed(list(zip(which, seen.slopes(which), strict=True))):
         shares = jax.nn.relu(slopes * seen.matrices[number][:, None]).mean(2)
-        row = row + jnp.einsum("btq,btqk->btk", row, shares)
+        told = jnp.einsum("btq,btqk->btk", row, shares)
+        # Learned queries that pool the tokens are no tokens, to which something could be added.
+        row = row + told if row.shape[-1] == told.shape[-1] else told
     return row

@@ -23,8 +23,9 @@ def attention_rollout(
 
     R = Â_L ··· Â_1, where Â is the mean of a block's heads plus the identity, its rows divided by
     their sums. The map is the row of R that the outputs read: the class token's, or the mean of all
-    rows where the network averages its tokens. Its values at the patches are resized to the
-    input's size and scaled to [0, 1].
+    rows where the network averages its tokens. Attention that pools the tokens by learned queries,
+    as SigLIP's does, is multiplied last, without the identity. The values at the patches are
+    resized to the input's size and scaled to [0, 1].
 
     In many trained transformers the map collapses onto a few tokens of high norm, which store no
     content of their place (arXiv 2309.16588); `diagnose` says so.
@@ -47,8 +48,8 @@ def attention_rollout(
         ValueError: the network has no attention, or its matrices are not those of the same tokens
             in all blocks.
 
-    Source: Abnar and Zuidema 2020 (arXiv 2005.00928), Section 3. Its Eq. 1 has A = 0.5 (W + I),
-    which is the same, as the rows of W sum to 1; without the factor the map is a multiple.
+    Source: Abnar and Zuidema 2020 (arXiv 2005.00928), Section 3. There A = 0.5 (W + I), which
+    is the same, as the rows of W sum to 1; without the factor the map is a multiple.
     """
     return run_attention(attention_rollout, _rollout, model, inputs, targets, question, grid=grid)
 
@@ -56,7 +57,9 @@ def attention_rollout(
 def _rollout(seen: Seen) -> Float[Array, "batch 1 tokens"]:
     row = seen.read[None]
     for matrix in reversed(seen.matrices):
-        mean = matrix.mean(1) + jnp.eye(matrix.shape[-1])[None]
+        mean = matrix.mean(1)
+        if mean.shape[1] == mean.shape[2]:  # a pool's queries have no path beside the attention
+            mean = mean + jnp.eye(mean.shape[1])[None]
         mean = mean / mean.sum(-1, keepdims=True)
         row = jnp.einsum("bq,bqk->bk", jnp.broadcast_to(row, mean.shape[:2]), mean)
     return row[:, None]

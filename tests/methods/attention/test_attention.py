@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scorecam_jax import from_nnx, show_attention
+from scorecam_jax import diagnose, from_nnx, show_attention
 from scorecam_jax.methods.attention.generic import generic_attention
 from scorecam_jax.methods.attention.legrad import legrad
 from scorecam_jax.methods.attention.raw import raw_attention
@@ -161,6 +161,51 @@ def test_a_function_may_return_its_matrices():
         attention_rollout(plain, IMAGES, grid=(5, 5))
     with pytest.raises(TypeError, match="legrad needs a network made by an adapter"):
         legrad(plain, IMAGES)
+
+
+def pooled(x, edit=None):
+    """Tokens that a learned query pools after one block of attention."""
+    tokens = x.reshape(2, 3, 4, 2, 4, 3).mean((2, 4)).reshape(2, 6, 3)
+    shares = jax.nn.softmax(3 * tokens @ tokens.swapaxes(1, 2))[:, None]
+    shares = edit[0](shares) if edit and edit[0] else shares
+    tokens = tokens + shares[:, 0] @ tokens
+    pool = jax.nn.softmax(tokens @ jnp.array([1.0, -2.0, 0.5]))[:, None, None]
+    pool = edit[1](pool) if edit and edit[1] else pool
+    return (pool[:, 0] @ tokens)[:, 0], (shares, pool)
+
+
+def test_a_pools_learned_query_comes_last():
+    _, (first, last) = pooled(IMAGES)
+    first, last = np.asarray(first[:, 0], float), np.asarray(last[:, 0], float)
+    found = attention_rollout(pooled, IMAGES)
+    np.testing.assert_allclose(
+        found.heatmap, finished((last @ (first + np.eye(6)))[:, 0]), atol=1e-4
+    )
+
+    def score(taps):
+        edits = tuple(lambda a, tap=tap: a + tap for tap in taps)
+        return sum(pooled(IMAGES, edits)[0][row, target] for row, target in enumerate(TARGETS))
+
+    slopes = jax.grad(score)([jnp.zeros((2, 1, 6, 6)), jnp.zeros((2, 1, 1, 6))])
+    lower, upper = (np.asarray(slope[:, 0], float) for slope in slopes)
+    total = np.eye(6) + np.maximum(first * lower, 0)
+    expected = (np.maximum(last * upper, 0) @ total)[:, 0]
+    found = generic_attention(pooled, IMAGES, TARGETS)
+    np.testing.assert_allclose(found.heatmap, finished(expected), atol=1e-4)
+
+
+def test_a_rollout_that_collapses_is_told():
+    def drawn(x, edit=None):
+        """Attention of 96 tokens to one of them, or to all alike but for a little."""
+        high = 20 * (jnp.arange(96) == 40) * (jnp.arange(2) == 0)[:, None]
+        logits = jnp.broadcast_to((high + x.mean(-1).reshape(2, 96))[:, None, None], (2, 1, 96, 96))
+        return x.mean((1, 2)), (jax.nn.softmax(logits),) * 2
+
+    findings = diagnose(attention_rollout(drawn, IMAGES, grid=SHAPE))
+    told = [finding for finding in findings if finding.kind == "collapsed"]
+    assert [finding.input for finding in told] == [0]
+    assert told[0].figure > 0.9
+    assert "single token" in told[0].text
 
 
 def test_several_targets_and_jit():
