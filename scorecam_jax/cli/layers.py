@@ -37,7 +37,8 @@ def run(asked: argparse.Namespace) -> int:
         added = _added(classifier, inputs)
     except (TypeError, ValueError) as error:
         raise translated(error) from error
-    found = [layer for layer in layers if len(layer.shape) == 4]
+    # Attention matrices are read by methods of their own, which find them.
+    found = [x for x in layers if len(x.shape) == 4 and x.kind != "attention matrix"]
     if not found:
         raise UserError(f"{asked.model} has no layer with a grid")
     width = max(len(layer.path) for layer in found)

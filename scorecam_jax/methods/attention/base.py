@@ -30,7 +30,7 @@ from scorecam_jax.steps.masks import spatial_shape
 from scorecam_jax.steps.outputs import class_scores, in_full_precision, of_targets
 from scorecam_jax.steps.scores import check_score, logits
 
-Matrices = Sequence[Float[Array, "batch heads queries keys"]]
+Matrices = Sequence[Float[Array, "batch _ _ keys"]]
 
 _MOST_EXTRA_TOKENS = 8
 
@@ -58,7 +58,7 @@ class Seen:
 
     def slopes(
         self, which: Sequence[int], scores: Callable[[Sequence[Any]], Any] | None = None
-    ) -> list[Float[Array, "batch targets heads queries keys"]]:
+    ) -> list[Float[Array, "batch targets _ _ keys"]]:
         """The gradients of the targets' scores by some of the matrices.
 
         Args:
