@@ -100,9 +100,9 @@ class Matrix(NamedTuple):
 
     Attributes:
         operand: which of the two.
-        order: its axes as images, heads, queries, keys; a product of a single image may have no
-            axis of images.
-        images: how many of these are the images', 1 or 0.
+        order: its axes as images, windows, heads, queries, keys; a product of a single image may
+            have no axis of images.
+        images: how many of these are the images' and their windows'.
         heads: how many are the heads'.
         path: its name.
     """
@@ -266,6 +266,8 @@ class _Reader:
             return self._run(body, operands)
         if name == "scan":
             return self._scan(eqn, operands)
+        if name == "cond":
+            return self._choose(eqn, operands[1:])
         if name == "dot_general":
             self._look(eqn, operands)
         given = any(fact.given for fact in operands)
@@ -310,6 +312,22 @@ class _Reader:
         ]
         return frozenset.intersection(*moved)
 
+    def _choose(self, eqn: JaxprEqn, operands: list[_Fact]) -> list[_Fact]:
+        """What the branches of a conditional return; matrices in them are out of reach."""
+        found, nameless = dict(self.found), list(self._nameless)
+        branches = [
+            self._run(getattr(body, "jaxpr", body), operands) for body in eqn.params["branches"]
+        ]
+        self.found, self._nameless = found, nameless
+        return [
+            self._new(
+                given=any(fact.given for fact in facts),
+                rows=next((fact.rows for fact in facts if fact.rows is not None), None),
+                positive=all(fact.positive for fact in facts),
+            )
+            for facts in zip(*branches, strict=True)
+        ]
+
     def _scan(self, eqn: JaxprEqn, operands: list[_Fact]) -> list[_Fact]:
         body, _, kept, carried = scan_parts(eqn)
         carry = operands[kept : kept + carried]
@@ -353,16 +371,17 @@ class _Reader:
             images = () if squeezed else (fact.rows,)
             if not set(images) <= set(ahead) or len(shape) < 2 + len(images):
                 continue
-            heads = [axis for axis in ahead if axis not in images]
+            beside = [axis for axis in ahead if axis not in images]
+            windows, heads = beside[:-1], beside[-1:]
             queries = [axis for axis in range(len(shape)) if axis not in (*ahead, *axes)]
             square = [axis for axis in queries if shape[axis] == shape[axes[0]]]
             if len(queries) > 1 == len(square):  # the others are heads that share their keys
                 heads += [axis for axis in queries if axis not in square]
                 queries = square
-            order = (*images, *heads, *queries, *axes)
+            order = (*images, *windows, *heads, *queries, *axes)
             if id(eqn) not in self.found:
                 self._nameless.append(id(eqn))
-            self.found[id(eqn)] = Matrix(operand, order, len(images), len(heads), ())
+            self.found[id(eqn)] = Matrix(operand, order, len(images) + len(windows), len(heads), ())
             return
 
 

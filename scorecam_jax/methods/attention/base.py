@@ -247,7 +247,8 @@ def _place(
         last = known(asked.inputs)[-2 if asked.streams else -1]
         if asked.grid is None and last.keys is not None:
             return last.keys.to_grid, last.frame, last.reads_all
-    grid = asked.grid or _like(space, count)
+    # The tokens of a network that is known form that grid or none.
+    grid = asked.grid or (_like(space, count) if known is None else None)
     if grid is None or math.prod(grid) > count or len(grid) != len(space):
         raise ValueError(
             f"{count} tokens form no grid {grid or 'like the image'} {space}: pass "
