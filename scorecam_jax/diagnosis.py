@@ -291,7 +291,7 @@ def _incomplete(e: Any, row: int, column: int) -> _Found:
 
 def _collapsed(e: Any, row: int, column: int) -> _Found:
     # Attention has as many cells as tokens, far fewer than the heatmap has pixels.
-    if not isinstance(e.activations, tuple) or e.weights is not None:
+    if not isinstance(e.activations, tuple) or e.weights is not None or e.layers is not None:
         return []
     heatmap = e.heatmap[row, column].astype(np.float64)
     cells = min(np.shape(e.activations[-1])[-1], heatmap.size)

@@ -326,7 +326,7 @@ class _Shown:
 
     def show_attention(self, weights: Any, inputs: Any, streams: bool = False) -> "_Shown":
         """The same, with all attention matrices as its layers, and the tokens after each."""
-        shown = dataclasses.replace(self, attends=True, several=True, settled=())
+        shown = dataclasses.replace(self, attends=True, several=True, by_rule=False, settled=())
         marked = shown._source(weights, inputs).jaxpr
         runs = tuple(map(_named_run, every_run(getattr(marked, "jaxpr", marked))))
         shown = dataclasses.replace(shown, paths=runs)

@@ -301,6 +301,7 @@ class _Asked(NamedTuple):
     fuse: Fusion
     together: Callable[..., Any] | None
     reads_layer: bool
+    in_frame: bool
     signed: bool
 
 
@@ -318,6 +319,7 @@ def run(
     edits: bool = False,
     together: Callable[..., Any] | None = None,
     reads_layer: bool = True,
+    in_frame: bool = True,
     signed: bool = False,
     **options: Any,
 ) -> Explanation:
@@ -341,6 +343,7 @@ def run(
             have something in common: (contexts, fuse, **options) -> (what was found in each, the
             fused heatmap's deviation or None), where `fuse` turns what was found into a heatmap.
         reads_layer: whether the formula looks at a layer. If not, it is run once.
+        in_frame: whether its heatmaps are of the layer's frame, as opposed to the whole image.
         signed: whether negative values of its heatmaps speak against the target.
         **options: the formula's own. Floats among them may vary without another compilation.
 
@@ -370,7 +373,7 @@ def run(
             "remat": shared.get("remat", False),
         },
         fuse=check_fusion(shared.get("fuse", "product")), together=together,
-        reads_layer=reads_layer, signed=signed,
+        reads_layer=reads_layer, in_frame=in_frame, signed=signed,
     )  # fmt: skip
     with noting(inputs, axis):
         sigmoids = check_independence(model, inputs, asked.score)
@@ -482,7 +485,8 @@ def _compiled(
         )  # fmt: skip
 
     layers = layers_of(shown)
-    frames = _frames_of(model, inputs, len(layers))
+    whole: Sequence[Frame | None] = [None] * len(layers)
+    frames = _frames_of(model, inputs, len(layers)) if asked.in_frame else whole
     contexts = list(map(context_of, range(len(layers)), layers, slopes, frames))
     if not asked.reads_layer:
         contexts, shown, several = contexts[-1:], layers[-1], False

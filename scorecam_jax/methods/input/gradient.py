@@ -31,7 +31,15 @@ def gradient(
     Source: Simonyan, Vedaldi and Zisserman 2014 (arXiv 1312.6034), Section 3.1.
     """
     return run(
-        gradient, _gradient, model, inputs, targets, question, score=logits, reads_layer=False
+        gradient,
+        _gradient,
+        model,
+        inputs,
+        targets,
+        question,
+        score=logits,
+        reads_layer=False,
+        in_frame=False,
     )
 
 

@@ -32,7 +32,7 @@ def gradient_times_input(
     """
     return run(
         gradient_times_input, _product, model, inputs, targets, question,
-        score=logits, reads_layer=False,
+        score=logits, reads_layer=False, in_frame=False,
     )  # fmt: skip
 
 

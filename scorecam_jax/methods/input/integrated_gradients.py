@@ -52,7 +52,7 @@ def integrated_gradients(
     shared = {**question, "baseline": baseline}
     return run(
         integrated_gradients, _integrate, model, inputs, targets, shared,
-        score=logits, reads_layer=False, steps=steps,
+        score=logits, reads_layer=False, in_frame=False, steps=steps,
     )  # fmt: skip
 
 

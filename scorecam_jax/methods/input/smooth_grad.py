@@ -52,7 +52,7 @@ def smooth_grad(
         raise ValueError(f"form is {form!r}, wanted 'mean' or 'mean of squares'")
     return run(
         smooth_grad, _smooth_grad, model, inputs, targets, question, score=logits,
-        reads_layer=False, key=key, samples=samples, deviation=float(deviation),
+        reads_layer=False, in_frame=False, key=key, samples=samples, deviation=float(deviation),
         squares=form != "mean",
     )  # fmt: skip
 
