@@ -1,7 +1,6 @@
 """What a careful reader would say about an explanation before trusting it."""
 
 import itertools
-import math
 from typing import Any
 
 import jax
@@ -30,14 +29,14 @@ PLAIN = 0.999
 UNLIKELY = 0.01
 """A target below this probability is one that the input hardly speaks for."""
 
-COLLAPSED = 0.5
-"""If a single token has a larger share of what attention tells, the map shows that token."""
+COLLAPSED = 3
+"""If fewer of the tokens reach a quarter of the map's maximum, it shows a single token.
 
-SPREAD = 4
-"""How many cells' area a single token's peak covers once it is resized linearly."""
+Resized linearly, a token's peak is above a quarter in less than two cells' area.
+"""
 
 MANY = 16
-"""Of fewer tokens, one may well have half of the map."""
+"""Of fewer tokens, so few may well be all that counts."""
 
 INCOMPLETE = 0.05
 """Attributions that miss more than this share of what they should sum to are too few steps'."""
@@ -290,21 +289,20 @@ def _incomplete(e: Any, row: int, column: int) -> _Found:
 
 
 def _collapsed(e: Any, row: int, column: int) -> _Found:
-    # Attention has as many cells as tokens, far fewer than the heatmap has pixels.
     if not isinstance(e.activations, tuple) or e.weights is not None or e.layers is not None:
         return []
+    # Attention has as many cells as tokens, far fewer than the heatmap has pixels.
     heatmap = e.heatmap[row, column].astype(np.float64)
     cells = min(np.shape(e.activations[-1])[-1], heatmap.size)
-    largest = np.sort(heatmap.ravel())[::-1][: math.ceil(heatmap.size / cells * SPREAD)]
-    share = float(largest.sum() / heatmap.sum()) if heatmap.any() else 0.0
-    if share <= COLLAPSED or cells < MANY:
+    reached = float((heatmap > heatmap.max() / 4).mean() * cells)
+    if cells < MANY or not 0 < reached < COLLAPSED:
         return []
     text = (
-        f"{100 * share:.2g} % of the map lie on a single token: tokens of high norm draw attention "
-        "and tell nothing of their place. Use a method that follows gradients, such as "
-        "generic_attention or legrad"
+        f"the map shows a single token, and only {reached:.2g} of {cells} reach a quarter of it: "
+        "tokens of high norm draw attention and tell nothing of their place. Use a method that "
+        "follows gradients, such as generic_attention or legrad"
     )
-    return [("collapsed", share, text)]
+    return [("collapsed", reached, text)]
 
 
 def _maps(e: Any, row: int) -> Any:

@@ -123,7 +123,9 @@ CITATIONS = {
         "Cai, Huaiguang", "CAMs as Shapley Value-based Explainers", 2025, "2501.06261"
     ),
     "chung2025seg": Citation(
-        "Chung, C.-T. and Ying, J. J.-C.", "Seg-Eigen-CAM", 2025, ("doi", "10.3390/app15137562")
+        "Chung, Ching-Ting and Ying, Josh Jia-Ching",
+        "Seg-Eigen-CAM: Eigen-Value-Based Visual Explanations for Semantic Segmentation Models",
+        2025, ("doi", "10.3390/app15137562"),
     ),
     "muhammad2020eigen": _arxiv(
         "Muhammad, Mohammed Bany and Yeasin, Mohammed",
