@@ -95,7 +95,8 @@ def load(
             weights = asked.weights = fetched(weights).weights.parent
         if or_random and not (weights or models.packaged_weights(name)):
             return models.random(name, layer, dtype, size=asked.size)
-        loaded = functools.partial(models.load, name, weights, layer, dtype, **told)
+        usual = {"weights": weights, "layer": layer, "dtype": dtype}
+        loaded = functools.partial(models.load, name, **usual, **told)
         classifier = loaded()
         texts = _prompts(asked) if models.takes_prompts(classifier.name) and not asks else None
         if texts:

@@ -31,7 +31,7 @@ def deadly(name, weights, inputs):
 
 
 def asking(name, weights, inputs):
-    assert (name, weights, inputs.shape) == ("resnet18", "mine.pth", (1, 4, 4, 3))
+    assert (name, str(weights), inputs.shape) == ("resnet18", "mine.pth", (1, 4, 4, 3))
     return lambda: None
 
 

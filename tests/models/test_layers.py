@@ -19,7 +19,14 @@ def normal(*shape):
 @pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", ["SAME", 1])
-@pytest.mark.parametrize("shape", [(2, 7, 10), (1, 8, 4), (2, 28, 31)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (2, 7, 10),
+        pytest.param((1, 8, 4), marks=pytest.mark.slow),
+        pytest.param((2, 28, 31), marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     ("channels", "depthwise"), [(6, True), (3, False), (8, False)], ids=["depthwise", "few", "many"]
 )

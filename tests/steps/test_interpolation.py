@@ -65,6 +65,7 @@ def test_kernel_has_a_derivative_where_two_masks_are_alike():
     assert np.isfinite(slope).all()
 
 
+@pytest.mark.slow
 def test_a_score_that_is_no_probability_is_what_scikit_learn_predicts(one_setting):
     points, chosen = masks(), np.arange(8)
     values = scores(points)[:1, chosen].astype("float32")
@@ -103,6 +104,7 @@ def test_draws_scatter_as_scikit_learn_says(one_setting):
     np.testing.assert_array_equal(draws[:, :8], np.tile(values[0], (4000, 1)))
 
 
+@pytest.mark.slow
 def test_length_and_noise_are_the_mean_by_evidence():
     points, chosen = masks(), np.arange(12)
     values = scores(points)[:1, chosen].astype("float32")
@@ -139,6 +141,7 @@ def test_equal_scores_are_the_score_of_all():
     np.testing.assert_allclose(found.draws, 0.25, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_single_scores_scale_is_its_distance_from_other_scores():
     given = jnp.array([[5.0]]), jnp.ones(1, bool)
     bounds = jnp.array([[3.0, 5.5]])
