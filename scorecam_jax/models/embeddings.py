@@ -21,6 +21,7 @@ from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.contract.outputs import then
 from scorecam_jax.models.classifier import Classifier
+from scorecam_jax.steps.scores import similarity, unit
 
 TEMPERATURE = 0.05
 """By what cosines are divided: the less, the more the nearest picture counts."""
@@ -194,18 +195,12 @@ class _Likeness:
     temperature: float
 
     def __call__(self, references: Array, outputs: Array) -> Array:
-        cosines = jnp.matmul(_unit_rows(outputs), _unit_rows(references).T, precision="highest")
-        return cosines / self.temperature
+        return similarity(references)(outputs.astype(jnp.float32)) / self.temperature
 
 
 def _linear(weights: Array, bias: Array, outputs: Array) -> Array:
-    return jnp.matmul(_unit_rows(outputs), weights, precision="highest") + bias[None]
-
-
-def _unit_rows(rows: Float[Array, "n features"]) -> Float[Array, "n features"]:
-    rows = rows.astype(jnp.float32)
-    squares = (rows**2).sum(-1, keepdims=True)
-    return rows * jax.lax.rsqrt(jnp.where(squares > 0, squares, 1))
+    rows = unit(outputs.astype(jnp.float32))
+    return jnp.matmul(rows, weights, precision="highest") + bias[None]
 
 
 def _unit(rows: Float[np.ndarray, "n features"]) -> Float[np.ndarray, "n features"]:

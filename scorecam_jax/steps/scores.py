@@ -575,12 +575,13 @@ class _Similarity:
 
     @_gives(lambda self: self.probability)
     def __call__(self, references: jax.Array, embeddings: jax.Array) -> jax.Array:
-        cosines = jnp.matmul(_unit(embeddings), _unit(references).T, precision="highest")
+        cosines = jnp.matmul(unit(embeddings), unit(references).T, precision="highest")
         if self.temperature is None:
             return cosines
         return jax.nn.softmax(cosines / self.temperature)
 
 
-def _unit(vectors: jax.Array) -> jax.Array:
+def unit(vectors: Float[Array, "*rows features"]) -> Float[Array, "*rows features"]:
+    """Vectors scaled to length 1; a zero vector stays zero."""
     squares = (vectors**2).sum(-1, keepdims=True)
-    return vectors / jnp.sqrt(jnp.where(squares > 0, squares, 1))  # a zero vector stays zero
+    return vectors / jnp.sqrt(jnp.where(squares > 0, squares, 1))
