@@ -344,11 +344,17 @@ def draw_photos(
         UserError: the options do not fit together, the network, or its classes.
     """
     check_options(asked, methods)
-    document = _drawn(asked, methods, ending, layout, remarks, head)
-    if asked.like and len(document["photos"]) == 1:
+    # Once, for both of the photographs that --like explains.
+    loaded = functools.cache(lambda: load(asked, layer=asked.layer, layers=asked.layers))
+    drawn = functools.partial(
+        _drawn, methods=methods, ending=ending, layout=layout, remarks=remarks, head=head,
+        loaded=loaded,
+    )  # fmt: skip
+    document = drawn(asked)
+    if asked.like and len(asked.photos) == len(document["photos"]) == 1:
         again = _the_other_way(asked, document["photos"][0], ending)
         if again:
-            other = _drawn(again, methods, ending, layout, remarks, head)
+            other = drawn(again)
             for name in ("photos", "left_out"):
                 document[name] += other[name]
     if asked.json:
@@ -380,6 +386,7 @@ def _drawn(
     layout: Layout,
     remarks: Callable[[list[dict[str, Any]]], list[str]],
     head: Mapping[str, Any],
+    loaded: Callable[[], models.Classifier],
 ) -> dict[str, Any]:
     """Explain and draw; the document that tells of it."""
     only = getattr(asked, "only", None)
@@ -400,7 +407,7 @@ def _drawn(
     if todo:
         with Progress(len(todo), enabled=not asked.quiet) as progress:
             progress.start("loading the model")
-            classifier = load(asked, layer=asked.layer, layers=asked.layers)
+            classifier = loaded()
             look = look._replace(network=asked.model or "", layers=asked.layers or 1)
             layer = classifier.layer
             if len(classifier.input_size) == 3:
