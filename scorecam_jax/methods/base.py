@@ -305,6 +305,40 @@ class _Asked(NamedTuple):
     signed: bool
 
 
+def check_question(
+    method: Callable[..., Explanation],
+    model: AnyModel,
+    inputs: Any,
+    targets: Any,
+    options: Mapping[str, Any],
+) -> tuple[AnyModel, Array, Array | None, bool, int]:
+    """Check what a user passed to a method.
+
+    Args:
+        method: the public function.
+        model: what the user passed.
+        inputs: what the user passed.
+        targets: what the user passed.
+        options: what the user passed by keyword, of those that methods share.
+
+    Returns:
+        The model of the image alone, the images, the targets (B, T) or None, whether T is to be
+        left out of the explanation, and the channel axis.
+
+    Raises:
+        TypeError, ValueError: as in `run`.
+    """
+    check_options(method.__name__, options_of(method), options)
+    check_instance(model)
+    checks.check_deleted(model=model)
+    axis = channel_axis_of(model, options.get("channel_axis"))
+    model, inputs = split_inputs(model, inputs)
+    inputs = checks.check_inputs(inputs, axis)
+    check_declared(model, len(inputs))
+    targets, squeeze = checks.check_targets(targets, len(inputs))
+    return model, inputs, targets, squeeze, axis
+
+
 def run(
     method: Callable[..., Explanation],
     formula: Callable[..., Found],
@@ -352,14 +386,7 @@ def run(
             model that takes `edit` and this one does not.
         ValueError: inputs, targets, options and the model's activations do not fit together.
     """
-    check_options(method.__name__, options_of(method), shared)
-    check_instance(model)
-    checks.check_deleted(model=model)
-    axis = channel_axis_of(model, shared.get("channel_axis"))
-    model, inputs = split_inputs(model, inputs)
-    inputs = checks.check_inputs(inputs, axis)
-    check_declared(model, len(inputs))
-    targets, squeeze = checks.check_targets(targets, len(inputs))
+    model, inputs, targets, squeeze, axis = check_question(method, model, inputs, targets, shared)
     checks.check_batch_size(shared.get("batch_size"))
     if gradients or edits:
         checks.check_edit(model)

@@ -15,15 +15,10 @@ from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal import checks
 from scorecam_jax._internal.filter_jit import filter_jit
-from scorecam_jax._internal.frameworks import check_instance
 from scorecam_jax._internal.notes import noting
-from scorecam_jax._internal.signatures import options_of
-from scorecam_jax.contract.model import AnyModel, channel_axis_of
-from scorecam_jax.contract.per_input import check_declared
-from scorecam_jax.contract.several import split_inputs
+from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.independence import check_independence
-from scorecam_jax.engine.options import check_options
-from scorecam_jax.methods.base import Axis, Explanation
+from scorecam_jax.methods.base import Axis, Explanation, check_question
 from scorecam_jax.steps.combine import peak_of, resize_rectify_normalize
 from scorecam_jax.steps.frames import Frame
 from scorecam_jax.steps.masks import spatial_shape
@@ -123,14 +118,7 @@ def run_attention(
         TypeError: an option is unknown, or the inputs are not floating point.
         ValueError: inputs, targets and the network's attention do not fit together.
     """
-    check_options(method.__name__, options_of(method), question)
-    check_instance(model)
-    checks.check_deleted(model=model)
-    axis = channel_axis_of(model, question.get("channel_axis"))
-    model, inputs = split_inputs(model, inputs)
-    inputs = checks.check_inputs(inputs, axis)
-    check_declared(model, len(inputs))
-    targets, squeeze = checks.check_targets(targets, len(inputs))
+    model, inputs, targets, squeeze, axis = check_question(method, model, inputs, targets, question)
     score = question.get("score") or logits
     with noting(inputs, axis):
         if hasattr(model, "show_attention"):
