@@ -1,4 +1,4 @@
-"""What a careful reader would say about an explanation before trusting it."""
+"""Checks of an explanation that a careful reader would make before trusting it."""
 
 import itertools
 from typing import Any
@@ -13,7 +13,7 @@ from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.steps.outputs import is_softmax_of_probabilities
 
 FLAT = 0.15
-"""Weights whose standard deviation is a smaller share of their mean size hardly respond to masks.
+"""Weights that vary less than this, relative to their mean size, hardly respond to the masks.
 
 Of 17 photographs with the right class, the 40 channels that vary most give EfficientNet-Lite0 0.2
 to 1.6, and 0.08 on one; with shuffled weights, 0.05 to 0.12 for its best class. All channels of
@@ -21,42 +21,42 @@ its layer of 14 x 14, 64 scored, give 1.0 to 5.4; with shuffled weights, 0.06 to
 """
 
 UNRESPONSIVE = 1e-5
-"""Scores whose standard deviation is a smaller share of their mean size differ by rounding."""
+"""Scores that vary less than this, relative to their mean size, differ by rounding alone."""
 
 PLAIN = 0.999
 """A heatmap that correlates more with the plain sum of the activations shows that sum."""
 
 UNLIKELY = 0.01
-"""A target below this probability is one that the input hardly speaks for."""
+"""A target below this probability is reported as unlikely."""
 
 COLLAPSED = 3
-"""If fewer of the tokens reach a quarter of the map's maximum, it shows a single token.
+"""A map in which fewer tokens reach a quarter of its maximum shows a single token.
 
 Resized linearly, a token's peak is above a quarter in less than two cells' area.
 """
 
 MANY = 16
-"""Of fewer tokens, so few may well be all that counts."""
+"""With fewer tokens than this, two or three may well be the whole object."""
 
 INCOMPLETE = 0.05
-"""Attributions that miss more than this share of what they should sum to are too few steps'."""
+"""If attributions miss their sum by more than this share, there were too few steps."""
 
 LIVE = 0.1
-"""If a smaller share of the channels is live, few masks are left to ask with."""
+"""If a smaller share of the channels is live, the heatmap rests on few masks."""
 
 DISAGREE = 0.1
 """Maps of two layers that correlate less than this show different things.
 
-Of 17 photographs, those of EfficientNet-Lite0's two layers correlate to 0.13 to 0.79, and to 0.02
-on one.
+On 17 photographs, the maps of EfficientNet-Lite0's two layers correlate by 0.13 to 0.79, and by
+0.02 on one.
 """
 
 
 def diagnose(explanation: Explanation) -> tuple[Finding, ...]:
-    """Say what speaks against reading an explanation as the network's reasons for a class.
+    """Warn of reasons not to trust an explanation.
 
-    Nothing found does not make a heatmap true. The thresholds are this module's constants. They
-    are set so that on photographs of what the target names hardly anything is said.
+    A heatmap without findings is not thereby true. The thresholds are this module's constants.
+    They are set so that photographs of the target itself cause hardly any findings.
 
     Args:
         explanation: what a method returned, outside `jit`.
@@ -141,9 +141,9 @@ def _not_finite(e: Any, row: int, column: int) -> _Found:
 def _empty(e: Any, row: int, column: int) -> _Found:
     if e.heatmap[row, column].any():
         return []
-    text = "the heatmap is empty: nothing in the input speaks for the target"
+    text = "the heatmap is empty: nothing in the input is evidence for the target"
     if e.layers and all(layer.heatmap[row, column].any() for layer in e.layers):
-        text = "the heatmap is empty: no place speaks for the target in all of the layers"
+        text = "the heatmap is empty: no place is evidence for the target in every layer"
     return [("empty", 0.0, text)]
 
 
@@ -153,11 +153,11 @@ def _flat(e: Any, row: int, column: int) -> _Found:
         return []
     weights, scores = e.weights[row, column][live], e.scores[row, column][live]
     # Channels that were not chosen have no score.
-    asked = (weights != 0) | (scores != 0)
-    if asked.sum() < 2 and not (asked.sum() == 0 and live.sum() > 1):
+    scored = (weights != 0) | (scores != 0)
+    if scored.sum() < 2 and not (scored.sum() == 0 and live.sum() > 1):
         return []
-    if asked.any():
-        weights, scores = weights[asked], scores[asked]
+    if scored.any():
+        weights, scores = weights[scored], scores[scored]
     varies = _deviation(weights)
     if _deviation(scores) < UNRESPONSIVE:
         varies = 0.0
@@ -180,8 +180,8 @@ def _plain(e: Any, row: int, column: int) -> _Found:
     if not likeness > PLAIN:
         return []
     text = (
-        f"the heatmap correlates to {likeness:.4f} with the plain sum of the activations: it shows "
-        "what the layer sees, not what speaks for the target"
+        f"the heatmap correlates by {likeness:.4f} with the plain sum of the activations: it shows "
+        "what the layer sees, not the evidence for the target"
     )
     return [("plain sum", likeness, text)]
 
@@ -191,8 +191,8 @@ def _unlikely(e: Any, row: int, column: int) -> _Found:
     if probability is None or probability >= UNLIKELY:
         return []
     text = (
-        f"the network gives the target {100 * probability:.2g} %: the heatmap shows what little "
-        "speaks for it, as brightly as for a likely class"
+        f"the network gives the target {100 * probability:.2g} %: the heatmap is scaled to full "
+        "brightness although the class is unlikely"
     )
     return [("unlikely", probability, text)]
 
@@ -201,8 +201,9 @@ def _dead(e: Any, row: int, column: int) -> _Found:
     live = _live(e, row)
     if live is None or live.mean() >= LIVE:
         return []
-    text = f"{100 * live.mean():.2g} % of the layer's channels are live: few masks are left to ask"
-    return [("dead channels", float(live.mean()), text)]
+    share = float(live.mean())
+    text = f"{100 * share:.2g} % of the layer's channels are live: the heatmap rests on few masks"
+    return [("dead channels", share, text)]
 
 
 def _baseline(e: Any, row: int, column: int) -> _Found:
@@ -213,7 +214,7 @@ def _baseline(e: Any, row: int, column: int) -> _Found:
         return []
     text = (
         f"the score of the baseline alone, {empty:.3g}, is above that of the input, {whole:.3g}: "
-        "hiding speaks for the target more than showing"
+        "the blank baseline looks more like the target than the input does"
     )
     return [("baseline scores higher", empty - whole, text)]
 
@@ -236,13 +237,13 @@ def _unseen(e: Any, row: int, column: int) -> _Found:
     share = float(e.seen[row].mean())
     text = (
         f"the network reads {100 * share:.2g} % of the image, which it crops: the heatmap is 0 "
-        "elsewhere because nothing is seen there, not because it is unimportant"
+        "elsewhere because the network sees nothing there, not because it is unimportant"
     )
     return [("places", share, text)]
 
 
 def _layers(e: Any, row: int, column: int) -> _Found:
-    """What speaks against each of several layers, and against fusing them."""
+    """Findings about each of several layers, and about fusing them."""
     found: _Found = []
     count = len(e.layers or ())
     for number in range(count):
@@ -252,7 +253,7 @@ def _layers(e: Any, row: int, column: int) -> _Found:
             for kind, figure, text in check(alone, row, column):
                 if check is not _dead and number < count - 1:
                     kind = "detail without class"
-                    text = f"{text}; its detail does not answer to the target"
+                    text = f"{text}; its detail does not depend on the target"
                 found.append((kind, figure, f"{called}: {text}"))
         if number == count - 1:
             continue
@@ -260,7 +261,7 @@ def _layers(e: Any, row: int, column: int) -> _Found:
         likeness = float(correlation(*map(jnp.asarray, pair)))
         if alone.heatmap[row, column].any() and likeness < DISAGREE:
             text = (
-                f"the heatmap of {called} correlates to {likeness:.2f} with that of the last: the "
+                f"the heatmap of {called} correlates by {likeness:.2f} with that of the last: the "
                 "layers show different things, and the fused heatmap only what they share"
             )
             found.append(("layers disagree", likeness, text))
@@ -299,8 +300,8 @@ def _collapsed(e: Any, row: int, column: int) -> _Found:
         return []
     text = (
         f"the map shows a single token, and only {reached:.2g} of {cells} reach a quarter of it: "
-        "tokens of high norm draw attention and tell nothing of their place. Use a method that "
-        "follows gradients, such as generic_attention or legrad"
+        "tokens of high norm attract attention that has nothing to do with their place. Use a "
+        "method with gradients, such as generic_attention or legrad"
     )
     return [("collapsed", reached, text)]
 
@@ -314,7 +315,7 @@ def _maps(e: Any, row: int) -> Any:
 
 
 def _live(e: Any, row: int) -> Any:
-    """Which of one input's maps are not constant, or None if the explanation does not tell."""
+    """Which of one input's maps are not constant, or None if that is unknown."""
     maps = _maps(e, row)
     if maps is None:
         return None
@@ -323,7 +324,7 @@ def _live(e: Any, row: int) -> Any:
 
 
 def _probability(e: Any, row: int, column: int) -> float | None:
-    """The target's probability, if the score is one as far as the outputs tell."""
+    """The target's probability, or None if the score seems to be no probability."""
     if e.confidence is None or not hasattr(e.outputs, "shape") or e.outputs.ndim != 2:
         return None
     outputs = e.outputs[row].astype(np.float64)
@@ -339,6 +340,6 @@ def _probability(e: Any, row: int, column: int) -> float | None:
 
 
 def _deviation(values: np.ndarray) -> float:
-    """The standard deviation, as a share of the mean size."""
+    """The standard deviation, divided by the mean absolute value."""
     size = np.abs(values).mean()
     return float(values.std() / size) if size else 0.0

@@ -44,7 +44,7 @@ def bench(
         classifier: a classifier from `models.load` or `models.random`.
         photo: the image to explain. The fewer channels are live on it, the less there is to do.
         batch_sizes: the batch sizes for the bare network. If empty: the powers of two from 1 to 32,
-            on an accelerator to 512.
+            or to 512 on an accelerator.
         channels: the number of channels to explain by, `Deviation(channels)`; None takes all.
         repeats: the number of timed runs of each; the median counts.
         progress: called with a description of each task before it starts.
@@ -139,7 +139,7 @@ def bench(
 
 
 def _much_faster(rates: Mapping[int, float], default: int) -> int | None:
-    """The size of the highest rate, if that is over 1.3 times the default's."""
+    """The batch size of the highest rate, if that is over 1.3 times the default's."""
     fastest = max(rates, key=lambda size: rates[size], default=default)
     return fastest if rates and rates[fastest] > 1.3 * rates.get(default, 0) else None
 
@@ -147,7 +147,7 @@ def _much_faster(rates: Mapping[int, float], default: int) -> int | None:
 def _compile_if_it_fits(
     forward: Any, model: Any, inputs: Inputs, size: int
 ) -> jax.stages.Compiled | None:
-    """The network compiled for a batch size; None if memory does not suffice to run it."""
+    """The network compiled for a batch size; None if there is not enough memory to run it."""
     batch = jax.ShapeDtypeStruct((size, *inputs.shape[1:]), inputs.dtype)
     try:
         compiled = forward.lower(model, batch).compile()
@@ -163,7 +163,7 @@ def _compile_if_it_fits(
 
 
 def _free_memory() -> int | None:
-    """The bytes that the device can still give; None if it does not say."""
+    """The device's free bytes; None if the device does not report them."""
     stated = device_of().memory_stats()
     if stated and "bytes_limit" in stated:
         return stated["bytes_limit"] - stated.get("bytes_in_use", 0)
@@ -186,14 +186,14 @@ def compare_with_exact(
     images: Sequence[Inputs],
     progress: Callable[[str], None] = lambda task: None,
 ) -> dict[str, dict[str, Any]]:
-    """Tell how close maps come to the exact ones, and how fast they are.
+    """Measure how close maps come to the exact ones, and how fast they are.
 
     Args:
         model: its five likeliest classes of each image are explained together.
         explainers: by name, functions (inputs, targets) -> Explanation. The first is exact.
         images: inputs of one image each. Each is explained by all explainers, one after the other;
             a first run, which compiles, does not count.
-        progress: told what is done next.
+        progress: called with a description of the next step.
 
     Returns:
         For each explainer the median `seconds` per image, and for the `first` class and the `next`
@@ -241,7 +241,7 @@ def take_turns(
     repeats: int,
     progress: Callable[[str], None] = lambda task: None,
 ) -> dict[Any, float]:
-    """Return the median seconds of each run, in rounds, so that all see the same load.
+    """Return the median seconds of each run. Runs alternate, so that all see the same load.
 
     The first round, which compiles, does not count.
     """

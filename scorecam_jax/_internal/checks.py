@@ -13,7 +13,7 @@ from scorecam_jax._internal.trees import contents
 
 
 def is_traced(*values: Any) -> bool:
-    """Tell whether any value is unknown until the program runs, so that it cannot be checked."""
+    """Return whether any value is a tracer, which cannot be checked."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 

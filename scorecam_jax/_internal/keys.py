@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-# What never changes and equals only its like; floats are told apart by their bits.
+# Immutable types, compared by type and value; floats are compared by their bits.
 _ATOMS = (type(None), type(...), type(NotImplemented), bool, int, str, bytes)
 
 
 def freeze(value: Any) -> Hashable:
-    """Return a key that equals another if what both values held, when frozen, was the same.
+    """Return a key; two keys are equal if their values had equal contents when frozen.
 
     Containers, dataclasses and other objects are followed to what they hold, arrays to their
     contents. Functions, and other callables that JAX can hash, are keyed as JAX does: by
@@ -125,8 +125,8 @@ class Closure:
 class Static:
     """A value of any kind as a static argument of `jit`, or as a pytree's static part.
 
-    It equals another if what their values held, when each was made, was the same. So a value that
-    was changed in place must be wrapped anew.
+    Two are equal if their values had equal contents when wrapped. After a value is changed in
+    place, wrap it again.
     """
 
     __slots__ = ("_hash", "_key", "value")

@@ -1,4 +1,4 @@
-"""What to say when a network, or a score function, cannot take what it is given."""
+"""Notes on errors that a network or a score function raises for its inputs."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 @contextlib.contextmanager
 def noting(inputs: Any, channel_axis: int = -1, given: str = "") -> Iterator[None]:
-    """Add to an exception of the network's how its inputs were read, and what to try if wrongly."""
+    """Add a note to the network's exception: how its inputs were read, and what to try."""
     try:
         yield
     except Exception as error:
@@ -46,7 +46,7 @@ def _how_read(shape: tuple[int, ...], channel_axis: int) -> str:
 
 
 def is_our_own(traceback: TracebackType | None) -> bool:
-    """Whether this package raised an error, which then says itself what to try."""
+    """Whether this package raised the error. Its own errors say what to try."""
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     name = "" if traceback is None else traceback.tb_frame.f_globals.get("__name__", "")

@@ -1,4 +1,4 @@
-"""What an adapter returns: a network whose settings are read anew at each call."""
+"""What an adapter returns: a network whose settings are read again at each call."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -59,8 +59,8 @@ class Followed:
 class Adapted(jax.tree_util.Partial):
     """A `Partial` whose function JAX need not be able to hash.
 
-    Whenever it is taken apart, as JAX does with what is passed to a compiled function, its
-    settings are frozen as they are then: equal ones share a trace, and changed ones get another.
+    JAX flattens whatever is passed to a compiled function. The settings are frozen at that moment:
+    equal settings share a trace, and changed settings get a new one.
     """
 
     @property
@@ -139,7 +139,7 @@ jax.tree_util.register_pytree_node(
 
 
 def check_state(names: Sequence[str]) -> None:
-    """ValueError if a call of a network updates what is named."""
+    """ValueError if a call of the network updated the named arrays."""
     if names:
         listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         raise ValueError(

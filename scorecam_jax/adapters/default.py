@@ -1,4 +1,4 @@
-"""The layer to explain where none is named, found in the traced program.
+"""The layer to explain if none is named, found in the traced program.
 
 A layer's output is a *cut* if every path from the image to the outputs passes through it. The
 default is the last cut
@@ -29,7 +29,7 @@ def default_layer(known: Analysis, tokens: Asked | None) -> Site:
 
     Args:
         known: of the network.
-        tokens: the grid that was asked for, if any.
+        tokens: the requested grid, if any.
     """
     if not known.outputs and (lacks := unscorable(known.returned, known.shape[0])):
         if len(known.shape) == 3 and lacks.endswith("inputs[None]"):
@@ -67,7 +67,7 @@ def default_layer(known: Analysis, tokens: Asked | None) -> Site:
 
 
 def fits(each: Candidate, tokens: Asked | None, shape: tuple[int, ...] = ()) -> bool:
-    """Whether a value has a grid, or holds the one that was asked for."""
+    """Whether a value has a grid, or holds the requested one."""
     if tokens is not None:
         return tokens.accepts(shape or each.site.shape)
     return each.grid is not None

@@ -23,12 +23,12 @@ def layers_by_rule(known: Analysis, tokens: Asked | None, site: Site, count: int
 
     Args:
         known: of the network.
-        tokens: the grid that was asked for, if any.
+        tokens: the requested grid, if any.
         site: the layer, the last of them.
-        count: how many.
+        count: the number of layers.
 
     Raises:
-        ValueError: there are not as many.
+        ValueError: there are fewer.
     """
     last = known.describe(site)
     before = [
@@ -81,7 +81,7 @@ def _elsewhere(blocks: list[Candidate], before: list[Candidate]) -> bool:
 
 
 def _evenly(blocks: list[Candidate], count: int) -> list[Candidate]:
-    """So many of the blocks, at even distances, with the last; all of them if there are fewer."""
+    """A number of the blocks, evenly spaced and with the last; all if there are fewer."""
     if len(blocks) < count:
         return blocks
     return [blocks[math.ceil(place * len(blocks) / count) - 1] for place in range(1, count + 1)]

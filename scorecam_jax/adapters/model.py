@@ -54,10 +54,10 @@ class LayerInfo(NamedTuple):
             that runs several times.
         kind: the name of the layer's class, or of the function.
         shape: the shape of its output (of the first array, if it returns several).
-        cut: whether all that the outputs know of the image passes through it.
-        alive: whether the outputs depend on what is at its places, so that a gradient can arrive.
-        grid: the sizes of its grid, or of the grid that its tokens form; None if it has none that
-            is known.
+        cut: whether all information that reaches the outputs from the image passes through it.
+        alive: whether the outputs depend on its places, so that they can have a gradient.
+        grid: the sizes of its grid, or of the grid that its tokens form; None if it has none or it
+            is unknown.
         default: whether it is the layer that `layer=None` explains.
         registration: how its cells lie in the image, if that was measured.
         shown: whether it is among the layers that this model shows, named or by rule.
@@ -77,18 +77,18 @@ class LayerInfo(NamedTuple):
 def list_layers(model: AnyModel, inputs: Any, *, measure: bool = False) -> list[LayerInfo]:
     """The layers of `model` that can be explained, in the order in which they finish.
 
-    Functions that directly follow a layer are listed if all that the outputs know of the image
+    Functions that directly follow a layer are listed if all information that reaches the outputs
     passes through them.
 
     Args:
         model: what an adapter such as `from_linen` returned (with any `layer`, or None).
         inputs: an input batch (N, *spatial, C), or its `jax.ShapeDtypeStruct`.
-        measure: measure where the cells of each layer with a grid look, in 28 forward passes that
-            read all of them; see `registration`. Otherwise nothing is computed.
+        measure: measure which part of the image each layer's cells see, in 28 forward passes for
+            all layers together; see `registration`. Otherwise nothing is computed.
 
     Raises:
         TypeError: `model` was not made by an adapter.
-        ValueError: `measure` is asked for and the inputs' values are not known.
+        ValueError: `measure` is True and the inputs' values are unknown.
     """
     if not isinstance(getattr(model, "func", None), _Shown):
         raise TypeError(
@@ -102,7 +102,7 @@ def list_layers(model: AnyModel, inputs: Any, *, measure: bool = False) -> list[
 
 
 def with_layers(model: AnyModel, count: int) -> AnyModel:
-    """Show the layer that a model shows and those before it, by rule, as `layers=count` does.
+    """Show further layers before the one that a model shows, chosen by rule as `layers=count` does.
 
     Args:
         model: what an adapter such as `from_linen` returned, with a single layer or the default.
@@ -126,10 +126,10 @@ def with_layers(model: AnyModel, count: int) -> AnyModel:
 
 
 def register(model: AnyModel, inputs: Any) -> AnyModel:
-    """Measure where a model's layers lie in the image, where the program does not tell.
+    """Measure where a model's layers lie in the image, if the program does not show it.
 
     Methods do this themselves when they are called eagerly, once for each program and shape. Call
-    this before `jit`, where values are not known, and pass the model that it returns:
+    this before `jit`, in which values are unknown, and pass the model that it returns:
 
         model = register(model, inputs)
         explanation = jax.jit(score_cam)(model, inputs)
@@ -152,9 +152,9 @@ def register(model: AnyModel, inputs: Any) -> AnyModel:
 def show_attention(model: AnyModel, inputs: Any) -> AnyModel:
     """The model with all of its attention matrices shown, whatever layer it was made with.
 
-    They are found in the traced program by what they are: an operand of a product that is nowhere
-    negative and sums to 1 along the keys. One of them alone is a layer like others, with a name
-    such as `"blocks/3/attention"` that `list_layers` tells.
+    They are found in the traced program by their properties: an operand of a product that is
+    nonnegative and sums to 1 along the keys. Each can also be shown alone, like any layer;
+    `list_layers` gives its name, such as `"blocks/3/attention"`.
 
     Args:
         model: what an adapter such as `from_linen` returned.

@@ -1,9 +1,9 @@
-"""Where in the image each cell of a layer looks: measured, not deduced from the program.
+"""Which part of the image each cell of a layer sees: measured, not deduced from the program.
 
 Noise is put into one patch of the image at a time, and the cells that change are noted. The centre
 of what changes is compared with the centre of the cells that lie over the patch. A straight line
-through these pairs tells a grid that lies as it should from one that is turned, mirrored, cropped
-or scattered, however the network is written.
+fitted to these pairs shows whether the grid is aligned with the image, or turned, mirrored, cropped
+or scattered. It does not matter how the network is written.
 """
 
 import itertools
@@ -36,16 +36,16 @@ ALIGNED = "aligned"
 
 
 class Registration(NamedTuple):
-    """How a layer's cells lie in the image, in shares of its extent, measured from the centre.
+    """How a layer's cells lie in the image, in fractions of its extent from its centre.
 
     Attributes:
         slope: (r, r). A cell's position is slope @ position in the image + offset.
         offset: (r,).
         r2: the share of the variance of the positions that this line explains.
-        heard: how many of the patches changed anything.
-        patches: how many patches there were.
-        verdict: what that means: "aligned", or what is wrong.
-        box: from which pixel to which the map is drawn, along each axis of the image.
+        heard: the number of patches that changed any cell.
+        patches: the number of patches.
+        verdict: "aligned", or a description of what is wrong.
+        box: the first and last pixel edge between which the map is drawn, along each image axis.
     """
 
     slope: Float[np.ndarray, "rank rank"]
@@ -58,17 +58,17 @@ class Registration(NamedTuple):
 
     @property
     def aligned(self) -> bool:
-        """Whether each cell looks at where the map is drawn."""
+        """Whether each cell sees the place where the map is drawn."""
         return self.verdict == ALIGNED
 
     @property
     def measurable(self) -> bool:
-        """Whether enough of the patches changed anything to tell."""
+        """Whether enough patches changed a cell to fit the line."""
         return self.heard > len(self.offset)
 
     @property
     def finding(self) -> Finding | None:
-        """What to know before trusting a map of this layer; None if it is aligned."""
+        """A warning about maps of this layer; None if the layer is aligned."""
         if self.aligned:
             return None
         return Finding("places", self.r2, f"the layer's places are not the image's: {self}")
@@ -83,11 +83,12 @@ class Registration(NamedTuple):
 
 
 def registration(model: Callable[..., Any], inputs: Any, *, channel_axis: int | None = None) -> Any:
-    """Measure where in the image each cell of a model's layer looks.
+    """Measure which part of the image each cell of a model's layer sees.
 
     Noise is put into 25 patches of the first input, one at a time (27 of a volume), which takes 28
-    forward passes up to the layer, seven at a time, compiled once for a shape. It takes no account
-    of how the network is written. A finding tells that a map would be drawn in the wrong place.
+    forward passes up to the layer, seven at a time, compiled once per shape. The result does not
+    depend on how the network is written. `finding` is set if a map would be drawn in the wrong
+    place.
 
     Args:
         model: a `Model` from an adapter, or any function `inputs -> (outputs, activations)`.
@@ -156,7 +157,7 @@ class Responses(NamedTuple):
 
     Attributes:
         patches: which pixels each patch covers.
-        changes: by how much each entry of the layer changed.
+        changes: the change of each entry of the layer.
     """
 
     patches: Bool[np.ndarray, "patches *space"]
@@ -205,7 +206,7 @@ def respond(
 def fit(
     responses: Responses, grid: Sequence[int], box: Sequence[tuple[float, float]]
 ) -> Registration:
-    """Compare what changed with what should have.
+    """Compare the cells that changed with the cells that should have.
 
     Args:
         responses: the patches, and what changed in each cell: (patches, *grid).
@@ -280,7 +281,7 @@ def _patch(centre: Sequence[float], space: Sequence[int]) -> np.ndarray:
 def _overlap(
     patch: np.ndarray, grid: Sequence[int], box: Sequence[tuple[float, float]]
 ) -> np.ndarray:
-    """How many pixels of a patch each cell holds."""
+    """The number of a patch's pixels that lie in each cell."""
     share = patch.astype(float)
     for axis, (cells, (low, high)) in enumerate(zip(grid, box, strict=True)):
         edges = np.linspace(low, high, cells + 1)

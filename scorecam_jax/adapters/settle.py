@@ -1,4 +1,4 @@
-"""How a layer lies over the image where the program does not tell: proposed, and measured."""
+"""How a layer lies over the image if the program does not show it: proposed, then measured."""
 
 import itertools
 import math
@@ -13,10 +13,10 @@ _CLEAR = 0.9  # the least r² of a line by which a map is moved
 
 
 def register_as(arrangement: Arrangement, responses: Responses) -> Registration:
-    """Measure whether a layer lies over the image as an arrangement tells.
+    """Measure whether a layer lies over the image as an arrangement says.
 
     Args:
-        arrangement: how it is thought to lie.
+        arrangement: the assumed one.
         responses: the patches, and the changes of what the layer returned.
     """
     changes = np.expand_dims(responses.changes, arrangement.channels)
@@ -30,10 +30,10 @@ def settle(
     """The arrangement that fits best, and how well.
 
     Args:
-        proposed: what the program tells, or the shapes suggest.
+        proposed: the arrangement from the program, or suggested by the shapes.
         responses: the patches, and the changes of what the layer returned.
         image: the sizes of the image's axes.
-        told: whether the program tells the proposed one, so that no other is tried.
+        told: whether the proposed one comes from the program, so that no other is tried.
     """
     first = register_as(proposed, responses)
     tokens = responses.changes.ndim == 2 != len(image) + 1

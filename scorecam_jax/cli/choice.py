@@ -1,4 +1,4 @@
-"""Methods by name, with those of the options that their signatures have."""
+"""Methods by name, with the options that their signatures accept."""
 
 import argparse
 import functools
@@ -21,7 +21,7 @@ from scorecam_jax.cli.options import (
 
 
 class Request(NamedTuple):
-    """What an option of a method is given for."""
+    """The context in which an option is converted."""
 
     options: argparse.Namespace
     method: Callable[..., Any]
@@ -33,11 +33,10 @@ class MethodOption(NamedTuple):
 
     Attributes:
         keyword: of the methods.
-        flag: what it is called at the terminal.
-        settings: of `add_argument`. Without the option nothing is passed on, and each method's own
-            default holds.
+        flag: its name on the command line.
+        settings: for `add_argument`. Without the option, each method's own default holds.
         convert: (value, request) -> what the method takes.
-        indispensable: the value for methods that cannot do without one.
+        indispensable: the value for methods that require one.
     """
 
     keyword: str
@@ -129,8 +128,7 @@ METHOD_OPTIONS = (
         {
             "action": "store_true",
             "default": None,
-            "help": "Score-CAM with what speaks for a class in orange and what speaks against it "
-            "in blue",
+            "help": "Score-CAM with evidence for a class in orange and evidence against it in blue",
         },
         _signed,
     ),
@@ -195,25 +193,25 @@ def add_how(group: Any) -> None:
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
-    """The options of methods as they were given, by the name they have at the terminal."""
+    """The options of methods as given, by their names on the command line."""
     values = {option.flag.lstrip("-"): option.value(options) for option in METHOD_OPTIONS}
     return {**values, "choose": options.choose}
 
 
 def flags(method: Callable[..., Any]) -> list[str]:
-    """What the options that a method takes are called at the terminal."""
+    """The flags of the options that a method takes."""
     return [option.flag for option in METHOD_OPTIONS if accepts(method, option.keyword)]
 
 
 def check_options(
     options: argparse.Namespace, names: Sequence[str], *, also: Sequence[str] = ()
 ) -> None:
-    """Refuse an option that is of no use.
+    """Refuse an option that would have no effect.
 
     Args:
         options: as parsed.
-        names: the methods. One of them at least has to take each option that was given.
-        also: keywords that something else than a method takes.
+        names: the methods. Each given option must be accepted by at least one of them.
+        also: keywords that are used elsewhere.
 
     Raises:
         UserError: no method takes the option.
@@ -249,7 +247,7 @@ def chosen(options: argparse.Namespace, name: str, classifier: Any) -> Callable[
 
 
 def named(name: str) -> Callable[..., Any]:
-    """The method, the preset or the variant of Score-CAM that has a name."""
+    """The method, preset or variant of Score-CAM of this name."""
     from scorecam_jax.methods.variants import BY_NAME
     from scorecam_jax.study import OFFERED
 

@@ -1,4 +1,4 @@
-"""What commands about photographs share: a network, a plan, and heatmaps drawn one by one."""
+"""Shared by commands on photographs: loading the network, planning, drawing heatmaps."""
 
 import argparse
 import contextlib
@@ -70,7 +70,7 @@ def load(
     dtype: str | None = None,
     or_random: bool = False,
 ) -> models.Classifier:
-    """Load the classifier that is asked for.
+    """Load the requested classifier.
 
     Args:
         asked: the options, with the network's name, its weights and its labels. A name that was
@@ -116,7 +116,7 @@ def load(
 
 
 def _prompts(asked: argparse.Namespace) -> list[str]:
-    """The texts that are to be the classes of CLIP: those to explain, and what they are not."""
+    """CLIP's classes as texts: those to explain, and those to contrast them with."""
     targets = [text for text in getattr(asked, "target", None) or [] if text not in RULES]
     other = getattr(asked, "rather_than", None)
     return list(dict.fromkeys([*targets, *filter(None, [other])]))
@@ -129,7 +129,7 @@ def input_shape(classifier: models.Classifier) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def translating() -> Any:
-    """Turn the library's errors about what was asked into a `UserError`."""
+    """Turn the library's errors about the request into a `UserError`."""
     try:
         yield
     except (OutputError, OSError, TypeError, ValueError) as error:
@@ -177,7 +177,7 @@ def plan_of(
     metrics: Sequence[str] | None = None,
     maps: bool,
 ) -> Plan:
-    """What the options ask of each photograph; what there is to tell is among the remarks."""
+    """The request as a plan; notes on it are added to the remarks."""
     if metrics is None:
         metrics = LOCALIZATION if found.annotations else ()
     with translating():
@@ -206,7 +206,7 @@ def plan_of(
 def _put(
     asked: argparse.Namespace, classifier: models.Classifier, found: Listed
 ) -> models.Classifier:
-    """The classifier that was put to the question that the options ask, if they ask one."""
+    """The classifier for --like or --classes, if one of them is given."""
     if asked.like and asked.classes:
         raise UserError("--like and --classes: give one of the two")
     if asked.others and not asked.like:
@@ -252,7 +252,7 @@ def _files_in(place: Path | None) -> list[Path]:
 def settings_of(
     asked: argparse.Namespace, classifier: models.Classifier, found: Listed
 ) -> dict[str, Any]:
-    """What results depend on besides the photographs."""
+    """The settings that results depend on, apart from the photographs."""
     # The number of masked images per pass changes no figure.
     how = {name: value for name, value in given(asked).items() if name != "batch-size"}
     return {
@@ -272,7 +272,7 @@ def settings_of(
 
 
 def following(progress: Progress) -> Callable[[int, int, str], None]:
-    """What is called between heatmaps: it shows how many are done, and notices signals."""
+    """A callback between heatmaps: shows progress and notices signals."""
 
     def step(done: int, total: int, task: str) -> None:
         raise_if_stopped()
@@ -284,7 +284,7 @@ def following(progress: Progress) -> Callable[[int, int, str], None]:
 def announcing(
     asked: argparse.Namespace, plan: Plan, photographs: int, progress: Progress
 ) -> Callable[[Wait], None] | None:
-    """What tells of a long wait before it begins; None with --quiet."""
+    """A callback that announces a long wait; None with --quiet."""
     if asked.quiet:
         return None
 
@@ -306,7 +306,7 @@ def announcing(
 def conducted(
     asked: argparse.Namespace, plan: Plan, found: Listed, journal: Journal, progress: Progress
 ) -> Study:
-    """Carry out a plan, and keep what is found."""
+    """Carry out a plan and keep its records."""
     return conduct(
         plan,
         found.sources,
@@ -335,7 +335,7 @@ def draw_photos(
         ending: of the files' names, such as "-scorecam".
         layout: of the sheets.
         remarks: further lines to print about a photograph's targets.
-        head: what the JSON document begins with, besides model, layer and options.
+        head: further entries at the start of the JSON document.
 
     Returns:
         The exit status.
@@ -365,7 +365,7 @@ def draw_photos(
 def _the_other_way(
     asked: argparse.Namespace, document: Mapping[str, Any], ending: str
 ) -> argparse.Namespace | None:
-    """What explains the photograph of --like by its likeness to the one that was explained."""
+    """The plan that explains the photograph of --like by its likeness to the explained one."""
     (photo,) = asked.photos
     if "error" in document or photo.is_dir() or photo.resolve() == asked.like.resolve():
         return None
@@ -388,7 +388,7 @@ def _drawn(
     head: Mapping[str, Any],
     loaded: Callable[[], models.Classifier],
 ) -> dict[str, Any]:
-    """Explain and draw; the document that tells of it."""
+    """Explain and draw; return the document for --json."""
     only = getattr(asked, "only", None)
     if only:
         _check_only(only, asked)
@@ -456,7 +456,7 @@ def _jobs(asked: argparse.Namespace, found: Listed, ending: str) -> tuple[list[J
 
 
 def _check(job: Job, guard: Guard) -> dict[str, Any]:
-    """The document of a job to be done; with an `error` in it if it cannot be done."""
+    """The document of a job; it has an `error` if the job cannot be done."""
     document: dict[str, Any] = {"photo": job.photo.name}
     with reported(document):
         try:
@@ -497,7 +497,7 @@ def _draw_all(
     asked: argparse.Namespace,
     progress: Progress,
 ) -> None:
-    """Draw the pages in threads while the network answers, and tell of them in order."""
+    """Draw the pages in threads while the network runs, and report them in order."""
     scale = None
     if asked.scale == "shared":
         made = list(_translated(made))
@@ -530,7 +530,7 @@ def _draw_all(
 
 
 def _translated(made: Iterable[Record | Note]) -> Iterator[Record | Note]:
-    """The records; what is wrong with the question is told in the words of the terminal."""
+    """Yield the records; errors in the request are worded for the terminal."""
     with translating():
         yield from made
 
@@ -582,7 +582,7 @@ def _print(document: dict[str, Any], remarks: Callable[[list[dict[str, Any]]], l
 
 
 def _doubts(targets: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What `diagnose` found, in lines. That a heatmap is empty has been told."""
+    """The findings of `diagnose`, as lines; empty heatmaps are reported elsewhere."""
     return [
         f"{short(target['name'])} by {', '.join(finding['methods'])}: {finding['text']}"
         for target in targets
@@ -592,7 +592,7 @@ def _doubts(targets: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _check_only(only: str, asked: argparse.Namespace) -> None:
-    """Refuse what does not go with a picture of each class."""
+    """Refuse options that do not fit a picture per class."""
     if only == "heatmap" and not asked.fade:
         raise UserError(
             "--only heatmap is as opaque as the heatmap is high: leave out --no-fade, or ask for "
@@ -616,7 +616,7 @@ def _check_only(only: str, asked: argparse.Namespace) -> None:
 
 
 def _check_fusion(asked: argparse.Namespace, classifier: models.Classifier) -> None:
-    """UserError if maps are to be fused and there is one."""
+    """UserError if --fuse is given for a single layer."""
     inputs = jax.ShapeDtypeStruct(input_shape(classifier), "float32")
     if asked.fuse and len(layers_of(jax.eval_shape(classifier.model, inputs)[1])) < 2:
         raise UserError(
@@ -628,7 +628,7 @@ def _check_fusion(asked: argparse.Namespace, classifier: models.Classifier) -> N
 def _contrasted(
     asked: argparse.Namespace, classifier: models.Classifier, targets: Sequence[int]
 ) -> int | None:
-    """The class that targets are contrasted with, if any."""
+    """The class of --rather-than, if any."""
     if asked.rather_than is None:
         return None
     other = find_class(asked.rather_than, classifier.labels)
@@ -641,7 +641,7 @@ def _contrasted(
 
 
 def _weights_digest(asked: argparse.Namespace) -> str | None:
-    """Of all that the network is made of; None if it has no weights."""
+    """A digest of the network's weights; None if it has none."""
     files = _weights_files(asked)
     if not asked.weights:
         with contextlib.suppress(ImportError, LookupError, ValueError):
@@ -651,7 +651,7 @@ def _weights_digest(asked: argparse.Namespace) -> str | None:
 
 
 def _question_digest(asked: argparse.Namespace) -> str:
-    """Of all that classes are made of."""
+    """A digest of the photographs or classes that a question depends on."""
     places = (asked.like, asked.others, asked.classes)
     paths = [path for place in places for path in _files_in(place)]
     return "+".join(f"{path.parent.name}/{path.name}:{_digest(path)}" for path in paths)

@@ -1,4 +1,4 @@
-"""What the command line says, on standard output and on standard error."""
+"""The command line's messages, on standard output and standard error."""
 
 import contextlib
 import re
@@ -11,11 +11,11 @@ from scorecam_jax.cli.system import printable
 
 
 class UserError(Exception):
-    """What went wrong and what to do about it, in words for the person at the terminal."""
+    """An error for the person at the terminal: what went wrong, and what to try."""
 
 
 class OutputError(Exception):
-    """Standard output takes no more."""
+    """Standard output cannot be written to."""
 
 
 # What the library advises people who write Python, and what that is called at the terminal.
@@ -42,7 +42,7 @@ def translated(error: Exception) -> UserError:
 
 
 def at_the_terminal(text: str) -> str:
-    """What the library says, with the names that options have at the terminal."""
+    """The library's message, with options named as on the command line."""
     for python, terminal in _TRANSLATIONS:
         text = re.sub(python, terminal, text)
     return text
@@ -66,7 +66,7 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def complain(problem: object) -> None:
-    """Tell a problem on standard error, if there is one."""
+    """Print a problem on standard error, if standard error is open."""
     text = str(problem)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]} ... ({len(text)} characters)"
@@ -76,14 +76,14 @@ def complain(problem: object) -> None:
 
 
 def complain_of(notes: Iterable[tuple[str, str]]) -> None:
-    """Tell of each thing that could not be used, and why."""
+    """Print each item that could not be used, with the reason."""
     for what, why in notes:
         complain(f"{what}: {at_the_terminal(why)}")
 
 
 @contextlib.contextmanager
 def reported(record: dict[str, Any], progress: Progress | None = None) -> Iterator[None]:
-    """Tell a `UserError` on standard error, note it in `record`, and go on."""
+    """Print a `UserError` on standard error, note it in `record`, and continue."""
     try:
         yield
     except UserError as problem:

@@ -9,7 +9,7 @@ from scorecam_jax.cli import options
 from scorecam_jax.cli.choice import add_how
 from scorecam_jax.cli.errors import UserError
 
-# Where results go is asked anew.
+# The destination of results is not taken from the picture.
 _NOT_REPEATED = ("output", "save_map", "save_classes", "force", "json", "quiet", "source")
 
 NAME, ARGUMENTS = "explain", "PHOTO|DIR..."
@@ -79,10 +79,11 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _repeat(asked: argparse.Namespace) -> None:
-    """Take over what made a picture, but for what is given and where results go.
+    """Fill in the options that made a picture, unless they are given now.
 
     Raises:
-        UserError: the picture does not tell, or it would run or download what is not named now.
+        UserError: the picture has no command in it, or repeating the command would run or download
+            something that is not named now.
     """
     usual, earlier = options.Parser(), argparse.Namespace()
     add_options(usual)
@@ -108,7 +109,7 @@ def _repeat(asked: argparse.Namespace) -> None:
 
 
 def _command_of(picture: Path) -> str:
-    """The command that a picture tells that it was made by."""
+    """The command that made a picture, from its metadata."""
     from PIL import Image
 
     from scorecam_jax.study.drawing import COMMAND
@@ -129,7 +130,7 @@ def _remarks(targets: list[dict[str, Any]]) -> list[str]:
     from scorecam_jax.reading.labels import short
 
     lines = [
-        f"nothing in it speaks for {short(target['name'])}: that heatmap is empty"
+        f"no evidence for {short(target['name'])}: that heatmap is empty"
         for target in targets
         if target["empty"]
     ]

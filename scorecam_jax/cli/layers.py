@@ -56,7 +56,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _added(classifier: Any, inputs: Any) -> dict[str, str]:
-    """What two and three layers are, beside the default."""
+    """Which layers --layers 2 and --layers 3 choose."""
     from scorecam_jax import list_layers
 
     marks: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The command `scorecam`: which command is asked for, and what becomes of errors."""
+"""The command `scorecam`: parses its arguments, runs a command, reports errors."""
 
 import argparse
 import contextlib
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 if all went well; 1 if some photographs were left out, some package could not run or the
-        results could not be printed; 2 if the question itself was at fault; 128 and the signal's
+        results could not be printed; 2 for a usage error; 128 and the signal's
         number if stopped, 130 for Ctrl-C.
     """
     prepare_streams()
@@ -141,7 +141,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 @contextlib.contextmanager
 def _warnings_in_our_words() -> Iterator[None]:
-    """Print what the library warns of as everything else is printed, without lines of code."""
+    """Print the library's warnings as plain messages, without lines of code."""
     with warnings.catch_warnings():
         plain = warnings.showwarning
 

@@ -36,7 +36,7 @@ DEFAULT_MODEL = "efficientnet_lite0"
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells when help cannot be printed, which `argparse` keeps to itself."""
+    """Reports that help cannot be printed, which `argparse` does not."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if file is sys.stderr:
@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of descriptions, and gives the commands no heading of their own."""
+    """Keeps the lines of descriptions, and prints no heading above the commands."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=26)

@@ -1,4 +1,4 @@
-"""How far the command is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress: a bar on a terminal, an occasional line elsewhere."""
 
 import contextlib
 import shutil
@@ -13,11 +13,10 @@ LINES: tuple[int | float, int | float] = (15, 30)
 
 
 class Progress:
-    """How far the command is, on standard error.
+    """Shows the command's progress on standard error.
 
-    On a terminal it is a bar, after the first two seconds. The time that a task takes is estimated
-    from the task before it. Until then the bar swings. In a pipe or a file it is a line now and
-    then.
+    On a terminal a bar appears after two seconds. A task's duration is estimated from the task
+    before it; the first one has a swinging bar. In a pipe or a file an occasional line is printed.
 
     Args:
         total: the number of steps.
@@ -62,18 +61,18 @@ class Progress:
             self.hide()
 
     def start(self, task: str) -> None:
-        """Tell what is being done now."""
+        """Show the current task."""
         with self._lock:
             self._task, self._task_began = task, time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
-        """Count finished steps, which were one task."""
+        """Count finished steps that were one task."""
         with self._lock:
             self._done, self._steps = self._done + steps, steps
             self._pace = time.monotonic() - self._task_began
 
     def follow(self, done: int, total: int, task: str) -> None:
-        """Show another's count: `done` of `total` steps are finished, and `task` is next."""
+        """Show a given count: `done` of `total` steps are finished, and `task` is next."""
         if done == self._done + 1:
             self.advance()
         self._done, self._total = done, total

@@ -1,4 +1,4 @@
-"""Where the command meets the operating system: streams, signals, statuses and a cache."""
+"""The operating system: streams, signals, exit statuses and a cache."""
 
 import codecs
 import contextlib
@@ -26,7 +26,7 @@ _received: list[int] = []
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was told to end, by Ctrl-C or from outside."""
+    """The process was asked to end, by Ctrl-C or a signal."""
 
     def __init__(self, signum: int = signal.SIGINT) -> None:
         super().__init__(signum)
@@ -36,7 +36,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn the signals that end a process into `Stopped`, so that files are cleared away.
+    """Turn signals that end a process into `Stopped`, so that partial files are removed.
 
     An import that is interrupted may fail in some other way; that counts as stopped too, and so
     does an end that was reached although a signal came.
@@ -84,7 +84,7 @@ def raise_if_stopped() -> None:
 
 
 def prepare_streams() -> None:
-    """Make what is printed fit any terminal, and keep files off the numbers of closed streams."""
+    """Make output printable on any terminal, and keep files off the numbers of closed streams."""
     codecs.register_error("scorecam", _escape)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

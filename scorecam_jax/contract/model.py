@@ -1,4 +1,4 @@
-"""The contract: what a model is, and what methods look for on one."""
+"""The contract: what a model is, and which attributes methods use."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -25,7 +25,7 @@ class Model(Protocol):
     A model of several layers (`layer=[...]`) returns a tuple of activations, and `edit` is a tuple
     of one function, or None, for each.
 
-    Methods also take a plain function, and do without what it lacks; see `AnyModel`.
+    Methods also take a plain function, which lacks these attributes; see `AnyModel`.
     """
 
     @property
@@ -39,7 +39,7 @@ class Model(Protocol):
         """The model with its default layer chosen for those outputs that a score reads."""
 
     def measured(self, inputs: Any, score: Callable[[Any], Any] | None = None) -> "Model":
-        """The model with its places in the image measured where they were only guessed."""
+        """The model with its layer's place in the image measured if it was only guessed."""
 
     def frames(self, inputs: Any) -> tuple[Frame | None, ...]:
         """The part of the image that each of its layers lies over; None for all of it."""
@@ -48,7 +48,7 @@ class Model(Protocol):
         """The model with its outputs passed on to a function; see `contract.outputs.then`."""
 
     def feed(self, layout: Layout, others: Arguments) -> "Model":
-        """The model of the image alone, the others of its inputs being given."""
+        """The model as a function of the image alone, with its other inputs given."""
 
 
 AnyModel: TypeAlias = Model | Callable[..., tuple[Any, Any]]
@@ -66,13 +66,13 @@ def channel_axis_of(model: AnyModel, named: int | None = None) -> int:
 
     Args:
         model: models from an adapter know theirs; a plain function does not.
-        named: what the caller named, or None.
+        named: the axis that the caller named, or None.
 
     Returns:
         The model's own axis, else the named one, else -1.
 
     Raises:
-        ValueError: the model knows another axis than the one named.
+        ValueError: the model's axis differs from the one named.
     """
     wrapped = getattr(model, "func", None)  # of a `functools.partial` of a model
     own = getattr(model, "channel_axis", getattr(wrapped, "channel_axis", None))

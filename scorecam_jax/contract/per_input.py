@@ -1,4 +1,4 @@
-"""Inputs beside the image: arrays of one row per image, which follow it through every pass."""
+"""Further inputs: arrays with one row per image, which follow the image through every pass."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""Whether a model scores each image by itself, wherever it stands among others, and every time."""
+"""Whether a model scores each image independently of its batch, and deterministically."""
 
 import functools
 from collections.abc import Callable
@@ -31,16 +31,15 @@ def check_model(
     score: Callable[..., Any] = jax.nn.softmax,
     channel_axis: int | None = None,
 ) -> None:
-    """Check that a model scores each image by itself, wherever it stands among others.
+    """Check that a model scores each image independently of the other images in its batch.
 
-    Masked passes put images together as memory allows. Batch statistics, dropout, scores less
-    their mean over the batch, and arrays of one row per image that the model is closed over would
-    then give wrong heatmaps. Methods check this themselves, unless they run under `jit`: there,
-    call this beforehand.
+    Masked passes batch images as memory allows. Heatmaps would be wrong if the model used batch
+    statistics or dropout, subtracted a mean over the batch, or were closed over arrays with one row
+    per image. Methods check this themselves, unless they run under `jit`: then call this first.
 
-    Cost: one trace of the model with an image more, which is kept. For most networks the trace
-    shows that rows stay apart, and nothing is run. Otherwise the network is compiled for that
-    many images and runs three times, once for each program and shape.
+    Cost: one trace of the model with one image more, which is cached. For most networks the trace
+    shows that rows do not mix, and nothing is run. Otherwise the network is compiled for that
+    batch and run three times, once for each program and shape.
 
     Args:
         model: as in `score_cam`.
@@ -64,7 +63,7 @@ def check_model(
 
 
 def check_independence(model: AnyModel, inputs: Array, score: Callable[..., Any]) -> bool:
-    """As `check_model`; where values are not known, by the program alone.
+    """As `check_model`; with unknown values, from the program alone.
 
     Returns:
         Whether the program shows that the model's outputs are sigmoids.
@@ -109,7 +108,7 @@ def _judge(model: AnyModel, inputs: Array, count: int, score: Any) -> "_Verdict"
 
 
 class _Verdict:
-    """What the program shows, and whether a pass with the rows in another order was passed."""
+    """What the program shows, and whether a trial with the rows in another order succeeded."""
 
     def __init__(self, fault: Fault | None, sigmoids: bool) -> None:
         self.fault, self.sigmoids, self.passed = fault, sigmoids, False
@@ -195,7 +194,7 @@ def _closed_over(fault: Fault, count: int) -> str:
 
 
 def _alike(one: np.ndarray, other: np.ndarray, inputs: Array) -> bool:
-    """Whether two results are equal but for rounding."""
+    """Whether two results are equal up to rounding."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return True  # which `diagnose` tells
     if min(one.min(), other.min()) >= 0 and max(one.max(), other.max()) <= 1:

@@ -17,9 +17,9 @@ _VIEWS = {
 
 
 def estimate_temporaries(jaxpr: Any, platform: str) -> int:
-    """The bytes of a network's temporaries, within a factor of two of what compilers state.
+    """Estimate the bytes of a network's temporaries, within a factor of two of compilers' figures.
 
-    It is a fifth more than `most_alive`, for compilers do not always free an array at its last use.
+    The estimate is a fifth above `most_alive`: compilers may free an array after its last use.
 
     Args:
         jaxpr: a traced program.
@@ -29,10 +29,10 @@ def estimate_temporaries(jaxpr: Any, platform: str) -> int:
 
 
 def most_alive(jaxpr: Any, platform: str) -> int:
-    """The bytes of a program's temporaries and results where the most of them are alive.
+    """The peak bytes of a program's temporaries and results.
 
-    Arrays live from what makes them to their last use. Elementwise operations that are used once
-    make none: compilers fuse them with what uses them.
+    An array is alive from its creation to its last use. Elementwise operations that are used once
+    take no memory: compilers fuse them into their users.
     """
     program = flatten(getattr(jaxpr, "jaxpr", jaxpr))
     uses: dict[int, int] = {}

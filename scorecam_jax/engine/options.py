@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 
 class Output(TypedDict, total=False):
-    """How outputs are read.
+    """How outputs become scores.
 
     Attributes:
         score: outputs -> (N, classes). None: the method's own.
@@ -29,8 +29,8 @@ class Running(Output, total=False):
     Attributes:
         batch_size: inputs per pass. None: chosen for the platform by
             `scorecam_jax.engine.tuning`. Memory grows with it.
-        mesh: split the passes over all devices of this `jax.sharding.Mesh`. None: the mesh over
-            whose explicit axes the inputs are sharded, if there is one.
+        mesh: split the passes over all devices of this `jax.sharding.Mesh`. None: if inputs are
+            sharded over explicit mesh axes, that mesh.
         remat: recompute the passes in the backward pass, to save memory. Default: False.
     """
 
@@ -56,14 +56,14 @@ class Fusing(TypedDict, total=False):
         fuse: "product" (the default: what all layers agree on), "geometric" (the product's root),
             "mean", "maximum" or "poly-cam" (coarse to fine, with a local normalisation), or a
             function of the heatmaps, stacked along a first axis, that takes `axis=0`; see
-            `scorecam_jax.steps.fuse`. Of a single layer there is nothing to fuse.
+            `scorecam_jax.steps.fuse`. It has no effect on a single layer.
     """
 
     fuse: str | Callable[..., Any]
 
 
 class Question(Output, Fusing, total=False):
-    """What is asked of the model: `Output` and `Fusing`."""
+    """Options of methods without masked passes: `Output` and `Fusing`."""
 
 
 class Passes(Running, Fusing, total=False):

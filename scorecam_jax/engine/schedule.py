@@ -1,4 +1,4 @@
-"""Which pair of an input and a mask is scored when, and on which device."""
+"""The order in which pairs of an input and a mask are scored, and on which device."""
 
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ class Schedule(NamedTuple):
     Attributes:
         pairs: (chunks, size, devices), the pairs of each chunk; devices score a chunk's columns.
             Where there are fewer pairs than places, the first pairs fill the rest.
-        due: (chunks, 1), whether a chunk holds a pair that needs a pass of its own.
-        source: (B, K), where each pair's score stands among the flattened results.
+        due: (chunks, 1), whether a chunk contains a pair that needs its own pass.
+        source: (B, K), the position of each pair's score in the flattened results.
     """
 
     pairs: Int[Array, "chunks size devices"]
@@ -25,18 +25,18 @@ class Schedule(NamedTuple):
     def collect(
         self, scores: Float[Array, "places targets"]
     ) -> Float[Array, "batch masks targets"]:
-        """Bring scores from the order of the schedule to the order of the masks."""
+        """Return scores to the order of the masks."""
         return scores[self.source]
 
 
 def schedule(live: Bool[Array, "batch masks"], size: int, devices: int = 1) -> Schedule:
-    """Put the pairs that need a pass first, and deal them to the devices.
+    """Order the pairs so that those that need a pass come first, spread over the devices.
 
     A live mask needs a pass. Of an input's empty masks, which all show the same, the first one
     does. Consecutive pairs go to consecutive devices, so that each device gets its share.
 
     Args:
-        live: (B, K), which masks show anything.
+        live: (B, K), which masks are not zero.
         size: pairs per chunk and device.
         devices: how many devices score a chunk together.
 

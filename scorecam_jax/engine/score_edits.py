@@ -35,7 +35,7 @@ def score_edits(
         inputs: (B, *spatial, C), floating point.
         edit: (activations (B, *grid, K), number) -> what replaces them; a pytree, so that the
             arrays in it are operands.
-        count: how many edits there are, numbered from 0.
+        count: the number of edits, numbered from 0.
         score: outputs -> (n, classes).
         targets: (B, T), the classes to read from each input's scores.
         batch_size: inputs per pass; None: `default_batch_size`'s choice.

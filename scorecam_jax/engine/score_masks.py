@@ -38,9 +38,9 @@ def score_masks(
     """Score each input under each of its masks.
 
     Full-size masks and masked inputs exist for `batch_size` pairs of (input, mask) at a time. A
-    mask that is zero everywhere shows only the baseline, so all of an input's empty masks share
-    one score, computed once, and the loop over chunks stops after the last pair that needs a pass
-    of its own. Under `vmap` the shapes leave no choice and every pair is scored.
+    mask that is zero everywhere shows only the baseline. All such masks of an input share one
+    score, which is computed once. The loop over chunks stops after the last pair that needs its own
+    pass. Under `vmap` every pair is scored, because shapes must be static.
 
     Args:
         model: `inputs -> (outputs, activations)`.

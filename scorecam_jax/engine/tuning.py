@@ -1,4 +1,4 @@
-"""What depends on the platform: how many inputs make a call, how many masked inputs a pass."""
+"""Batch sizes by platform: inputs per call, and masked inputs per pass."""
 
 import contextlib
 from typing import Any
@@ -18,12 +18,12 @@ _ACCELERATOR_TOGETHER = 8
 
 
 def default_batch_size(model: AnyModel, inputs: Float[Array, "batch ..."], mesh: Any = None) -> int:
-    """Choose how many masked inputs make a pass on each device of a mesh.
+    """Choose the number of masked inputs per pass and device.
 
-    On a CPU few, which stay in its caches. On an accelerator 128, above which throughput no longer
-    grows, or as many as half of the device's free memory holds, by an estimate of what the model
-    needs; devices that do not report their memory are taken to have enough. So are those that a
-    program is only compiled for.
+    On a CPU few, so that they stay in its caches. On an accelerator 128, above which throughput no
+    longer grows, or as many as half of the device's free memory holds, by an estimate of the
+    model's needs. Devices that do not report their memory, and devices that a program is only
+    compiled for, are assumed to have enough.
     """
     device = device_of(mesh)
     if device.platform == "cpu":
@@ -39,19 +39,19 @@ def default_batch_size(model: AnyModel, inputs: Float[Array, "batch ..."], mesh:
 
 
 def streams(mesh: Any = None) -> int:
-    """Choose into how many independent parts a pass is split on each device of a mesh.
+    """Choose the number of independent parts of a pass on each device.
 
-    A CPU's cores wait for one another at the end of each operation, unless there is another part
-    to go on with. More than two make a program that takes long to compile, and is no faster.
+    A CPU's cores wait for one another at the end of each operation, unless there is a second part
+    to work on. More than two parts take long to compile and are no faster.
     """
     return 2 if device_of(mesh).platform == "cpu" else 1
 
 
 def inputs_together(count: int) -> int:
-    """Choose how many of `count` inputs share a call, so that their masks fill its passes.
+    """Choose how many of `count` inputs share a call, so that their masks fill the passes.
 
-    A CPU's small passes are full with one, which is then done first. Elsewhere up to 8, and a power
-    of two, so that any number of inputs takes one of four programs.
+    One on a CPU, whose passes are small. Elsewhere a power of two up to 8, so that any number of
+    inputs needs at most four programs.
     """
     if device_of().platform == "cpu":
         return 1
@@ -59,7 +59,7 @@ def inputs_together(count: int) -> int:
 
 
 def device_of(mesh: Any = None) -> Any:
-    """One of a mesh's devices, of this process if there is one; without a mesh, the default."""
+    """A device of the mesh, preferably of this process; without a mesh, the default device."""
     devices = mesh.local_devices or list(mesh.devices.flat) if isinstance(mesh, Mesh) else []
     if devices:
         return devices[0]

@@ -1,4 +1,4 @@
-"""Selection of a layer's channels, for layers that have too many to score them all."""
+"""Selection of a layer's channels, for layers with too many to score them all."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Channels(Protocol):
 
     @property
     def count(self) -> int:
-        """How many channels are chosen."""
+        """The number of channels that are chosen."""
 
     def __call__(
         self,
@@ -109,8 +109,8 @@ def _log_odds(
 ) -> tuple[Float[Array, "batch targets"], Float[Array, "batch targets"]]:
     """The log-odds of the targets, and the probability's slope along them.
 
-    A sure network's probability does not move, and its log-odds do: p' = p (1 − p) (log-odds)'.
-    The slopes are relative to the largest of each input.
+    A confident network's probability hardly changes, but its log-odds do:
+    p' = p (1 − p) (log-odds)'. The slopes are relative to the largest of each input.
     """
     is_target = jax.nn.one_hot(targets, logits.shape[1], dtype=bool)
     others = jnp.where(is_target, -jnp.inf, logits[:, None])
@@ -122,7 +122,7 @@ def _log_odds(
 
 
 def choice_of(channels: int | Channels | Interpolated | None) -> Channels | None:
-    """The choice that a method which does not interpolate takes: a number n is `Deviation(n)`."""
+    """The choice for a method that does not interpolate: a number n is `Deviation(n)`."""
     if isinstance(channels, Interpolated):
         raise TypeError(
             f"channels={channels}, but only score_cam interpolates: pass a number of channels, or "
@@ -134,7 +134,7 @@ def choice_of(channels: int | Channels | Interpolated | None) -> Channels | None
 def interpolation_of(
     channels: int | Channels | Interpolated | None,
 ) -> tuple[Interpolated | None, Channels | None]:
-    """What a method that interpolates takes: a number n is `Interpolated(n)`, if none is chosen."""
+    """The choice for a method that interpolates: a number n is `Interpolated(n)`."""
     if isinstance(channels, int | np.integer):
         channels = Interpolated(int(channels))
     return (channels, None) if isinstance(channels, Interpolated) else (None, channels)

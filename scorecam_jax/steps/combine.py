@@ -79,7 +79,7 @@ def resize_scale_signed(
 ) -> Float[Array, "batch targets *spatial"]:
     """Resize to the input's size and divide by the largest absolute value: into [-1, 1].
 
-    The sign stays: what speaks for the target is positive, what speaks against it negative.
+    The sign is kept: evidence for the target is positive, evidence against it negative.
     """
     sums = _masks.resize(sums, shape) if sums.shape[2:] != tuple(shape) else sums
     low, high = _masks.value_range(sums, len(shape))
@@ -133,8 +133,8 @@ def sum_in_range(
 ) -> tuple[Float[Array, "batch targets *grid"], Float[Array, "batch targets"]]:
     """Sum maps by their weights, and divide by a power of two if the sum would not be in range.
 
-    A heatmap does not depend on a common factor, so that neither faint maps nor small weights need
-    make it empty.
+    A heatmap does not depend on a common factor. Faint maps or small weights therefore do not make
+    it empty.
 
     Returns:
         The sum divided, and the divisor.

@@ -1,4 +1,4 @@
-"""The part of the image that a layer looks at, and maps of it put into the image."""
+"""The part of the image that a layer sees, and placing the layer's maps in the image."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,12 +13,12 @@ Box = tuple[tuple[int, int], ...]
 class Frame(NamedTuple):
     """Where a layer's cells lie in the image, in pixels.
 
-    A network that crops its image looks at a part of it. Maps and masks of the layer are made for
-    the frame, and then put into the image. What lies beside the frame repeats its edge.
+    A network that crops its image sees a part of it. Maps and masks of the layer are made for the
+    frame and then placed in the image. Outside the frame its edge is repeated.
 
     Attributes:
-        box: from which pixel to which the cells lie, along each axis; also beyond the image.
-        seen: from which to which the network reads the image at all.
+        box: the first and last pixel edge of the cells along each axis; also beyond the image.
+        seen: the first and last pixel edge that the network reads.
     """
 
     box: Box
@@ -32,7 +32,7 @@ class Frame(NamedTuple):
     def into_image(
         self, maps: Float[Array, "*batch_and_frame"], shape: Sequence[int]
     ) -> Float[Array, "*batch_and_spatial"]:
-        """Put maps of the frame into images of these sizes."""
+        """Place maps of the frame in images of these sizes."""
         ahead = maps.ndim - len(shape)
         sides = list(zip(self.box, shape, strict=True))
         kept = [slice(max(-low, 0), min(high, size) - low) for (low, high), size in sides]

@@ -79,7 +79,7 @@ def _axes(rank: Space) -> tuple[int, ...]:
 
 
 def is_constant(maps: Float[Array, "..."], rank: Space) -> Bool[Array, "..."]:
-    """Tell which maps are constant but for rounding; their spatial axes are kept as size 1.
+    """Return which maps are constant up to rounding; their spatial axes are kept as size 1.
 
     Sums of many terms are rounded. A map whose range is at most 32 units in the last place of its
     largest value therefore counts as constant: stretched to [0, 1] it would show rounding errors.
@@ -102,7 +102,7 @@ def normalize(
         maps: (..., *spatial), or with the spatial axes that `rank` names.
         rank: how many axes are spatial, or which ones.
         eps: added to the range.
-        exactly: only maps of a single value count as constant, not those that vary by rounding.
+        exactly: count only maps of a single value as constant, not those that vary by rounding.
 
     Source: Score-CAM, Eq. 8 (arXiv 1910.01279v2).
 
@@ -134,7 +134,7 @@ def _divide_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
 
 
 def is_live(maps: Float[Array, "batch *grid channels"]) -> Bool[Array, "batch channels"]:
-    """Tell which maps are nonzero somewhere. The mask of any other map hides the whole input."""
+    """Return which maps are nonzero somewhere. The mask of any other map hides the whole input."""
     return jnp.any(maps != 0, axis=tuple(range(1, maps.ndim - 1)))
 
 

@@ -24,7 +24,7 @@ def class_scores(
     """Apply `score` to the outputs, in float32 or wider.
 
     Raises:
-        TypeError: the outputs hold something else than arrays.
+        TypeError: the outputs contain something other than arrays.
         ValueError: the result is not (batch, classes), it is a softmax over a single class, or
             `score` cannot take several outputs.
     """
@@ -73,10 +73,10 @@ def is_softmax_of_probabilities(
     scores: Float[Array | np.ndarray, "n targets"],
     targets: Int[Array | np.ndarray, "n targets"],
 ) -> Bool[Array, " n"]:
-    """Tell for which inputs the scores are the softmax of outputs that are probabilities already.
+    """Return for which inputs the scores are the softmax of outputs that are already probabilities.
 
-    Probabilities are rows of non-negative numbers that sum to 1. Rows of equal probabilities, which
-    a softmax leaves as they are, and rows of zeros and a 1, which may well be logits, do not count.
+    Probabilities are rows of nonnegative numbers that sum to 1. Two kinds of rows do not count:
+    equal probabilities, which a softmax does not change, and one-hot rows, which may be logits.
     """
     found = jnp.zeros(len(targets), bool)
     for leaf in jax.tree.leaves(outputs):

@@ -1,7 +1,7 @@
 """From scores to weights: pure functions `(scores, live, empty) -> weights`.
 
-`scores` (B, T, K) holds the target's score under each mask. `live` (B, 1, K) tells which masks show
-anything. `empty` (B, T, 1) is the score under an empty mask, which shows only the baseline. Weights
+`scores` (B, T, K) holds the target's score under each mask. `live` (B, 1, K) tells which masks are
+not zero. `empty` (B, T, 1) is the score under an empty mask, which shows only the baseline. Weights
 are (B, T, K).
 """
 
@@ -27,7 +27,7 @@ def score_of_live(
 def increase_of_confidence(
     scores: Float[Array, "b t k"], live: Bool[Array, "b 1 k"], empty: Float[Array, "b t 1"]
 ) -> Float[Array, "b t k"]:
-    """Weight each channel by how far its score exceeds the baseline's.
+    """Weight each channel by the increase of its score over the baseline's.
 
     Source: Score-CAM, Eqs. 6 to 8: C(A_k) = f(X ∘ H_k) − f(X_b).
     """

@@ -1,4 +1,4 @@
-"""Work that goes on in threads beside the computing."""
+"""Work in threads, alongside the computation."""
 
 import collections
 from collections.abc import Callable, Generator, Iterable
@@ -16,17 +16,17 @@ def work_beside(
     *,
     threads: int,
 ) -> None:
-    """Take items in this thread, work on them in others, and tell of them in their order.
+    """Take items in this thread, work on them in other threads, and report them in order.
 
-    No more items wait than there are threads. An exception ends this when all items taken before
-    are done and told. An interruption ends it as soon as the work that has begun is done.
+    At most as many items wait as there are threads. After an exception, the items taken before it
+    are still finished and reported. After an interruption, only work in progress is finished.
 
     Args:
         items: taken one after the other, such as from a generator that computes them.
         work: called with each item, in one of the threads.
-        tell: called with each item and its result or exception, in the items' order, in one thread
-            of its own. What it raises is raised here.
-        threads: how many work.
+        tell: called with each item and its result or exception, in the items' order, in one
+            separate thread. Its exceptions are raised here.
+        threads: the number of working threads.
     """
     waiting: collections.deque[Future[None]] = collections.deque()
     with ThreadPoolExecutor(threads) as working, ThreadPoolExecutor(1) as telling:
@@ -43,7 +43,7 @@ def work_beside(
 
 
 def one_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
-    """The items. While one is worked on, a thread prepares the next.
+    """Yield the items. While one is in use, a thread prepares the next.
 
     To be closed by who stops early: else the garbage collector may end it in that very thread.
     """

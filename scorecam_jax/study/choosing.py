@@ -1,4 +1,4 @@
-"""Which classes of a photograph are explained, and which boxes go with them: one rule for all."""
+"""Which classes of a photograph are explained, and with which boxes: one rule for all commands."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,8 +16,8 @@ class Targets(NamedTuple):
     """The classes to explain in each photograph.
 
     Attributes:
-        named: classes to explain in all of them.
-        top: how many of the likeliest classes to explain after these.
+        named: classes to explain in every photograph.
+        top: the number of likeliest classes to explain after these.
         rule: "annotated": first the annotated class that covers most, and only the boxes of that
             class. "folder": first the class that the photograph's folder is called after. None:
             neither.
@@ -37,9 +37,9 @@ class Choice(NamedTuple):
     """What is explained in a photograph.
 
     Attributes:
-        classes: their indices, (T,); some may be the same.
-        boxes: the boxes to compare with.
-        notes: what could not be used.
+        classes: their indices, (T,); an index may occur twice.
+        boxes: the boxes for metrics.
+        notes: annotations that could not be used.
     """
 
     classes: list[int]
@@ -58,7 +58,7 @@ def choose(
     """Choose the classes of one photograph.
 
     Args:
-        targets: what was asked for.
+        targets: the request.
         ranking: the classes from the likeliest on.
         name: of the photograph.
         boxes: of its objects, (x, y, width, height).
@@ -66,7 +66,7 @@ def choose(
         labels: the name of each class.
 
     Returns:
-        The choice, or why there is none.
+        The choice, or the reason why there is none.
     """
     notes: list[Note] = []
     first: list[int] = []

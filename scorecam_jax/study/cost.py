@@ -1,4 +1,4 @@
-"""How long heatmaps will take, told before they are made."""
+"""An estimate of how long heatmaps will take, before they are made."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,16 +20,16 @@ def advice(
     targets: int,
     photographs: int,
 ) -> str | None:
-    """What to know before a long wait; None if a photograph takes no longer than `PATIENCE`.
+    """Advice before a long wait; None if a photograph takes at most `PATIENCE`.
 
     The likenesses are those of docs/performance.md.
 
     Args:
         methods: by name.
-        live: how many channels of a photograph are live.
-        seconds: that a pass takes.
-        targets: how many classes are explained.
-        photographs: how many there are.
+        live: the number of live channels of a photograph.
+        seconds: the duration of a pass.
+        targets: the number of classes explained.
+        photographs: the number of photographs.
     """
     costs = {name: passes(method, live, targets) for name, method in methods.items()}
     total = sum(costs.values()) * seconds
@@ -62,7 +62,7 @@ def advice(
 
 
 def passes(method: Callable[..., Any], live: int, targets: int) -> int:
-    """About how many forward passes of the network a method takes for a photograph.
+    """The approximate number of forward passes that a method needs for a photograph.
 
     A method that is not in `METHODS` counts as the one it is made of, or as one pass.
     """

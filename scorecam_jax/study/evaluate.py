@@ -55,13 +55,13 @@ def evaluate(
 ) -> Evaluation:
     """Measure methods on batches of your own inputs; for photographs see `study`.
 
-    Options reach every method whose signature has them. What a `functools.partial` has set stays.
-    Methods that need a `key` get a fixed one.
+    An option is passed to every method whose signature has it, unless a `functools.partial` has set
+    it. Methods that need a `key` get a fixed one.
 
     Args:
         model: as in `score_cam`.
-        batches: of `Batch`, or of tuples like it. A thread prepares the next batch. Batches of one
-            shape are compiled for once.
+        batches: of `Batch`, or of tuples like it. A thread prepares the next batch. There
+            is one compilation per shape.
         methods: names from `METHODS`, or functions called as `score_cam` is, by name.
         metrics: names from `METRICS`, or `Metric`s or functions of a `Case`, by name.
         score: outputs -> (N, classes), for methods and metrics alike. Drop, gain, insertion,

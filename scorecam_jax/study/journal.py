@@ -1,4 +1,4 @@
-"""A file of results that an interrupted run leaves whole and a later one continues."""
+"""A file of results that survives interruption and that a later run continues."""
 
 import json
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from scorecam_jax.reading.notes import Note
 
 
 class Journal:
-    """Records in a file, one JSON document per line, after a line of the settings they hold for.
+    """Records in a file, one JSON document per line, after a line with their settings.
 
     Each record is in the file as soon as it is added. When the file is opened again, a last line
     that was cut short is dropped, and damaged lines are moved to a file of their own.
 
     Attributes:
         records: the records, in the order of the file.
-        damaged: the lines that were moved, and why.
+        damaged: the lines that were moved, with reasons.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Journal:
             valid: whether a document is a record.
 
         Raises:
-            ValueError: it was kept for other settings, or is no journal.
+            ValueError: it belongs to other settings, or is no journal.
             OSError: it cannot be read or written.
         """
         self._path = path
@@ -70,7 +70,7 @@ class Journal:
                 file.write(b"".join(line + b"\n" for line in kept))
 
     def add(self, record: dict[str, Any]) -> None:
-        """Put a record at the end of the file.
+        """Append a record to the file.
 
         Raises:
             OSError: it cannot be written, for instance because the disk is full.

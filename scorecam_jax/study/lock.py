@@ -1,4 +1,4 @@
-"""One run at a time in a folder of results."""
+"""A lock: one run at a time in a folder of results."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder.
 
     The file `.lock` names the process that holds the lock. The lock itself is the operating
-    system's and ends with the process, so that nothing is left to clear away after a crash. Where
-    there are no such locks (Windows, some network drives), nobody is kept out.
+    system's and ends with the process, so that a crash leaves nothing to clean up. Where there are
+    no such locks (Windows, some network drives), other runs are not kept out.
 
     Raises:
-        ValueError: another run is there.
+        ValueError: another run uses the folder.
         OSError: the folder cannot be written to.
     """
     if sys.platform == "win32":

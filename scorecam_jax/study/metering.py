@@ -1,4 +1,4 @@
-"""What metrics measure of heatmaps: the same for batches in Python and for photographs."""
+"""Measuring heatmaps by metrics: the same for batches in Python and for photographs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

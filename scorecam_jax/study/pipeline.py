@@ -37,7 +37,7 @@ LIKELIEST = 5
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is asked of each photograph.
+    """The request: what to do with each photograph.
 
     Attributes:
         classifier: the network, and the way of a photograph into it.
@@ -49,7 +49,7 @@ class Plan:
         batch_size: masked inputs per pass, for methods and metrics alike.
         signed: the methods whose heatmaps show evidence against a class too.
         same: by method, the one that gives the same heatmap and is run in its place.
-        maps: whether records keep heatmaps whole; else as packed grids.
+        maps: whether records keep heatmaps at full size, or packed as grids.
         rather_than: the class that the methods' scores contrast the targets with, if any.
     """
 
@@ -92,11 +92,11 @@ class Plan:
 
 
 class Wait(NamedTuple):
-    """What is known of the time it takes before the first heatmap is made.
+    """Figures for an estimate of the time, before the first heatmap is made.
 
     Attributes:
-        live: how many channels of the first photograph are live.
-        seconds: that a pass of the network took.
+        live: the number of live channels of the first photograph.
+        seconds: the duration of a pass of the network.
     """
 
     live: int
@@ -112,17 +112,17 @@ def records(
     progress: Callable[[int, int, str], None] | None = None,
     announce: Callable[[Wait], None] | None = None,
 ) -> Generator[Record | Note, None, None]:
-    """Make the record of each photograph, in order; or say why there is none.
+    """Yield each photograph's record, in order, or the reason why there is none.
 
     On an accelerator several photographs share a call. A thread reads those of the next call.
     Close the iterator if you stop early, with `contextlib.closing`.
 
     Args:
-        plan: what is asked.
+        plan: the request.
         items: the photographs.
         programs: `plan.programs()`; None makes them.
-        journal: what earlier runs found, and where to keep what this one finds.
-        progress: called with the number of heatmaps that are done, that of all, and what is next.
+        journal: the results of earlier runs, to which those of this run are added.
+        progress: called with the number of finished heatmaps, the number of all, and the next task.
         announce: called once, before the first heatmap is made.
 
     Raises:
@@ -165,7 +165,7 @@ def records(
 
 
 def _registered(plan: Plan, items: Sequence[Source | Given]) -> Plan:
-    """A plan whose network has its layer's places measured, where its program does not tell them.
+    """The plan with its layer's place in the image measured, if the program does not show it.
 
     It is measured once, on the first photograph that can be read.
 
@@ -478,7 +478,7 @@ class _Run:
         return _complete(self.plan, found._replace(results=ordered))
 
     def _guard(self, function: Callable[[Any], Any], one: Any, during: str = "") -> Any:
-        """Apply a function; a lack of memory costs this photograph only."""
+        """Apply a function; a lack of memory skips this photograph only."""
         if isinstance(one, Note):
             return one
         try:
@@ -491,7 +491,7 @@ class _Run:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory does not suffice."""
+    """Whether an error reports a lack of memory."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 

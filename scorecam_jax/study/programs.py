@@ -1,4 +1,4 @@
-"""A network's programs: one that tells the classes and one a method, each compiled once."""
+"""A network's programs: one for predictions and one per method, each compiled once."""
 
 import functools
 import time
@@ -21,10 +21,10 @@ Method = Callable[..., Any]
 
 
 class Prediction(NamedTuple):
-    """What a network says of a batch.
+    """A network's predictions for a batch.
 
     Attributes:
-        scores: (B, classes), probabilities unless another score was asked for.
+        scores: (B, classes), probabilities unless another score was requested.
         ranking: (B, classes), the classes from the likeliest on.
         live: (B, channels), which channels of the layer, or of all layers, are not constant.
     """

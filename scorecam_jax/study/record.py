@@ -67,11 +67,11 @@ class Record(NamedTuple):
         targets: the classes explained, each once.
         top: the likeliest classes, at most five.
         score: of the first target.
-        live: how many channels of the layer, or of all layers, are not constant.
+        live: the number of channels of the layer, or of all layers, that are not constant.
         boxes: (x, y, width, height) of the objects that the metrics compare with.
         results: by method.
-        remarks: what there is to say about how the file was read.
-        left_out: what could not be used, such as boxes.
+        remarks: notes on how the file was read.
+        left_out: annotations that could not be used, such as boxes.
     """
 
     item: Source | Given

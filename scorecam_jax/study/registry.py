@@ -18,7 +18,7 @@ Method = Callable[..., Any]
 
 
 class Case(NamedTuple):
-    """What a metric is given: a batch and one method's heatmaps of it.
+    """The input of a metric: a batch, and one method's heatmaps of it.
 
     Attributes:
         model: the model.

@@ -28,8 +28,8 @@ class Evaluation(NamedTuple):
             a text each, see `scorecam_jax.diagnose`) and the metrics' values; None where there is
             no value, as without boxes.
         columns: the metrics' means over images, with their intervals, by method.
-        left_out: what could not be used.
-        remeasured: what was damaged in the results of an earlier run, and was measured again.
+        left_out: photographs or annotations that could not be used.
+        remeasured: damaged results of an earlier run, which were measured again.
     """
 
     rows: list[dict[str, Any]]
@@ -44,7 +44,7 @@ class Evaluation(NamedTuple):
 
     @property
     def findings(self) -> dict[str, dict[str, int]]:
-        """How many images `diagnose` finds something with: by method and kind of finding."""
+        """The number of images with findings of `diagnose`, by method and kind of finding."""
         counts: dict[str, dict[str, int]] = {method: {} for method in self.methods}
         for row in self.rows:
             for kind in dict.fromkeys(kind for kind, _ in row["findings"]):

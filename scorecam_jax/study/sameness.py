@@ -1,4 +1,4 @@
-"""Which of the methods that were asked for are the same on a network."""
+"""Which of the requested methods are the same on a network."""
 
 import functools
 import inspect
@@ -16,7 +16,7 @@ from scorecam_jax.steps.channels import choice_of, interpolation_of
 def same_methods(
     methods: Mapping[str, Callable[..., Any]], model: Callable[..., Any], inputs: Any
 ) -> dict[str, str]:
-    """By method, an earlier one that gives the same heatmaps; methods of their own are left out.
+    """For each method that repeats an earlier one, that earlier method.
 
     64 of 64 channels are all channels, and an option at its default is no option.
 
@@ -49,7 +49,7 @@ def unwrap(method: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, An
 
 
 def _essence(method: Callable[..., Any], channels: Sequence[int]) -> Any:
-    """What a method depends on: its function, and the options that are not at their defaults.
+    """A method's identity: its function, and the options that are not at their defaults.
 
     Args:
         method: the method.

@@ -1,4 +1,4 @@
-"""Photographs in, records out: the whole of a study in one call."""
+"""Photographs in, records out: a whole study in one call."""
 
 import contextlib
 import dataclasses
@@ -43,12 +43,11 @@ class Study(NamedTuple):
     """What a study of photographs found.
 
     Attributes:
-        plan: what was asked.
+        plan: the request.
         records: one for each photograph that could be explained, in order.
-        left_out: what could not be used, and why.
-        remarks: what there is to know about how files were read, and about methods that are the
-            same on this network.
-        remeasured: what was damaged in the results of an earlier run.
+        left_out: what could not be used, with reasons.
+        remarks: notes on how files were read, and on methods that are the same on this network.
+        remeasured: damaged results of an earlier run, which were measured again.
     """
 
     plan: Plan
@@ -107,12 +106,12 @@ def study(
 ) -> Study:
     """Explain photographs, measure the heatmaps and diagnose them.
 
-    The commands `explain`, `report` and `evaluate` do the same: all choose classes, match boxes and
+    The commands `explain`, `report` and `evaluate` call this: all choose classes, match boxes and
     read files by the same rules.
 
-    With `output`, what is found of each photograph is in `rows.jsonl` there as soon as it is
-    known. A later run with the same settings measures only what is missing: what an interruption
-    left, photographs that are new or were changed, further methods and metrics. At the end
+    With `output`, the results of each photograph are written to `rows.jsonl` there at once. A later
+    run with the same settings measures only what is missing: photographs after an interruption,
+    new or changed photographs, further methods and metrics. At the end
     `table.txt`, `table.csv`, `rows.csv` and `results.json` are written.
 
     Args:
@@ -129,20 +128,20 @@ def study(
             photograph. None: `annotations.json` in a folder of photographs, if it is there.
         metrics: names from `METRICS`, or `Metric`s or functions of a `Case`, by name; measured of
             the first target. None: where the boxes lie, if there are boxes.
-        window: the values that become black and white in greyscale of more than 8 bits.
-        page: of files of several pages, from 1; "all" for each. None: the usual one.
+        window: the values shown as black and white in greyscale of more than 8 bits.
+        page: which page of files with several, from 1; "all" for each. None: the usual one.
         batch_size: masked inputs per pass, for methods and metrics alike.
         signed: the methods whose heatmaps show evidence against a class too.
         heatmaps: whether the records keep heatmaps whole. False saves memory with many
             photographs: a report needs only what it packs.
         output: a folder for the results.
         settings: what else the results in `output` depend on, such as the name of the model.
-        progress: called with the number of heatmaps that are done, that of all, and what is next.
-        announce: called once, before the first heatmap is made, with how long a pass takes.
+        progress: called with the number of finished heatmaps, the number of all, and the next task.
+        announce: called once, before the first heatmap is made, with the duration of a pass.
 
     Returns:
-        The records, with `evaluation()`, `report()` and `show()`. What cannot be read or used is
-        in `left_out`. A photograph for which memory does not suffice is left out.
+        The records, with `evaluation()`, `report()` and `show()`. Photographs that cannot be read,
+        or need more memory than there is, are listed in `left_out`.
 
     Raises:
         ValueError: an option is unknown or does not fit, no photograph can be explained, or

@@ -46,8 +46,8 @@ class Column(NamedTuple):
 def figure(values: Float[np.ndarray, " images"]) -> Figure:
     """The mean of the values and its 95 % percentile bootstrap interval.
 
-    The interval says how the mean would vary over other images of the same kind. With few images it
-    is too narrow. Every method is resampled with the same draws, hence over the same images.
+    The interval estimates how the mean would vary over other images of the same kind. With few
+    images it is too narrow. All methods are resampled with the same draws, over the same images.
 
     >>> figure(np.array([1.0, 3.0])).mean
     2.0

@@ -30,10 +30,10 @@ def draw_volume(
     Methods and classes stand below one another.
 
     Args:
-        plan: what was asked.
+        plan: the request.
         record: of the volume.
         maps: (methods, targets, depth, height, width), of the network's input.
-        targets: what there is to tell of each target.
+        targets: the description of each target.
         look: how heatmaps are drawn.
         note: the small print.
     """
