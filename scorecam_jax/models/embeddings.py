@@ -21,7 +21,8 @@ from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.contract.outputs import then
 from scorecam_jax.models.classifier import Classifier
-from scorecam_jax.steps.scores import similarity, unit
+from scorecam_jax.steps.scores import similarity
+from scorecam_jax.steps.vectors import unit
 
 TEMPERATURE = 0.05
 """By what cosines are divided: the less, the more the nearest picture counts."""

@@ -12,7 +12,6 @@ which. A function of your own that returns what one of these gives is what that 
 counts as a probability, unless its attribute `probability` is False.
 """
 
-import contextvars
 import dataclasses
 import functools
 import math
@@ -25,139 +24,25 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from scorecam_jax._internal.checks import as_array, is_traced, is_true
+from scorecam_jax.steps.detection import Detections as Detections
+from scorecam_jax.steps.detection import d_rise as d_rise
+from scorecam_jax.steps.detection import detected as detected
+from scorecam_jax.steps.detection import detection as detection
+from scorecam_jax.steps.detection import labelled as labelled
+from scorecam_jax.steps.detection import prediction as prediction
+from scorecam_jax.steps.kinds import gives, is_probability
+from scorecam_jax.steps.kinds import is_softmax as is_softmax
+from scorecam_jax.steps.kinds import kind_of as kind_of
+from scorecam_jax.steps.vectors import cosines
 
 
-def is_probability(score: Callable[..., Any]) -> bool:
-    """Tell whether a score function gives probabilities.
-
-    `jax.nn.softmax`, `jax.nn.sigmoid`, `sigmoid` and `binary` do, and so does `select` of one of
-    these, `segmentation` with one of these as its activation, and `similarity` with a temperature.
-    The other scores of this package do not. A function of your own says it with its attribute
-    `probability`, or by returning what one of these scores gives. Otherwise it counts as one that
-    does.
-
-    >>> is_probability(select("logits")), is_probability(values)
-    (True, False)
-    >>> is_probability(lambda outputs: values(outputs["logits"]))
-    False
-    """
-    return kind_of(score) is not False
-
-
-def kind_of(score: Callable[..., Any], outputs: Callable[[], Any] | None = None) -> bool | None:
-    """Whether a score function gives probabilities; None if that cannot be told.
-
-    Args:
-        score: the function.
-        outputs: () -> the shapes of a model's outputs, which tell of more functions.
-    """
-    kernel = _kernel(score)
-    if kernel is jax.nn.softmax or kernel is jax.nn.sigmoid:
-        return True
-    said = getattr(kernel, "probability", None)
-    if said is not None:
-        return bool(said)
-    if kernel in (None, jax.nn.log_softmax) or _is_of_this_package(kernel):
-        return False
-    carried = _carried(kernel, _Outputs)
-    if carried is None and outputs is not None:
-        carried = _carried(score, outputs)
-    return carried
-
-
-_GIVEN: contextvars.ContextVar[list[tuple[Any, bool]] | None] = contextvars.ContextVar(
-    "what scores of this package gave, and whether that is a probability", default=None
-)
-
-
-def _carried(score: Callable[..., Any], outputs: Callable[[], Any]) -> bool | None:
-    """The kind of the score of this package whose result a function returns as it is."""
-    given: list[tuple[Any, bool]] = []
-    found: list[bool] = []
-
-    def trace(outputs: Any) -> Any:
-        result = score(outputs)
-        found.extend(kind for value, kind in given if value is result)
-        return result
-
-    token = _GIVEN.set(given)
-    try:
-        shapes = outputs()
-        trace(shapes) if isinstance(shapes, _Outputs) else jax.eval_shape(trace, shapes)
-    except Exception:
-        pass  # what is wrong with it is told where it is called
-    finally:
-        _GIVEN.reset(token)
-    return found[-1] if found else None
-
-
-class _Outputs:
-    """What stands for a model's outputs where they are not known: its parts are of its kind."""
-
-    def __getitem__(self, key: Any) -> "_Outputs":
-        return _Outputs()
-
-    def __getattr__(self, name: str) -> "_Outputs":
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Outputs()
-
-    def __iter__(self) -> Any:
-        raise TypeError("how many outputs there are is not known")
-
-
-def _gives(kind: Callable[..., bool]) -> Callable[[Any], Any]:
-    """Note what a score gives, and whether that is a probability: `kind` of its first argument."""
-
-    def decorate(function: Any) -> Any:
-        @functools.wraps(function)
-        def score(*args: Any) -> Any:
-            given = _GIVEN.get()
-            if given is None:
-                return function(*args)
-            unknown = any(isinstance(leaf, _Outputs) for leaf in jax.tree.leaves(args))
-            result = _Outputs() if unknown else function(*args)
-            given.append((result, kind(args[0])))
-            return result
-
-        return score
-
-    return decorate
-
-
-def _no(_: Any) -> bool:
-    return False
-
-
-def _yes(_: Any) -> bool:
-    return True
-
-
-def _is_of_this_package(function: Any) -> bool:
-    return getattr(function, "__module__", "").split(".")[0] == "scorecam_jax"
-
-
-def is_softmax(score: Callable[..., Any]) -> bool:
-    """Tell whether a score function is known to take a softmax, or its logarithm, over classes."""
-    kernel = _kernel(score)
-    return kernel is jax.nn.softmax or kernel is jax.nn.log_softmax
-
-
-def _kernel(score: Any) -> Any:
-    """The function that makes the scores, inside those that prepare its input."""
-    while isinstance(score, functools.partial):
-        inner = getattr(score.func, "inner", None)
-        score = score.func if inner is None else inner(*score.args)
-    return score
-
-
-@_gives(_no)
+@gives(False)
 def logits(outputs: Any) -> Any:
     """The outputs themselves."""
     return outputs
 
 
-@_gives(_no)
+@gives(False)
 def values(outputs: Float[Array, "n *values"]) -> Float[Array, "n values"]:
     """The outputs as they are: the values of a regression or the logits of a classifier.
 
@@ -169,7 +54,7 @@ def values(outputs: Float[Array, "n *values"]) -> Float[Array, "n values"]:
     return outputs.reshape(outputs.shape[0], math.prod(outputs.shape[1:]))
 
 
-@_gives(_yes)
+@gives(True)
 def sigmoid(logits: Float[Array, "n *classes"]) -> Float[Array, "n classes"]:
     """Each class's own probability, for several labels per input or a single yes-or-no label.
 
@@ -209,7 +94,7 @@ def _one_minus(score: Callable[[Any], Any], outputs: Any) -> Any:
     return 1 - score(outputs)
 
 
-@_gives(_yes)
+@gives(True)
 def binary(logit: Float[Array, "n *one"]) -> Float[Array, "n 2"]:
     """The probabilities of "no" (target 0) and "yes" (target 1), from a single logit for "yes".
 
@@ -276,7 +161,7 @@ def contrast(
 class _Contrast:
     probability = False
 
-    @_gives(_no)
+    @gives(False)
     def __call__(
         self, others: jax.Array, share: jax.Array, score: Callable[[Any], Any], outputs: Any
     ) -> jax.Array:
@@ -420,7 +305,7 @@ class _Segmentation:
     def inner(self, region: jax.Array) -> Callable[[jax.Array], jax.Array] | None:
         return self.activation
 
-    @_gives(lambda self: is_probability(self.activation))
+    @gives(lambda self: is_probability(self.activation))
     def __call__(self, region: jax.Array, outputs: jax.Array) -> jax.Array:
         logits = jnp.moveaxis(outputs, self.channel_axis, -1)
         if region.shape != logits.shape[1:-1]:
@@ -433,108 +318,6 @@ class _Segmentation:
         pairs = tuple(axis + 1 for axis in axes), axes
         weighted = jnp.tensordot(cells, region, pairs, precision="highest")
         return weighted / jnp.maximum(region.sum(), jnp.finfo(jnp.float32).tiny)
-
-
-def detection(
-    box: Any,
-    *,
-    activation: Callable[[jax.Array], jax.Array] | None = None,
-    layout: str | None = None,
-    channel_axis: int = 1,
-) -> Partial:
-    """Each class's score in the box that matches best, for outputs (boxes, scores).
-
-    The score of class c is max over the boxes b of IoU(b, box) · score(b, c). `boxes` is
-    (N, M, 4) and `scores` is (N, M, classes), in [0, 1]. If the model has other outputs too, reach
-    these with `select`.
-
-    Args:
-        box: (4,), the detection to explain: two opposite corners (low, low, high, high), in the
-            coordinates and order of the model's own boxes.
-        activation: applied to the scores first, over their last axis. Name `jax.nn.sigmoid` or
-            `jax.nn.softmax` if the model gives logits: the product with an overlap has a meaning
-            for scores in [0, 1] only.
-        layout: for outputs that are one array (N, 4 + classes, M), how its boxes are written:
-            "corners", (low, low, high, high), or "centers", (center, center, size, size). The
-            given box is in corners all the same.
-        channel_axis: of one array, the axis of 4 + classes: 1, or -1 for (N, M, 4 + classes).
-
-    Raises:
-        ValueError: the box is not (4,) or has no area, the layout is unknown, or the outputs are
-            not as the layout says.
-
-    Source: D-RISE's similarity of detections (Petsiuk et al., CVPR 2021, arXiv 2006.03204), with
-    the class's score in place of the cosine similarity of all classes' scores.
-
-    >>> boxes = jnp.array([[[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 1.0]]])
-    >>> scores = jnp.array([[[0.25, 0.0], [0.75, 0.5]]])
-    >>> detection([0, 0, 2, 2])((boxes, scores)).tolist()
-    [[0.375, 0.25]]
-    >>> raw = jnp.concatenate([boxes, scores], 2)  # (N, M, 4 + classes)
-    >>> detection([0, 0, 2, 2], layout="corners", channel_axis=-1)(raw).tolist()
-    [[0.375, 0.25]]
-    """
-    if layout not in (None, *_LAYOUTS):
-        raise ValueError(f"layout is {layout!r}, wanted one of {', '.join(map(repr, _LAYOUTS))}")
-    box = as_array(box)
-    known = not is_traced(box)
-    if box.shape != (4,) or (known and not is_true(lambda: (box[2:] > box[:2]).all())):
-        raise ValueError(f"box is {box}, wanted (low, low, high, high) with high above low")
-    return Partial(_Detection(activation, layout, channel_axis), jnp.asarray(box, jnp.float32))
-
-
-_LAYOUTS = ("corners", "centers")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Detection:
-    activation: Callable[[jax.Array], jax.Array] | None
-    layout: str | None = None
-    channel_axis: int = 1
-
-    def split(self, outputs: Any) -> tuple[jax.Array, jax.Array]:
-        """Boxes (N, M, 4), in corners, and scores (N, M, classes)."""
-        if self.layout is None:
-            if isinstance(outputs, tuple | list) and len(outputs) == 2:
-                boxes, scores = outputs
-                shape, other = (getattr(each, "shape", ()) for each in outputs)
-                if len(shape) == len(other) == 3 and (*other[:2], 4) == shape:
-                    return boxes, scores
-            raise ValueError(
-                f"detection found outputs of {_found(outputs)}, wanted (boxes, scores) of shapes "
-                "(N, M, 4) and (N, M, classes): reach them with select, or, for one array "
-                "(N, 4 + classes, M), name its layout='corners' or layout='centers', with "
-                "channel_axis=-1 for (N, M, 4 + classes)"
-            )
-        shape = getattr(outputs, "shape", ())
-        if len(shape) != 3 or shape[self.channel_axis] <= 4:
-            raise ValueError(
-                f"detection found outputs of {_found(outputs)}, wanted for layout={self.layout!r} "
-                f"one array with four coordinates and the classes along axis {self.channel_axis}: "
-                f"(N, {'4 + classes, M' if self.channel_axis == 1 else 'M, 4 + classes'})"
-            )
-        rows = jnp.moveaxis(outputs, self.channel_axis, -1)
-        boxes, scores = rows[..., :4], rows[..., 4:]
-        if self.layout == "centers":
-            centers, sizes = boxes[..., :2], boxes[..., 2:]
-            boxes = jnp.concatenate([centers - sizes / 2, centers + sizes / 2], -1)
-        return boxes, scores
-
-    @_gives(_no)
-    def __call__(self, box: jax.Array, outputs: Any) -> jax.Array:
-        boxes, scores = self.split(outputs)
-        scores = scores if self.activation is None else self.activation(scores)
-        low = jnp.maximum(boxes[..., :2], box[None, None, :2])
-        high = jnp.minimum(boxes[..., 2:], box[None, None, 2:])
-        overlap = jnp.maximum(high - low, 0).prod(-1)
-        areas = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0).prod(-1)
-        iou = overlap / (areas + (box[2:] - box[:2]).prod() - overlap)
-        return (iou[..., None] * scores).max(1)
-
-
-def _found(outputs: Any) -> str:
-    shapes = jax.tree.map(lambda leaf: getattr(leaf, "shape", type(leaf).__name__), outputs)
-    return f"shape {shapes}" if hasattr(outputs, "shape") else f"shapes {shapes}"
 
 
 def similarity(references: Any, *, temperature: float | None = None) -> Partial:
@@ -573,15 +356,7 @@ class _Similarity:
     def probability(self) -> bool:
         return self.temperature is not None
 
-    @_gives(lambda self: self.probability)
+    @gives(lambda self: self.probability)
     def __call__(self, references: jax.Array, embeddings: jax.Array) -> jax.Array:
-        cosines = jnp.matmul(unit(embeddings), unit(references).T, precision="highest")
-        if self.temperature is None:
-            return cosines
-        return jax.nn.softmax(cosines / self.temperature)
-
-
-def unit(vectors: Float[Array, "*rows features"]) -> Float[Array, "*rows features"]:
-    """Vectors scaled to length 1; a zero vector stays zero."""
-    squares = (vectors**2).sum(-1, keepdims=True)
-    return vectors / jnp.sqrt(jnp.where(squares > 0, squares, 1))
+        found = cosines(embeddings, references)
+        return found if self.temperature is None else jax.nn.softmax(found / self.temperature)

@@ -31,37 +31,6 @@ def test_segmentation_refuses_a_region_that_is_empty_or_of_another_size():
         scores.segmentation(np.ones((3, 4), bool))(jnp.zeros((2, 4, 3, 5)))
 
 
-def test_detection_weights_scores_by_overlap():
-    low, size = RNG.random((2, 7, 2)), RNG.random((2, 7, 2))
-    boxes = np.concatenate([low, low + size], -1)
-    confidences = RNG.random((2, 7, 3))
-    box = (0.2, 0.3, 0.9, 1.1)
-
-    def iou(a, b):
-        sides = [max(0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1)]
-        area = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
-        return sides[0] * sides[1] / (sum(area) - sides[0] * sides[1])
-
-    expected = [
-        [max(iou(boxes[n, m], box) * confidences[n, m, c] for m in range(7)) for c in range(3)]
-        for n in range(2)
-    ]
-    result = scores.detection(box)((jnp.array(boxes), jnp.array(confidences)))
-    np.testing.assert_allclose(result, expected, rtol=1e-5)
-
-
-def test_detection_without_any_overlap_is_zero_even_for_boxes_without_area():
-    boxes = jnp.array([[[5.0, 5.0, 6.0, 6.0], [0.5, 0.5, 0.5, 0.5], [3.0, 3.0, 2.0, 2.0]]])
-    result = scores.detection([0, 0, 1, 1])((boxes, jnp.ones((1, 3, 2))))
-    np.testing.assert_array_equal(result, np.zeros((1, 2)))
-
-
-@pytest.mark.parametrize("box", [(0, 0, 1), (1, 0, 0, 1)])
-def test_detection_refuses_what_is_no_box(box):
-    with pytest.raises(ValueError, match=r"wanted \(low, low, high, high\)"):
-        scores.detection(box)
-
-
 def test_similarity_is_the_cosine_or_its_softmax():
     embeddings, references = RNG.normal(size=(2, 6)), RNG.normal(size=(3, 6))
     norms = np.linalg.norm(embeddings, axis=1)[:, None] * np.linalg.norm(references, axis=1)
@@ -278,37 +247,6 @@ def test_a_softmax_of_sigmoids_is_told():
     score_cam(labels, image, 0, score=scores.values)
 
 
-RAW = np.concatenate([RNG.uniform(0, 4, (2, 5, 2)), RNG.uniform(5, 9, (2, 5, 2))], -1)
-CLASSES = RNG.uniform(size=(2, 5, 3))
-
-
-def test_one_array_of_detections_is_read_as_its_layout_says():
-    box = [1, 2, 6, 7]
-    expected = scores.detection(box)((jnp.asarray(RAW), jnp.asarray(CLASSES)))
-    centers = np.concatenate([(RAW[..., :2] + RAW[..., 2:]) / 2, RAW[..., 2:] - RAW[..., :2]], -1)
-    for boxes, layout in ((RAW, "corners"), (centers, "centers")):
-        rows = jnp.asarray(np.concatenate([boxes, CLASSES], -1), jnp.float32)
-        last = scores.detection(box, layout=layout, channel_axis=-1)(rows)
-        first = scores.detection(box, layout=layout)(rows.swapaxes(1, 2))
-        np.testing.assert_allclose(last, expected, rtol=1e-5)
-        np.testing.assert_allclose(first, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("options", "shape", "message"),
-    [
-        ({}, (2, 84, 10), r"shape \(2, 84, 10\).*\(N, M, 4\).*layout='centers'"),
-        ({"layout": "corners"}, (2, 84), r"shape \(2, 84\), wanted for layout='corners'"),
-        ({"layout": "corners", "channel_axis": -1}, (2, 84, 4), r"\(N, M, 4 \+ classes\)"),
-    ],
-)
-def test_detections_in_another_layout_are_refused_with_the_layout_found(options, shape, message):
-    with pytest.raises(ValueError, match=message):
-        scores.detection([0, 0, 1, 1], **options)(jnp.zeros(shape))
-    with pytest.raises(ValueError, match="'corners', 'centers'"):
-        scores.detection([0, 0, 1, 1], layout="yolo")
-
-
 def test_a_function_may_say_that_it_gives_probabilities():
     def score(outputs):
         return outputs["probability"]
@@ -365,10 +303,3 @@ def test_scores_that_are_closed_over_work_under_jit():
         inside = jax.jit(lambda s: s * score_cam(model, image, 1, score=make()).heatmap)(1.0)  # noqa: B023
         outside = score_cam(model, image, 1, score=make()).heatmap
         np.testing.assert_allclose(inside, outside, atol=1e-5)
-
-
-def test_detection_applies_its_activation():
-    boxes = jnp.array([[[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 1.0]]])
-    logits = jnp.array([[[0.0], [5.0]]])
-    found = scores.detection([0, 0, 2, 2], activation=jax.nn.sigmoid)((boxes, logits))
-    np.testing.assert_allclose(found, [[max(0.5, 0.5 / (1 + np.exp(-5)))]], rtol=1e-6)
