@@ -118,7 +118,7 @@ def _dinov2s() -> dict[str, Entry]:
 
 
 def _dinov3s() -> dict[str, Entry]:
-    """DINOv3, as transformers saves it."""
+    """DINOv3, as transformers and timm save it. By default timm averages the patches."""
     return {
         f"dinov3_vit{letter}16": Entry(
             "vit",
@@ -126,8 +126,12 @@ def _dinov3s() -> dict[str, Entry]:
             layer=_layer(size),
             preprocess=dataclasses.replace(imagenet(224, 224, BILINEAR), fit="stretch"),
             options={"rotary": 100.0, "prefix": 5},
-            aliases=(f"dinov3_vit{letter}16_pretrain_lvd1689m",),
-            publishers=("dinov3",),
+            aliases=(
+                f"dinov3_vit{letter}16_pretrain_lvd1689m",
+                f"vit_{size}_patch16_dinov3",
+                f"vit_{size}_patch16_dinov3_qkvb",
+            ),
+            publishers=("dinov3", "timm_dinov3"),
             classes=None,
         )
         for letter, size in (("s", "small"), ("b", "base"), ("l", "large"))

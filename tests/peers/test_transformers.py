@@ -53,9 +53,9 @@ def assert_equal(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-def filled(module, make, checkpoint):
-    """A network with a checkpoint's weights, and all that the checkpoint tells besides."""
-    found = module.arguments(checkpoint, {})
+def filled(module, make, checkpoint, told=None):
+    """A network with a checkpoint's weights, and all that it and its configuration tell besides."""
+    found = module.arguments(checkpoint, told or {})
     layout = layout_of(module.LAYOUTS, checkpoint)
     return from_checkpoint(
         lambda rngs: make(**found, rngs=rngs), layout.converted(checkpoint), layout.names
@@ -159,6 +159,29 @@ def test_dinov3_of_transformers():
     assert_same_vit(peer, lambda inputs: peer(inputs).pooler_output)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"qkv_bias": True, "num_classes": 7}, {"global_pool": "token"}],
+    ids=["mean", "biased", "token"],
+)
+@pytest.mark.usefixtures("timm")
+def test_dinov3_of_timm(options):
+    eva = importlib.import_module("timm.models.eva")
+    peer = eva.Eva(**{
+        "img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 0,
+        "qkv_bias": False, "init_values": 1.0, "rope_type": "dinov3", "rope_temperature": 100,
+        "rope_rotate_half": True, "use_rot_pos_emb": True, "use_abs_pos_emb": False,
+        "num_reg_tokens": 4, "use_fc_norm": False, "dynamic_img_size": True,
+        "norm_layer": partial(torch.nn.LayerNorm, eps=1e-5), **options,
+    })  # fmt: skip
+    told = {"global_pool": options.get("global_pool", "avg")}
+    checkpoint = entries(randomised(peer))
+    network = filled(vit, partial(vit.ViT, 32, 2, 2, 16, prefix=5), checkpoint, told)
+    for size in ((64, 64), (64, 96)):
+        inputs = images(*size)
+        assert_equal(jax.jit(lambda x, net=network: net(x))(inputs), answers(peer, inputs))
+
+
 @pytest.mark.parametrize("cells", [(7, 3), (4, 11), (16, 16)])
 def test_tables_are_resized_as_pytorch_does(cells):
     table = RNG.normal(size=(37, 37, 5)).astype(np.float32) if cells[0] == 16 else images(5, 6)[0]
@@ -224,6 +247,8 @@ def test_swins(publisher, size):
         ("deit_tiny_distilled_patch16_224", "deit_tiny_patch16_224", 1000),
         ("vit_small_patch14_reg4_dinov2", "dinov2_vits14", 0),
         ("swin_tiny_patch4_window7_224", "swin_tiny_patch4_window7_224", 1000),
+        ("vit_small_patch16_dinov3", "dinov3_vits16", 0),
+        ("vit_small_patch16_dinov3_qkvb", "dinov3_vits16", 0),
     ],
 )
 def test_folders_of_timm(tmp_path, timm, name, found, classes):
@@ -232,7 +257,8 @@ def test_folders_of_timm(tmp_path, timm, name, found, classes):
     timm.models.save_for_hf(peer, tmp_path / "weights")
     classifier = models.load(weights=tmp_path / "weights")
     assert (classifier.name, len(classifier.labels)) == (found, classes)
-    assert classifier.input_size == ((518, 518) if "dinov2" in name else (224, 224))
+    side = 518 if "dinov2" in name else 256 if "dinov3" in name else 224
+    assert classifier.input_size == (side, side)
     assert_loaded(classifier, peer, images(224, 224)[:1])
 
 

