@@ -54,11 +54,10 @@ def _efficientnet(
     epsilon: float,
     *,
     same: bool = False,
-    publishers: tuple[str, ...] | None = None,
+    publishers: tuple[str, ...],
 ) -> Entry:
     name = f"efficientnet_{variant}"
     last = 7 if variant == "v2_s" else 8
-    has_counterpart = publishers is None or "torchvision" in publishers
     return Entry(
         "efficientnet",
         "EfficientNet",
@@ -66,7 +65,7 @@ def _efficientnet(
         preprocess=preprocess,
         counterpart=(
             Counterpart("torchvision.models", name, layer=f"features.{last}")
-            if has_counterpart
+            if "torchvision" in publishers
             else None
         ),
         options={"variant": variant, "epsilon": epsilon, "same": same},
@@ -139,17 +138,19 @@ ENTRIES = {
     "efficientnet_lite3": _lite(3, 280),
     "efficientnet_lite4": _lite(4, 300),
     **{f"timm_efficientnet_lite{n}": _timms_lite(n, side) for n, side in enumerate(_LITE_SIDES)},
-    "efficientnet_b0": _efficientnet("b0", imagenet(224, 256, _BICUBIC), 1e-5),
-    "efficientnet_b1": _efficientnet("b1", imagenet(240, 256, _BICUBIC), 1e-5),
-    "efficientnet_b2": _efficientnet("b2", imagenet(288, 288, _BICUBIC), 1e-5),
-    "efficientnet_b3": _efficientnet("b3", imagenet(300, 320, _BICUBIC), 1e-5),
+    **{
+        f"efficientnet_b{n}": _efficientnet(
+            f"b{n}", imagenet(*sides, _BICUBIC), 1e-5, publishers=("torchvision", "timm")
+        )
+        for n, sides in enumerate(((224, 256), (240, 256), (288, 288), (300, 320)))
+    },
     **{
         f"tf_efficientnet_b{n}": _efficientnet(
             f"b{n}",
             imagenet(side, int(side / crop), _BICUBIC),
             1e-3,
             same=True,
-            publishers=("timm",),
+            publishers=("timm", "huggingface"),
         )
         for n, (side, crop) in enumerate(((224, 0.875), (240, 0.882), (260, 0.89), (300, 0.904)))
     },

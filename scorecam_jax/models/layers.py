@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Num
 
 from scorecam_jax.models.convolutions import convolve
+from scorecam_jax.models.convolutions.direct import Pads
 
 Tensors = Mapping[str, Num[np.ndarray, "..."]]
 
@@ -45,7 +46,7 @@ class Conv(nnx.Module):
         size: int,
         *,
         stride: int = 1,
-        padding: str | int = "SAME",
+        padding: str | int | Pads = "SAME",
         depthwise: bool = False,
         groups: int = 1,
         bias: bool = True,

@@ -52,7 +52,7 @@ class Entry(NamedTuple):
             as Flax is then. It has `LAYOUTS`, how publishers call its tensors, the usual first,
             or a function that returns this for the options; and `HEAD`, the path of the layer that
             returns the logits. If checkpoints tell more than the number of classes, it has
-            `arguments(tensors, config)`, which returns what `make` is called with.
+            `arguments(tensors, config)`, which returns what `make` is called with besides.
         make: what builds it there, called with `classes`, `rngs` and the options.
         layer: the layer to explain: the last with a spatial grid, after its nonlinearity.
         preprocess: from a photograph to its input, unless a checkpoint's configuration has its own.

@@ -57,6 +57,13 @@ NOISE = np.random.default_rng(0).integers(0, 255, (4, 6, 3), np.uint8)
 SMOOTH = Image.fromarray(NOISE).resize((768, 512), Image.Resampling.BICUBIC)
 RESNET18 = {"layer_type": "basic", "depths": [2] * 4, "hidden_sizes": [64, 128, 256, 512]}
 RESNET50 = {"layer_type": "bottleneck", "depths": [3, 4, 6, 3]}
+B0 = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}
+TRANSFORMERS = {
+    "resnet18": ("ResNet", RESNET18),
+    "resnet50": ("ResNet", RESNET50),
+    "convnext_tiny": ("ConvNext", {}),
+    "efficientnet_b0": ("EfficientNet", B0),
+}
 NAMES = {"id2label": {0: "cat", 1: "owl"}, "label2id": {"cat": 0, "owl": 1}}
 
 
@@ -72,6 +79,7 @@ NAMES = {"id2label": {0: "cat", 1: "owl"}, "label2id": {"cat": 0, "owl": 1}}
         "transformers resnet18",
         "transformers resnet50",
         "transformers convnext_tiny",
+        "transformers efficientnet_b0",
     ]
 )
 def saved(request, tmp_path, torchvision):
@@ -85,9 +93,12 @@ def saved(request, tmp_path, torchvision):
     if publisher == "torchvision":
         return folder, *torchvisions(name, folder, torchvision), None
     transformers = pytest.importorskip("transformers")
-    processor = transformers.ConvNextImageProcessor(size={"shortest_edge": 224}, resample=3)
-    kind = "ConvNext" if "convnext" in name else "ResNet"
-    config = {"resnet18": RESNET18, "resnet50": RESNET50, "convnext_tiny": {}}[name]
+    kind, config = TRANSFORMERS[name]
+    if kind == "EfficientNet":
+        side = {"height": 224, "width": 224}
+        processor = transformers.EfficientNetImageProcessor(size=side, resample=3)
+    else:
+        processor = transformers.ConvNextImageProcessor(size={"shortest_edge": 224}, resample=3)
     return folder, *transformers_(kind, folder, processor, **config, **NAMES), ["cat", "owl"]
 
 

@@ -102,6 +102,27 @@ def test_transformers_convnext(torchvision, compare):
     assert compare(original).name == "convnext_tiny"
 
 
+@pytest.mark.parametrize(
+    ("name", "width", "depth", "head", "odd"),
+    [("b0", 1.0, 1.0, 1280, [2]), ("b1", 1.0, 1.1, 1280, []), ("b3", 1.2, 1.4, 1536, [5, 18])],
+)
+def test_transformers_efficientnets(torchvision, tmp_path, name, width, depth, head, odd):
+    """Their strided kernels are padded by a list, whatever the sides are."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.EfficientNetConfig(
+        width_coefficient=width, depth_coefficient=depth, hidden_dim=head, num_labels=7,
+        depthwise_padding=odd, hidden_act="silu",
+    )  # fmt: skip
+    original = with_random_weights(transformers.EfficientNetForImageClassification(config))
+    original.save_pretrained(tmp_path)
+    classifier = models.load(weights=tmp_path)
+    assert classifier.name == f"tf_efficientnet_{name}"
+    inputs = images(72)
+    logits, activations = jax.jit(lambda model, x: model(x))(classifier.model, inputs)
+    assert_logits_equal(logits, logits_of(original, inputs))
+    assert activations.ndim == 4
+
+
 def test_the_first_names_of_torchvisions_densenet(torchvision, tmp_path):
     """Its published file has `norm.1` where its network has `norm1`."""
     original = with_random_weights(torchvision.models.densenet121(weights=None))

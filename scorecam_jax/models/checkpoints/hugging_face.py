@@ -116,10 +116,16 @@ def _normalisation(fields: Fields) -> dict[str, Any]:
     factor = fields.number("rescale_factor", 1e-6, 1) or 1 / 255
     if told.get("do_rescale") is False:
         factor = 1.0
-    if told.get("do_normalize") is False:
-        return {"mean": (0.0,) * 3, "std": in_bytes((1.0,) * 3, factor)}
-    found: dict[str, Any] = {}
     mean, std = fields.triple("image_mean", -256, 256), fields.triple("image_std", 1e-6, 256)
+    if told.get("do_normalize") is False:
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    if told.get("include_top") and std is not None:
+        # EfficientNet's processor divides once more, and configurations have roots for that.
+        again = fields.triple("image_std", 1e-6, 256) or std
+        std = (std[0] * again[0], std[1] * again[1], std[2] * again[2])
+    if told.get("rescale_offset") and mean is not None:
+        mean = (mean[0] + 1, mean[1] + 1, mean[2] + 1)
+    found: dict[str, Any] = {}
     if mean is not None:
         found["mean"] = in_bytes(mean, factor)
     if std is not None:

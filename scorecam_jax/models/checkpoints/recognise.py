@@ -18,7 +18,7 @@ _Tensors = Mapping[str, np.ndarray]
 _WRAPPERS = ("model.", "_orig_mod.", "timm_model.")
 
 # Options of networks that leave no trace in their tensors.
-_UNTOLD = ("cells", "epsilon", "pads_first", "same")
+_UNTOLD = ("balanced", "cells", "epsilon", "pads_first", "same")
 
 
 class Recognised(NamedTuple):
@@ -53,11 +53,12 @@ class Recognised(NamedTuple):
             config: what its configuration says.
         """
         module = self.entry.module
-        if hasattr(module, "arguments"):
-            return module.arguments(checkpoint, config)
-        tensors = self.layout.converted(dict(checkpoint))
-        head = tensors.get(self.layout.name(f"{module.HEAD}.weight"))
-        return {} if head is None or not head.ndim else {"classes": len(head)}
+        found = module.arguments(checkpoint, config) if hasattr(module, "arguments") else {}
+        if "classes" not in found:
+            tensors = self.layout.converted(dict(checkpoint))
+            head = tensors.get(self.layout.name(f"{module.HEAD}.weight"))
+            found |= {} if head is None or not head.ndim else {"classes": len(head)}
+        return found
 
 
 def unwrapped(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from scorecam_jax.models.convolutions import blocks, direct, windows, winograd
-from scorecam_jax.models.convolutions.direct import Geometry, geometry_of
+from scorecam_jax.models.convolutions.direct import Geometry, Pads, geometry_of
 
 _NO_PADS = ((0, 0), (0, 0))
 
@@ -99,7 +99,7 @@ def convolve(
     kernel: Float[Array, "rows columns ingroup outputs"],
     *,
     stride: int,
-    padding: str | int,
+    padding: str | int | Pads,
     groups: int,
 ) -> Float[Array, "batch tall wide outputs"]:
     """The convolution of channels-last activations with a kernel, the fastest way known.
@@ -108,7 +108,8 @@ def convolve(
         x: what is convolved.
         kernel: rows × columns × inputs of a group × outputs.
         stride: pixels between neighbouring windows.
-        padding: `"SAME"`, `"VALID"`, or the zeros on every side.
+        padding: `"SAME"`, `"VALID"`, the zeros on every side, or those before and after the rows
+            and before and after the columns.
         groups: parts of the channels that are convolved by themselves.
     """
     geometry = geometry_of(x, kernel, stride=stride, padding=padding, groups=groups)

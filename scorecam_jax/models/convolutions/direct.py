@@ -31,13 +31,16 @@ def geometry_of(
     kernel: Float[Array, "rows columns ingroup outputs"],
     *,
     stride: int,
-    padding: str | int,
+    padding: str | int | Pads,
     groups: int,
 ) -> Geometry:
     """The geometry of a layer on an input of this size."""
     size = kernel.shape[0], kernel.shape[1]
-    if isinstance(padding, int):
-        pads: Pads = ((padding, padding), (padding, padding))
+    pads: Pads
+    if isinstance(padding, tuple):
+        pads = padding
+    elif isinstance(padding, int):
+        pads = ((padding, padding), (padding, padding))
     else:
         rows, columns = lax.padtype_to_pads(x.shape[1:3], size, (stride, stride), padding)
         pads = (rows[0], rows[1]), (columns[0], columns[1])

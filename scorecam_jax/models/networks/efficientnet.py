@@ -1,20 +1,23 @@
-"""EfficientNets and EfficientNetV2-S, as timm and torchvision define them."""
+"""EfficientNets and EfficientNetV2-S, as timm, torchvision and transformers define them."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from scorecam_jax.models.checkpoints.layout import Layout
+from scorecam_jax.models.checkpoints.layout import ANYTHING, Layout
 from scorecam_jax.models.layers import Linear
 from scorecam_jax.models.networks.inverted import (
     Block,
+    Same,
     Shape,
     Stages,
     Style,
     divisible,
+    hugging_face_names,
     timm_names,
     torchvision_names,
 )
@@ -132,7 +135,40 @@ def LAYOUTS(variant: str, **options: object) -> tuple[Layout, ...]:  # noqa: N80
             rf"blocks\.{last - 2}\.{len(stages[-1]) - 1}\.se\.conv_reduce\.weight",
             timm_names(stages, timm),
         ),
+        Layout(
+            "huggingface",
+            r"efficientnet\.encoder\.blocks\.0\.squeeze_excite\.reduce\.weight",
+            hugging_face_names(_HUGGING_FACE),
+            assumes=_HUGGING_FACE_SAYS,
+            options={"same": True},
+        ),
     )
+
+
+_HUGGING_FACE = {
+    r"^stem\.norm": "efficientnet.embeddings.batchnorm",
+    r"^stem": "efficientnet.embeddings.convolution",
+    r"^head\.norm": "efficientnet.encoder.top_bn",
+    r"^head": "efficientnet.encoder.top_conv",
+}
+# What the tensors do not tell.
+_HUGGING_FACE_SAYS = {
+    "num_channels": (3,),
+    "hidden_act": ("swish", "silu"),
+    "pooling_type": ("mean",),
+    "batch_norm_eps": (0.001,),
+    "strides": ([stage.stride for stage in _B],),
+    "depthwise_padding": ANYTHING,
+}
+
+
+def arguments(checkpoint: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configuration of transformers' tells besides the number of classes: how it pads.
+
+    It lists the blocks whose inputs have odd sides at the size that the network was trained with.
+    """
+    odd = config.get("depthwise_padding")
+    return {"same": "even", "balanced": tuple(odd)} if isinstance(odd, list) else {}
 
 
 HEAD = "classifier"
@@ -149,8 +185,9 @@ class EfficientNet(nnx.Module):
         variant: `"b0"` to `"b3"`, or `"v2_s"`.
         epsilon: what batch norms add to variances: 1e-3 as published, 1e-5 in networks that were
             trained with PyTorch.
-        same: pad as TensorFlow does, as published.
+        same: pad as TensorFlow does, as published; see `Style`.
         classes: how many logits.
+        balanced: the numbers of blocks that `"even"` does not hold for; see `Shape`.
         rngs: for random weights.
 
     References:
@@ -164,13 +201,15 @@ class EfficientNet(nnx.Module):
         *,
         variant: str,
         epsilon: float,
-        same: bool = False,
+        same: Same = False,
         classes: int = 1000,
+        balanced: Collection[int] = (),
         rngs: nnx.Rngs,
     ):
         chosen = _VARIANTS[variant]
         style = Style(jax.nn.silu, epsilon, same)
-        shapes = [shape for stage in _shapes(chosen) for shape in stage]
+        plain = [shape for stage in _shapes(chosen) for shape in stage]
+        shapes = [one._replace(balanced=i in balanced) for i, one in enumerate(plain)]
         self.stem = style.conv(3, chosen.stem, 3, 2, rngs=rngs)
         self.blocks = nnx.List([Block(shape, style, rngs=rngs) for shape in shapes])
         self.head = style.conv(shapes[-1].outputs, chosen.head, 1, rngs=rngs)

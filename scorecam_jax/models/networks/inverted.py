@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
 from scorecam_jax.models.checkpoints.layout import renamed
+from scorecam_jax.models.convolutions.direct import Pads
 from scorecam_jax.models.layers import Conv
 
 Activation = Callable[[jax.Array], jax.Array]
+Same = bool | Literal["even"]
 
 
 class Style(NamedTuple):
@@ -21,14 +23,15 @@ class Style(NamedTuple):
         activation: after convolutions.
         epsilon: what batch norms add to variances.
         same: pad as TensorFlow does, so that of an odd border the end gets more. False: as much
-            on every side.
+            on every side. `"even"`: strided kernels as TensorFlow pads inputs with even sides,
+            whatever the sides are.
         gate: what turns the output of squeeze-and-excitation into factors.
         squeezed: the activation inside squeeze-and-excitation.
     """
 
     activation: Activation
     epsilon: float
-    same: bool = False
+    same: Same = False
     gate: Activation = jax.nn.sigmoid
     squeezed: Activation = jax.nn.silu
 
@@ -41,15 +44,21 @@ class Style(NamedTuple):
         *,
         depthwise: bool = False,
         linear: bool = False,
+        balanced: bool = False,
         rngs: nnx.Rngs,
     ) -> Conv:
         """A convolution with its batch norm, and its activation unless it is linear."""
+        half = size // 2
+        padding: str | int | Pads = "SAME" if self.same else half
+        if self.same == "even":
+            uneven = (half - 1, half), (half - 1, half)
+            padding = half if balanced or stride == 1 else uneven
         return Conv(
             inputs,
             outputs,
             size,
             stride=stride,
-            padding="SAME" if self.same else size // 2,
+            padding=padding,
             depthwise=depthwise,
             activation=None if linear else self.activation,
             epsilon=self.epsilon,
@@ -68,6 +77,8 @@ class Shape(NamedTuple):
         stride: of the kernel.
         squeeze: channels inside squeeze-and-excitation; 0: there is none.
         fused: whether a single convolution widens and filters.
+        balanced: whether a strided kernel is padded as much on every side where the style has
+            `"even"`: of inputs whose sides are odd.
     """
 
     inputs: int
@@ -77,6 +88,7 @@ class Shape(NamedTuple):
     stride: int
     squeeze: int = 0
     fused: bool = False
+    balanced: bool = False
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -110,12 +122,13 @@ class Block(nnx.Module):
     """An inverted bottleneck: widen, filter each channel, narrow."""
 
     def __init__(self, shape: Shape, style: Style, *, rngs: nnx.Rngs):
-        inputs, wide, outputs, size, stride, squeeze, fused = shape
+        inputs, wide, outputs, size, stride, squeeze, fused, balanced = shape
         conv = partial(style.conv, rngs=rngs)
         has = {part: part in shape.parts for part in ("expand", "filter", "squeeze", "project")}
         widen = (size, stride) if fused else (1, 1)
         self.expand = conv(inputs, wide, *widen) if has["expand"] else None
-        self.filter = conv(wide, wide, size, stride, depthwise=True) if has["filter"] else None
+        filtered = partial(conv, depthwise=True, balanced=balanced)
+        self.filter = filtered(wide, wide, size, stride) if has["filter"] else None
         self.squeeze = Squeeze(wide, squeeze, style, rngs=rngs) if has["squeeze"] else None
         self.project = conv(wide, outputs, 1, linear=True) if has["project"] else None
         self.residual = stride == 1 and inputs == outputs
@@ -164,6 +177,34 @@ def timm_names(stages: Stages, others: dict[str, str]) -> Callable[[str], str]:
             is_norm = rest.startswith("norm.")
             rest = f"{names[is_norm]}.{rest.removeprefix('norm.')}"
         return f"blocks.{stage}.{index}.{rest}"
+
+    return name
+
+
+_HUGGING_FACE = {
+    "expand": ("expansion.expand_conv", "expansion.expand_bn"),
+    "filter": ("depthwise_conv.depthwise_conv", "depthwise_conv.depthwise_norm"),
+    "project": ("projection.project_conv", "projection.project_bn"),
+}
+
+
+def hugging_face_names(others: dict[str, str]) -> Callable[[str], str]:
+    """From the paths of tensors to those of transformers.
+
+    Args:
+        others: expressions for what is outside the blocks, as in `Layout`.
+    """
+
+    def name(path: str) -> str:
+        if not path.startswith("blocks."):
+            return renamed(path, others)
+        _, number, part, rest = path.split(".", 3)
+        if part == "squeeze":
+            rest = f"squeeze_excite.{rest}"
+        else:
+            is_norm = rest.startswith("norm.")
+            rest = f"{_HUGGING_FACE[part][is_norm]}.{rest.removeprefix('norm.')}"
+        return f"efficientnet.encoder.blocks.{number}.{rest}"
 
     return name
 

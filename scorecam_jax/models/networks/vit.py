@@ -25,9 +25,7 @@ __all__ = [
     "vit_tiny",
 ]
 
-Pool = Literal[
-    "class", "mean", "normed mean", "class+mean", "class+distillation", "attention"
-]
+Pool = Literal["class", "mean", "normed mean", "class+mean", "class+distillation", "attention"]
 
 HEAD = "head"
 

@@ -131,3 +131,11 @@ def test_wrong_values_of_transformers_are_named_with_their_file(told, complaint)
     with pytest.raises(ValueError, match=complaint) as caught:
         hugging_face.settings({}, told, (None, CONFIG))
     assert str(CONFIG) in str(caught.value)
+
+
+def test_efficientnets_processor_divides_twice_and_may_shift():
+    told = {"size": 224, **HALF, "include_top": True, "rescale_offset": True}
+    made = preprocess(hugging_face.settings({}, told, (None, None)))
+    values = np.array([0.0, 51.0, 255.0])
+    expected = ((values / 255 - 1) - 0.5) / 0.5 / 0.5
+    np.testing.assert_allclose((values - made.mean) / made.std, expected, rtol=1e-12)
