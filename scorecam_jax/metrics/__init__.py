@@ -1,4 +1,4 @@
-"""Is a heatmap any good? Faithfulness to the model, localization of the object, sanity checks.
+"""Is a heatmap any good? Faithfulness, localization, sanity checks, robustness and complexity.
 
 A metric returns one value per input, (B,), to average and bootstrap over images.
 `scorecam_jax.study` does this for several methods at once. `ENTRIES` names what it and the
@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from scorecam_jax.metrics.complexity import entropy as entropy
+    from scorecam_jax.metrics.complexity import gini as gini
+    from scorecam_jax.metrics.complexity import histogram_entropy as histogram_entropy
     from scorecam_jax.metrics.faithfulness import adcc as adcc
+    from scorecam_jax.metrics.faithfulness import arcc as arcc
     from scorecam_jax.metrics.faithfulness import average_drop as average_drop
     from scorecam_jax.metrics.faithfulness import average_gain as average_gain
     from scorecam_jax.metrics.faithfulness import average_increase as average_increase
@@ -23,29 +27,51 @@ if TYPE_CHECKING:
     from scorecam_jax.metrics.localization import box_iou as box_iou
     from scorecam_jax.metrics.localization import box_ious as box_ious
     from scorecam_jax.metrics.localization import boxes_from_heatmap as boxes_from_heatmap
+    from scorecam_jax.metrics.localization import boxes_from_masks as boxes_from_masks
     from scorecam_jax.metrics.localization import energy_pointing_game as energy_pointing_game
+    from scorecam_jax.metrics.localization import focus as focus
     from scorecam_jax.metrics.localization import implied_box_iou as implied_box_iou
     from scorecam_jax.metrics.localization import max_box_acc as max_box_acc
+    from scorecam_jax.metrics.localization import mosaics as mosaics
     from scorecam_jax.metrics.localization import pointing_game as pointing_game
+    from scorecam_jax.metrics.localization import region_iou as region_iou
+    from scorecam_jax.metrics.localization import relevance_rank_accuracy as relevance_rank_accuracy
+    from scorecam_jax.metrics.localization import roc_auc as roc_auc
     from scorecam_jax.metrics.localization import scaled_pointing_game as scaled_pointing_game
     from scorecam_jax.metrics.localization import tolerance_of as tolerance_of
+    from scorecam_jax.metrics.localization import top_k_intersection as top_k_intersection
+    from scorecam_jax.metrics.robustness import average_sensitivity as average_sensitivity
+    from scorecam_jax.metrics.robustness import max_sensitivity as max_sensitivity
+    from scorecam_jax.metrics.sanity import efficient_randomization as efficient_randomization
     from scorecam_jax.metrics.sanity import parameter_randomization as parameter_randomization
+    from scorecam_jax.metrics.sanity import random_logit as random_logit
     from scorecam_jax.metrics.sanity import spearman as spearman
     from scorecam_jax.metrics.sanity import ssim as ssim
+    from scorecam_jax.metrics.subsets import faithfulness_correlation as faithfulness_correlation
+    from scorecam_jax.metrics.subsets import infidelity as infidelity
+    from scorecam_jax.metrics.subsets import sensitivity_n as sensitivity_n
     from scorecam_jax.steps.filters import blur as blur
 
 _MEMBERS = {
     "scorecam_jax.steps.filters": ("blur",),
+    "complexity": ("entropy", "gini", "histogram_entropy"),
     "faithfulness": (
-        "adcc", "average_drop", "average_gain", "average_increase", "deletion", "deletion_curve",
-        "insertion", "insertion_curve", "road",
+        "adcc", "arcc", "average_drop", "average_gain", "average_increase", "deletion",
+        "deletion_curve", "insertion", "insertion_curve", "road",
     ),
     "imputation": ("impute",),
     "localization": (
-        "box_iou", "box_ious", "boxes_from_heatmap", "energy_pointing_game", "implied_box_iou",
-        "max_box_acc", "pointing_game", "scaled_pointing_game", "tolerance_of",
+        "box_iou", "box_ious", "boxes_from_heatmap", "boxes_from_masks",
+        "energy_pointing_game", "focus", "implied_box_iou", "max_box_acc", "mosaics",
+        "pointing_game", "region_iou", "relevance_rank_accuracy", "roc_auc",
+        "scaled_pointing_game", "tolerance_of", "top_k_intersection",
     ),
-    "sanity": ("parameter_randomization", "spearman", "ssim"),
+    "robustness": ("average_sensitivity", "max_sensitivity"),
+    "sanity": (
+        "efficient_randomization", "parameter_randomization", "random_logit", "spearman",
+        "ssim",
+    ),
+    "subsets": ("faithfulness_correlation", "infidelity", "sensitivity_n"),
 }  # fmt: skip
 _HOMES = {name: home for home, names in _MEMBERS.items() for name in names}
 
@@ -150,6 +176,80 @@ ENTRIES = {
         meaning="share of photographs, 0 to 1, on which a box around the heatmap's largest part "
         "overlaps an annotated one by half",
     ),
+    "faithfulness": Entry(
+        "faithfulness_correlation",
+        "more",
+        options={"cells": 9},
+        default=False,
+        meaning="correlation, -1 to 1, of the heatmap's sum over random fifths of the input with "
+        "how far the class's score falls without them",
+    ),
+    "infidelity": Entry(
+        "infidelity",
+        "less",
+        digits=4,
+        default=False,
+        meaning="mean squared error of the heatmap's sums over random squares, scaled at best, as "
+        "falls of the class's score without them",
+    ),
+    "arcc": Entry(
+        "arcc",
+        "more",
+        default=False,
+        meaning="harmonic mean, 0 to 1, of coherency, simplicity and twice road",
+    ),
+    "max-sensitivity": Entry(
+        "max_sensitivity",
+        "less",
+        default=False,
+        meaning="largest relative change of the heatmap among 10 inputs with a little noise",
+    ),
+    "random-logit": Entry(
+        "random_logit",
+        "less",
+        options={"similarity": "spearman"},
+        default=False,
+        meaning="rank correlation, -1 to 1, with the heatmap of another class, drawn at random",
+    ),
+    "gini": Entry(
+        "gini",
+        default=False,
+        meaning="sparseness: 0 if all pixels are equal, near 1 if a single one is hot",
+    ),
+    "entropy": Entry(
+        "entropy",
+        default=False,
+        digits=2,
+        meaning="entropy in nats: 0 if a single pixel is hot, 10.8 if all of 224 x 224 are equal",
+    ),
+    "auc": Entry(
+        "roc_auc",
+        "more",
+        boxes=True,
+        default=False,
+        meaning="probability that a pixel on the object is hotter than one beside it",
+    ),
+    "relevance-rank": Entry(
+        "relevance_rank_accuracy",
+        "more",
+        boxes=True,
+        default=False,
+        meaning="share of the n hottest pixels that lie on the object, which has n",
+    ),
+    "top-k": Entry(
+        "top_k_intersection",
+        "more",
+        boxes=True,
+        default=False,
+        meaning="share of the hottest 2 % of the pixels that lie on the object",
+    ),
+    "region-iou": Entry(
+        "region_iou",
+        "more",
+        boxes=True,
+        default=False,
+        meaning="overlap, 0 to 1, of the object with the pixels above half of the heatmap's peak",
+    ),
     "box-iou": Entry(
         "implied_box_iou",
         "more",
@@ -164,7 +264,8 @@ ENTRIES = {
 Drop, increase and gain mute the lower half of each heatmap, as in Score-CAM's paper. Insertion and
 deletion change 1 % of the pixels per step, and take pixels of equal value in random order. The
 tolerance of pointing is 15 pixels of 224, as by `tolerance_of`. box-acc is `max_box_acc` at an IoU
-of 0.5, and box-iou is `implied_box_iou` at a threshold of 0.2.
+of 0.5, and box-iou is `implied_box_iou` at a threshold of 0.2. faithfulness removes a fifth of
+9 x 9 cells, and infidelity squares of a quarter of the side, 100 times each.
 """
 
 

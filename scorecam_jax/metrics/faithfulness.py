@@ -25,22 +25,13 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from scorecam_jax._internal import checks
-from scorecam_jax._internal.filter_jit import filter_jit
-from scorecam_jax.contract.model import AnyModel, channel_axis_of
-from scorecam_jax.contract.several import split_inputs
-from scorecam_jax.engine.independence import check_independence
-from scorecam_jax.engine.options import Scoring, check_options
-from scorecam_jax.engine.score_masks import score_masks
+from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.engine.options import Scoring
 from scorecam_jax.metrics.imputation import impute
+from scorecam_jax.metrics.masked import PerInput, classes_of, fitting, masked_scores
 from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.steps import masks
 from scorecam_jax.steps.filters import blur
-from scorecam_jax.steps.masks import Render, spatial_shape
-from scorecam_jax.steps.outputs import class_scores
-from scorecam_jax.steps.scores import complement_of
-
-PerInput = Float[Array, " batch"]
 
 
 def average_drop(
@@ -153,20 +144,52 @@ def adcc(
 
     Source: Poppi et al. 2021 (arXiv 2104.10252).
     """
-    model, inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
-    if targets is None:
-        targets = _best_class(model, inputs, masking.get("score") or jax.nn.softmax)
+    model, inputs, heatmaps, axis = fitting(model, inputs, heatmaps, masking)
+    targets = classes_of(model, inputs, targets, masking)
     drop = average_drop(model, inputs, heatmaps, targets, **masking) / 100
-    baseline = jnp.asarray(masking.get("baseline", 0.0), inputs.dtype)
-    baseline = baseline.reshape((1,) * (inputs.ndim - baseline.ndim) + baseline.shape)
-    masked = masks.apply_masks(inputs, heatmaps, baseline, axis)
-    targets, _ = checks.check_targets(targets, len(inputs))
-    again = explain(masked, targets[:, 0])
-    coherency = (1 + jax.vmap(correlation)(heatmaps, again)) / 2
-    simplicity = 1 - jnp.abs(heatmaps).mean(tuple(range(1, heatmaps.ndim)))
-    kept = 1 - drop
-    pairs = coherency * simplicity + coherency * kept + simplicity * kept
-    return masks.divide(3 * coherency * simplicity * kept, pairs)
+    coherency = _coherency(inputs, heatmaps, targets, explain, axis, masking)
+    return _harmonic(coherency, _simplicity(heatmaps), 1 - drop)
+
+
+def arcc(
+    model: AnyModel,
+    inputs: Any,
+    heatmaps: Any,
+    targets: Any = None,
+    *,
+    explain: Callable[[Array, Array], Array],
+    key: PRNGKeyArray,
+    fractions: Sequence[float] = (0.2, 0.4, 0.6, 0.8),
+    noise: ArrayLike = 0.01,
+    **masking: Unpack[Scoring],
+) -> PerInput:
+    """`adcc` with `road` in place of the kept score, in [0, 1]; higher is better.
+
+    3 / (1/coherency + 1/(1 − complexity) + 1/clip(2 · road, 0, 1)); 0 if one of the three is 0.
+    Unlike the kept score, `road` has no masked input that is out of distribution. A map that `road`
+    finds no better than chance gets 0, so on a few images the mean is dominated by zeros.
+
+    Args:
+        model: see the module.
+        inputs: see the module.
+        heatmaps: see the module.
+        targets: see the module.
+        explain: as in `adcc`.
+        key: as in `road`.
+        fractions: as in `road`.
+        noise: as in `road`.
+        **masking: see `Scoring`.
+
+    Source: arXiv 2605.14641, as coded in pytorch-grad-cam's `ARCC`, whose description says
+    geometric mean; its code takes the harmonic mean, and adds 1e-8 to each part.
+    """
+    model, inputs, heatmaps, axis = fitting(model, inputs, heatmaps, masking)
+    targets = classes_of(model, inputs, targets, masking)
+    removal = road(
+        model, inputs, heatmaps, targets, key=key, fractions=fractions, noise=noise, **masking
+    )
+    coherency = _coherency(inputs, heatmaps, targets, explain, axis, masking)
+    return _harmonic(coherency, _simplicity(heatmaps), jnp.clip(2 * removal, 0, 1))
 
 
 def deletion(
@@ -234,7 +257,7 @@ def deletion_curve(
 
     Source: RISE, Petsiuk et al. 2018 (arXiv 1806.07421), section 4.2.
     """
-    model, inputs, heatmaps, _ = _fitting(model, inputs, heatmaps, masking)
+    model, inputs, heatmaps, _ = fitting(model, inputs, heatmaps, masking)
     last = math.prod(heatmaps.shape[1:]) - 1
     deleted, counts = _progress(step, last + 1)
     ranks = last - _ranks(heatmaps, key)
@@ -256,7 +279,7 @@ def insertion_curve(
     Arguments, result and source are those of `deletion_curve`, except for the default baseline: it
     is the input blurred by a Gaussian of σ = 5 over 11 pixels, as in RISE.
     """
-    model, inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
+    model, inputs, heatmaps, axis = fitting(model, inputs, heatmaps, masking)
     if "baseline" not in masking:
         masking["baseline"] = blur(inputs, channel_axis=axis)
     inserted, counts = _progress(step, math.prod(heatmaps.shape[1:]))
@@ -286,9 +309,8 @@ def road(
     Source: Rong et al. 2022 (arXiv 2202.00449), section 4; halved and combined as
     pytorch-grad-cam's `ROADCombined`.
     """
-    model, inputs, heatmaps, axis = _fitting(model, inputs, heatmaps, masking)
-    if targets is None:
-        targets = _best_class(model, inputs, masking.get("score") or jax.nn.softmax)
+    model, inputs, heatmaps, axis = fitting(model, inputs, heatmaps, masking)
+    targets = classes_of(model, inputs, targets, masking)
     removed = np.rint(np.asarray(fractions) * math.prod(heatmaps.shape[1:])).astype(int)
     if not (removed.size and removed.min() > 0 and removed.max() < math.prod(heatmaps.shape[1:])):
         raise ValueError(
@@ -302,9 +324,33 @@ def road(
         for count, key in zip(removed, jax.random.split(noise_key, len(removed)), strict=True):
             filled = impute(inputs, ordered >= count, key=key, noise=noise, channel_axis=axis)
             whole = jnp.ones((len(filled), *(1,) * (heatmaps.ndim - 1), 1), filled.dtype)
-            scores, _ = _masked_scores(model, filled, whole, _show_all, targets, masking)
+            scores, _ = masked_scores(model, filled, whole, _show_all, targets, masking)
             difference = difference + sign * scores[:, 0]
     return difference / (2 * len(removed))
+
+
+def _coherency(
+    inputs: Float[Array, "batch ..."],
+    heatmaps: Float[Array, "batch *spatial"],
+    targets: Int[Array, " batch"],
+    explain: Callable[[Array, Array], Array],
+    channel_axis: int,
+    masking: Scoring,
+) -> PerInput:
+    """How well the maps correlate with those of the inputs that they mask, in [0, 1]."""
+    baseline = jnp.asarray(masking.get("baseline", 0.0), inputs.dtype)
+    baseline = baseline.reshape((1,) * (inputs.ndim - baseline.ndim) + baseline.shape)
+    masked = masks.apply_masks(inputs, heatmaps, baseline, channel_axis)
+    return (1 + jax.vmap(correlation)(heatmaps, explain(masked, targets))) / 2
+
+
+def _simplicity(heatmaps: Float[Array, "batch *spatial"]) -> PerInput:
+    return 1 - jnp.abs(heatmaps).mean(tuple(range(1, heatmaps.ndim)))
+
+
+def _harmonic(a: PerInput, b: PerInput, c: PerInput) -> PerInput:
+    """The harmonic mean of three values that are not negative; 0 if one of them is 0."""
+    return masks.divide(3 * a * b * c, a * b + a * c + b * c)
 
 
 def _before_and_after(
@@ -316,7 +362,7 @@ def _before_and_after(
     masking: Scoring,
 ) -> tuple[tuple[PerInput, PerInput], tuple[PerInput, PerInput]]:
     """The scores of the inputs and of the masked inputs, and one minus each of them."""
-    model, inputs, heatmaps, _ = _fitting(model, inputs, heatmaps, masking)
+    model, inputs, heatmaps, _ = fitting(model, inputs, heatmaps, masking)
     if mute:
         space = tuple(range(1, heatmaps.ndim))
         heatmaps = jnp.where(
@@ -325,7 +371,7 @@ def _before_and_after(
     # The input itself is scored in the same pass, as its masked forms are, so that a mask of ones
     # changes nothing, not even by rounding.
     shown = jnp.stack([jnp.ones_like(heatmaps), heatmaps], -1)
-    scores, complements = _masked_scores(model, inputs, shown, _as_they_are, targets, masking)
+    scores, complements = masked_scores(model, inputs, shown, _as_they_are, targets, masking)
     return (scores[:, 0], scores[:, 1]), (complements[:, 0], complements[:, 1])
 
 
@@ -342,7 +388,7 @@ def _score_revealed(
     # masks exist for one chunk only. An empty mask is (0, 0), as the engine requires.
     index, count = jnp.meshgrid(1 + jnp.arange(len(inputs)), jnp.asarray(counts), indexing="ij")
     shown = jnp.stack([index * (count > 0), count], 1).astype(jnp.float32)
-    scores, _ = _masked_scores(model, inputs, shown, Partial(_reveal, ranks), targets, masking)
+    scores, _ = masked_scores(model, inputs, shown, Partial(_reveal, ranks), targets, masking)
     return scores
 
 
@@ -366,89 +412,6 @@ def _as_they_are(shown: Float[Array, "n *spatial"], shape: Sequence[int]) -> Arr
 
 def _show_all(shown: Float[Array, "n *grid"], shape: Sequence[int]) -> Float[Array, "n *spatial"]:
     return jnp.ones((len(shown), *shape), shown.dtype)
-
-
-def _masked_scores(
-    model: AnyModel,
-    inputs: Float[Array, "batch ..."],
-    shown: Float[Array, "batch *grid masks"],
-    render: Render,
-    targets: Any,
-    masking: Scoring,
-) -> tuple[Float[Array, "batch masks"], Float[Array, "batch masks"]]:
-    """The targets' scores under each mask, and one minus each score."""
-    axis = channel_axis_of(model, masking.get("channel_axis"))
-    checks.check_batch_size(masking.get("batch_size"))
-    targets, one_each = checks.check_targets(targets, len(inputs))
-    if not one_each:
-        raise ValueError(
-            f"targets have shape {targets.shape}, wanted one class per input: measure each of an "
-            "explanation's heatmaps with its own target"
-        )
-    score = masking.get("score") or jax.nn.softmax
-    check_independence(model, inputs, score)
-    scores, classes = _compiled(
-        model, score, render, inputs, shown, targets,
-        checks.as_array(masking.get("baseline", 0.0)), axis, masking.get("batch_size"),
-        masking.get("mesh"), masking.get("remat", False),
-    )  # fmt: skip
-    if targets is not None:
-        checks.check_classes(targets, classes.shape[1])
-    return scores[:, 0], scores[:, 1]
-
-
-@filter_jit
-def _compiled(
-    model: AnyModel,
-    score: Callable[..., Any],
-    render: Render,
-    inputs: Float[Array, "batch ..."],
-    shown: Float[Array, "batch *grid masks"],
-    targets: Int[Array, "batch one"] | None,
-    baseline: Any,
-    channel_axis: int,
-    batch_size: int | None,
-    mesh: Any,
-    remat: bool,
-) -> tuple[Float[Array, "batch two masks"], Array]:
-    confidence = class_scores(score, model(inputs)[0], len(inputs))
-    classes = confidence.shape[1]
-    targets = confidence.argmax(1)[:, None] if targets is None else targets.clip(0, classes - 1)
-    scores = score_masks(
-        model, inputs, shown, render, score=Partial(_with_complements, score),
-        targets=jnp.concatenate([targets, classes + targets], 1), baseline=baseline,
-        channel_axis=channel_axis, batch_size=batch_size, mesh=mesh, remat=remat,
-    )  # fmt: skip
-    return scores, confidence[:0]
-
-
-def _with_complements(score: Callable[..., Any], outputs: Any) -> Float[Array, "n twice_classes"]:
-    return jnp.concatenate([score(outputs), complement_of(score)(outputs)], 1)
-
-
-@filter_jit
-def _best_class(
-    model: AnyModel, inputs: Float[Array, "batch ..."], score: Callable[..., Any]
-) -> Int[Array, " batch"]:
-    return class_scores(score, model(inputs)[0], len(inputs)).argmax(1)
-
-
-def _fitting(
-    model: AnyModel, inputs: Any, heatmaps: Any, masking: Scoring
-) -> tuple[Callable[..., Any], Array, Array, int]:
-    """The model of the image alone, inputs and heatmaps that fit together, the channel axis."""
-    check_options("the metric", Scoring.__annotations__, masking)
-    axis = channel_axis_of(model, masking.get("channel_axis"))
-    model, inputs = split_inputs(model, inputs)
-    inputs = checks.check_inputs(inputs, axis)
-    heatmaps = jnp.asarray(heatmaps)
-    wanted = (len(inputs), *spatial_shape(inputs, axis))
-    if heatmaps.shape != wanted:
-        raise ValueError(
-            f"heatmaps have shape {heatmaps.shape}, wanted {wanted}: one heatmap per input, of the "
-            f"size of the inputs {inputs.shape}"
-        )
-    return model, inputs, heatmaps, axis
 
 
 def _progress(

@@ -1,13 +1,17 @@
-"""Sanity checks: whether the heatmap depends on what the model has learnt."""
+"""Sanity checks: whether the heatmap depends on what the model has learnt, and on the class."""
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.engine.options import Output
+from scorecam_jax.metrics.complexity import histogram_entropy
+from scorecam_jax.metrics.masked import classes_of, count_classes, fitting
 from scorecam_jax.steps.filters import gaussian_window, smooth
 from scorecam_jax.steps.masks import divide, is_constant
 from scorecam_jax.steps.outputs import in_full_precision
@@ -99,6 +103,108 @@ def parameter_randomization(
     return Randomization(steps, jnp.stack(correlations), jnp.stack(similarities))
 
 
+def efficient_randomization(
+    model: Any,
+    inputs: Any,
+    targets: Any = None,
+    *,
+    method: Callable[..., Any],
+    key: PRNGKeyArray,
+    randomize: Callable[[PRNGKeyArray, Array], Array] = shuffle,
+    complexity: Callable[[Float[Array, "batch *spatial"]], Array] = histogram_entropy,
+) -> Float[Array, " batch"]:
+    """How much more complex heatmaps get if the whole model is random; higher is better.
+
+    (C(randomized) − C(trained)) / C(trained), with C the complexity of the heatmap; 0 where
+    C(trained) is 0. It takes two heatmaps, where `parameter_randomization` takes one a layer, and
+    compares no heatmap with another, so that it does not depend on a measure of similarity.
+
+    What a random model's heatmap looks like depends on the network too: where coarse maps are
+    enlarged, as by Score-CAM, they are smooth whatever the weights, and the rise is small or below
+    0. Compare methods on the same network and layer only.
+
+    Args:
+        model: as in `parameter_randomization`. All of its floating-point arrays are randomized.
+        inputs: (B, *spatial, C).
+        targets: None (each input's best class before randomization), an int, or (B,).
+        method: as in `parameter_randomization`.
+        key: as in `parameter_randomization`.
+        randomize: as in `parameter_randomization`.
+        complexity: heatmaps (B, *spatial) -> (B,).
+
+    Raises:
+        ValueError: the model holds no parameters.
+
+    Source: Hedström et al. 2024 (arXiv 2401.06465), efficient MPRT; Quantus's `EfficientMPRT`,
+    whose histogram has as many bins as the maps suggest instead of 100.
+    """
+    arrays, tree = jax.tree.flatten(model)
+    chosen = [
+        place for place, array in enumerate(arrays) if jnp.issubdtype(array.dtype, jnp.floating)
+    ]
+    if not chosen:
+        raise ValueError(
+            "the model holds no parameters to randomize: make it with an adapter such as from_nnx, "
+            "or pass a jax.tree_util.Partial of a function and its parameters"
+        )
+    original = method(model, inputs, targets)
+    for place, own in zip(chosen, jax.random.split(key, len(chosen)), strict=True):
+        arrays[place] = randomize(own, arrays[place])
+    again = method(jax.tree.unflatten(tree, arrays), inputs, original.targets)
+    before, after = complexity(original.heatmap), complexity(again.heatmap)
+    return divide(after - before, before)
+
+
+def random_logit(
+    model: AnyModel,
+    inputs: Any,
+    heatmaps: Any,
+    targets: Any = None,
+    *,
+    explain: Callable[[Array, Array], Array],
+    key: PRNGKeyArray,
+    similarity: str | Callable[[Array, Array], Array] = "ssim",
+    **reading: Unpack[Output],
+) -> Float[Array, " batch"]:
+    """Similarity of the heatmap to that of another class, drawn at random; lower is better.
+
+    A heatmap that is the same for any class shows what the model sees, not why it decides. Classes
+    that share their evidence have similar maps for good reasons, and where a network's classes are
+    few the draw is one of those. Maps that are mostly zero agree in their zeros.
+
+    Args:
+        model: see `faithfulness`.
+        inputs: see `faithfulness`.
+        heatmaps: see `faithfulness`.
+        targets: see `faithfulness`.
+        explain: (inputs, targets (B,)) -> heatmaps, the method that made the heatmaps. Example:
+            `lambda x, t: score_cam(model, x, t).heatmap`.
+        key: the key that the classes are drawn from.
+        similarity: "ssim", "spearman", or a function of two batches of heatmaps.
+        **reading: see `Output`; the score chooses the class where `targets` is None.
+
+    Raises:
+        ValueError: the model has a single class, or the heatmaps do not fit the inputs.
+
+    Source: Sixt et al. 2020 (arXiv 1912.09818); Quantus's `RandomLogit`. Quantus 0.6 takes the SSIM
+    of maps laid out in one row, whose window sees no neighbour above or below.
+    """
+    model, inputs, heatmaps, _ = fitting(
+        model, inputs, heatmaps, reading, tuple(Output.__annotations__)
+    )
+    targets = classes_of(model, inputs, targets, reading)
+    classes = count_classes(model, inputs, reading)
+    if classes < 2:
+        raise ValueError("the model has a single class, so there is no other to compare with")
+    if isinstance(similarity, str):
+        if similarity not in _SIMILARITIES:
+            known = ", ".join(map(repr, _SIMILARITIES))
+            raise ValueError(f"similarity is {similarity!r}, wanted {known} or a function")
+        similarity = _SIMILARITIES[similarity]
+    others = (targets + jax.random.randint(key, targets.shape, 1, classes)) % classes
+    return similarity(heatmaps, explain(inputs, others))
+
+
 @jax.jit
 def spearman(
     a: Float[Array, "batch *spatial"], b: Float[Array, "batch *spatial"]
@@ -110,7 +216,7 @@ def spearman(
     >>> spearman(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([[1.0, 8.0, 9.0]]))
     Array([1.], dtype=float32)
     """
-    return jax.vmap(lambda a, b: correlation(_mean_ranks(a), _mean_ranks(b)))(a, b)
+    return jax.vmap(lambda a, b: correlation(mean_ranks(a), mean_ranks(b)))(a, b)
 
 
 def correlation(a: Float[Array, "*spatial"], b: Float[Array, "*spatial"]) -> Float[Array, ""]:
@@ -161,7 +267,11 @@ def ssim(
     return jnp.clip(similarity, -1, 1).mean(space)
 
 
-def _mean_ranks(values: Float[Array, "*spatial"]) -> Float[Array, "*spatial"]:
+_SIMILARITIES = {"ssim": ssim, "spearman": spearman}
+
+
+def mean_ranks(values: Float[Array, "*spatial"]) -> Float[Array, "*spatial"]:
+    """Each value's rank from 1/2 on; equal values get the mean of theirs."""
     flat = values.reshape(-1)
     ordered = jnp.sort(flat)
     first = jnp.searchsorted(ordered, flat, side="left")

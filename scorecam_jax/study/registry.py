@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax import methods, metrics
+from scorecam_jax._internal.signatures import accepts
 from scorecam_jax.engine.options import Scoring
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.steps.interpolation import Interpolated
@@ -65,12 +66,15 @@ def _named_metric(entry: metrics.Entry) -> Metric:
     def measure(case: Case) -> Any:
         if entry.boxes:
             return function(case.heatmaps, case.boxes, **entry.options)
+        if "model" not in accepted:
+            return function(case.heatmaps, **entry.options)
         # Every method is measured with the same key, hence with the same draws.
         more: dict[str, Any] = {"key": jax.random.key(0)} if "key" in accepted else {}
         if "explain" in accepted:
             more["explain"] = case.explain
+        more |= {name: value for name, value in case.scoring.items() if accepts(function, name)}
         arguments = (case.model, case.inputs, case.heatmaps, case.targets)
-        return function(*arguments, **entry.options, **more, **case.scoring)
+        return function(*arguments, **entry.options, **more)
 
     settle = getattr(metrics, entry.settle) if entry.settle else np.asarray
     return Metric(measure, entry.better, entry.boxes, settle, entry.digits)
