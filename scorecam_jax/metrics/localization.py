@@ -31,7 +31,7 @@ from scorecam_jax.steps.masks import divide
 Heatmaps = Float[Array, "batch *spatial"]
 Boxes = Real[Array, "batch boxes sides"]
 Masks = Bool[Array, "batch *spatial"]
-Regions = Boxes | Masks
+Regions = Boxes | Bool[Array, "batch ..."]
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """The thresholds that `box_ious` tries, as shares of a heatmap's maximum: .05, .10, ... .95."""
@@ -454,7 +454,7 @@ def _distances(regions: Regions, shape: Sequence[int]) -> Float[Array, "batch *s
         for axis, size in enumerate(shape, 1):
             place = jnp.arange(size)
             # Between a centre and the nearer edge of another pixel there is half a pixel less.
-            gaps = jnp.maximum(jnp.abs(place[:, None] - place) - 0.5, 0) ** 2
+            gaps = jnp.maximum(jnp.abs(place[:, None] - place[None]) - 0.5, 0) ** 2
             along = jnp.moveaxis(distance, axis, -1)
             wide = (1,) * (along.ndim - 1)
             nearest = jax.lax.map(

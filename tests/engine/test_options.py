@@ -21,7 +21,19 @@ def test_every_method_takes_the_question_and_those_that_mask_all_of_masking(name
         assert set(Passes.__annotations__) <= options
 
 
-@pytest.mark.parametrize("name", ["average_drop", "insertion", "deletion", "road", "adcc"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "average_drop",
+        "insertion",
+        "deletion",
+        "road",
+        "adcc",
+        "arcc",
+        "infidelity",
+        "sensitivity_n",
+    ],
+)
 def test_metrics_that_mask_take_all_of_scoring_and_have_nothing_to_fuse(name):
     options = set(options_of(getattr(metrics, name)))
     assert set(Scoring.__annotations__) <= options

@@ -248,6 +248,24 @@ def test_adcc_of_a_map_of_ones_is_zero():
     np.testing.assert_array_equal(got, 0)
 
 
+def test_arcc_is_the_harmonic_mean_of_coherency_simplicity_and_twice_road():
+    # The class is how bright the left half is.
+    model = lambda x: (jnp.stack([x[:, :, :8].mean((1, 2, 3)), jnp.zeros(len(x))], 1), x)  # noqa: E731
+    left = jnp.arange(16)[None, None, :, None] < 8
+    inputs = jnp.where(left, 4.0, 0.0) + uniform(2, 16, 16, 1)
+    heatmaps = uniform(2, 16, 16) * 0.1 + jnp.stack([left[0, ..., 0], ~left[0, ..., 0]]) * 0.8
+    explain, key = (lambda x, t: x[..., 0]), jax.random.key(1)
+    got = metrics.arcc(model, inputs, heatmaps, 0, explain=explain, key=key, fractions=(0.5,))
+    removal = metrics.road(model, inputs, heatmaps, 0, key=key, fractions=(0.5,))
+    again = np.asarray(inputs[..., 0] * heatmaps)[0]
+    coherency = (1 + np.corrcoef(heatmaps[0].ravel(), again.ravel())[0, 1]) / 2
+    parts = [coherency, 1 - heatmaps[0].mean(), 2 * removal[0]]
+    assert 0.05 < removal[0] < 0.5
+    np.testing.assert_allclose(got[0], 3 / sum(1 / part for part in parts), rtol=1e-4)
+    assert removal[1] < 0  # the wrong half
+    assert got[1] == 0
+
+
 def test_road_is_the_halved_difference_of_two_orders(case):
     model, inputs, heatmaps = case
     targets, fractions = np.array([1, 2]), (0.25, 0.5)

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
+import sklearn.metrics
 
 from scorecam_jax import metrics
 from scorecam_jax.metrics.localization import cover
@@ -190,6 +191,151 @@ def test_max_box_acc_leaves_the_image_itself_out_of_the_choice():
         accuracy = np.delete(right, image, 0).mean(0)
         expected.append(right[image][np.isclose(accuracy, accuracy.max())].mean())
     np.testing.assert_allclose(metrics.max_box_acc(ious, 0.4), expected, rtol=1e-6)
+
+
+def painted(boxes, shape):
+    """Boxes with whole edges as masks."""
+    masks = np.zeros((len(boxes), *shape), bool)
+    for mask, of_image in zip(masks, boxes, strict=True):
+        for box in of_image.astype(int):
+            rank = len(shape)
+            mask[
+                tuple(slice(a, a + n) for a, n in zip(box[:rank], box[rank:], strict=True))[::-1]
+            ] = True
+    return masks
+
+
+BOXES = np.array([[[3, 2, 9, 7], [15, 11, 4, 5]], [[1, 4, 6, 8], [0, 0, 0, 0]]], np.float32)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "energy_pointing_game", "scaled_pointing_game", "relevance_rank_accuracy",
+        "top_k_intersection", "roc_auc", "region_iou",
+    ],
+)  # fmt: skip
+def test_masks_of_boxes_are_measured_as_the_boxes_are(metric):
+    heatmaps = np.concatenate([blobs(2, 16, 20), 1 - blobs(2, 16, 20, seed=3)])
+    boxes = np.concatenate([BOXES] * 2)
+    function = getattr(metrics, metric)
+    found = function(heatmaps, painted(boxes, (16, 20)))
+    np.testing.assert_allclose(found, function(heatmaps, boxes), rtol=1e-5)
+
+
+def test_the_distance_from_a_mask_is_that_from_its_pixels_squares():
+    mask = np.random.default_rng(0).random((1, 9, 11)) > 0.97
+    lows = np.argwhere(mask[0])
+    for place in np.ndindex(9, 11):
+        heatmap = np.zeros((1, 9, 11), np.float32)
+        heatmap[0][place] = 1
+        centre = np.array(place) + 0.5
+        distance = np.linalg.norm(centre - np.clip(centre, lows, lows + 1), axis=1).min()
+        assert metrics.pointing_game(heatmap, mask, 2.55)[0] == (distance <= 2.55), place
+    assert metrics.pointing_game(heatmap, 0 * mask > 0, 99.0)[0] == 0
+
+
+def test_boxes_are_compared_with_the_box_around_a_mask():
+    heatmaps, mask = blobs(2, 16, 20), np.zeros((2, 16, 20), bool)
+    mask[0, 3, 4] = mask[0, 9, 6] = mask[1, 2:5, 8:] = True
+    np.testing.assert_array_equal(metrics.boxes_from_masks(mask), [[4, 3, 3, 7], [8, 2, 12, 3]])
+    boxes = np.array([[[4, 3, 3, 7]], [[8, 2, 12, 3]]], np.float32)
+    np.testing.assert_array_equal(
+        metrics.box_ious(heatmaps, mask, (0.3, 0.6)), metrics.box_ious(heatmaps, boxes, (0.3, 0.6))
+    )
+
+
+def test_rank_accuracy_and_top_k_count_the_highest_pixels():
+    heatmaps, masks = blobs(3, 9, 10, smoothness=1), blobs(3, 9, 10, seed=1) > 0.1
+    for k in (None, 7, 0.1):
+        for row, (heatmap, mask) in enumerate(zip(heatmaps, masks, strict=True)):
+            count = mask.sum() if k is None else k if isinstance(k, int) else 9
+            expected = mask.ravel()[np.argsort(-heatmap, axis=None)[:count]].mean()
+            if k is None:
+                got = metrics.relevance_rank_accuracy(heatmaps, masks)
+            else:
+                got = metrics.top_k_intersection(heatmaps, masks, k)
+            np.testing.assert_allclose(got[row], expected, rtol=1e-5)
+
+
+def test_equal_pixels_count_as_one_drawn_from_them_would():
+    heatmap = np.array([[[0.9, 0.5, 0.5, 0.5, 0.1]]], np.float32)
+    mask = np.array([[[True, True, False, False, True]]])
+    np.testing.assert_allclose(metrics.relevance_rank_accuracy(heatmap, mask), [(1 + 2 / 3) / 3])
+    np.testing.assert_allclose(metrics.top_k_intersection(heatmap, mask, 2), [(1 + 1 / 3) / 2])
+    flat = np.ones((1, 1, 5), np.float32)
+    np.testing.assert_allclose(metrics.relevance_rank_accuracy(flat, mask), [3 / 5], rtol=1e-6)
+    np.testing.assert_array_equal(metrics.relevance_rank_accuracy(flat, ~mask & mask), 0)
+
+
+def test_auc_is_scikit_learns_ties_included():
+    heatmaps = np.round(blobs(4, 9, 10, smoothness=1) * 8) / 8
+    masks = blobs(4, 9, 10, seed=1) > 0.1
+    expected = [
+        sklearn.metrics.roc_auc_score(mask.ravel(), heatmap.ravel())
+        for heatmap, mask in zip(heatmaps, masks, strict=True)
+    ]
+    np.testing.assert_allclose(metrics.roc_auc(heatmaps, masks), expected, rtol=1e-5)
+    everywhere = np.ones_like(masks)
+    np.testing.assert_array_equal(metrics.roc_auc(heatmaps, everywhere), 0.5)
+    np.testing.assert_array_equal(metrics.roc_auc(heatmaps, ~everywhere), 0.5)
+
+
+def test_region_iou_counts_high_pixels_and_shares_of_cut_ones():
+    heatmaps, masks = blobs(3, 9, 10, smoothness=1), blobs(3, 9, 10, seed=1) > 0.1
+    for threshold in (0.3, 0.7):
+        high = heatmaps >= threshold * heatmaps.max((1, 2), keepdims=True)
+        expected = (high & masks).sum((1, 2)) / (high | masks).sum((1, 2))
+        got = metrics.region_iou(heatmaps, masks, threshold)
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
+    high = np.zeros((1, 4, 4), np.float32)
+    high[0, 1, 1] = 1
+    cut = np.array([[[1.5, 1, 1, 1]]], np.float32)
+    np.testing.assert_allclose(metrics.region_iou(high, cut), [0.5 / 1.5], rtol=1e-6)
+
+
+def test_focus_is_the_share_of_positive_values_in_the_tiles_of_the_class():
+    heatmaps = np.random.default_rng(0).normal(size=(2, 9, 10)).astype(np.float32)
+    tiles = np.array([[[True, False], [False, True]], [[False, False], [True, True]]])
+    positive = np.maximum(heatmaps, 0)
+    inside = [positive[0, :5, :5].sum() + positive[0, 5:, 5:].sum(), positive[1, 5:].sum()]
+    np.testing.assert_allclose(
+        metrics.focus(heatmaps, tiles), inside / positive.sum((1, 2)), rtol=1e-5
+    )
+
+
+def test_mosaics_show_two_images_of_the_class_and_two_of_others():
+    images = np.broadcast_to(np.arange(7.0, dtype=np.float32)[:, None, None, None], (7, 4, 3, 2))
+    labels = np.array([5, 5, 5, 8, 9, 9, 2])
+    found = metrics.mosaics(images, labels, key=jax.random.key(0), count=40)
+    assert found.inputs.shape == (40, 8, 6, 2)
+    assert set(np.unique(found.targets)) == {5, 9}  # the others have one image each
+    corners = np.asarray(found.inputs)[:, [[1, 1], [6, 6]], [[1, 4], [1, 4]], 0]
+    np.testing.assert_array_equal(corners, found.images)
+    for images_of, target, tiles in zip(found.images, found.targets, found.tiles, strict=True):
+        assert len(np.unique(images_of)) == 4
+        np.testing.assert_array_equal(labels[np.asarray(images_of)] == target, tiles)
+        assert tiles.sum() == 2
+    assert len(np.unique(found.tiles, axis=0)) == 6
+
+
+def test_mosaics_that_cannot_be_drawn_are_refused():
+    images = np.zeros((4, 3, 3, 1), np.float32)
+    for labels in (np.array([0, 0, 1]), np.array([0.0, 0, 1, 1])):
+        with pytest.raises(ValueError, match="wanted the index of a class for each of the 4"):
+            metrics.mosaics(images, labels, key=jax.random.key(0), count=1)
+    with pytest.raises(ValueError, match=r"\[3, 1\]"):
+        metrics.mosaics(images, [1, 1, 1, 2], key=jax.random.key(0), count=1)
+
+
+def test_regions_of_another_shape_are_refused():
+    heatmaps = blobs(1, 12, 12)
+    with pytest.raises(ValueError, match=r"masks have shape \(1, 12, 11\)"):
+        metrics.energy_pointing_game(heatmaps, np.ones((1, 12, 11), bool))
+    with pytest.raises(ValueError, match="make them boolean"):
+        metrics.pointing_game(heatmaps, np.ones((1, 12, 12), np.uint8))
+    with pytest.raises(ValueError, match="k is 145"):
+        metrics.top_k_intersection(heatmaps, np.ones((1, 12, 12), bool), 145)
 
 
 def test_all_run_under_jit():

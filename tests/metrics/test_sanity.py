@@ -163,3 +163,70 @@ def test_shuffling_keeps_the_values():
     shuffled = shuffle(jax.random.key(0), array)
     assert (shuffled != array).any()
     np.testing.assert_array_equal(np.sort(shuffled, None), np.arange(24))
+
+
+def test_randomizing_all_at_once_compares_the_complexity_of_two_maps():
+    model, inputs = network("linen")
+    seen = []
+    found = metrics.efficient_randomization(
+        model, inputs, method=recorder(seen), key=jax.random.key(0)
+    )
+    trained, shuffled = seen
+    before, after = values(trained), values(shuffled)
+    for name, value in after.items():
+        np.testing.assert_array_equal(np.sort(value, None), np.sort(before[name], None))
+        assert "kernel" not in name or (value != before[name]).any()
+    original = score_cam(trained, inputs)
+    again = score_cam(shuffled, inputs, original.targets)
+    complexities = [
+        [scipy.stats.entropy(np.histogram(heatmap, 100)[0]) for heatmap in explanation.heatmap]
+        for explanation in (original, again)
+    ]
+    expected = np.subtract(*complexities[::-1]) / complexities[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_function_without_parameters_cannot_be_randomized():
+    with pytest.raises(ValueError, match="holds no parameters"):
+        metrics.efficient_randomization(
+            jax.tree_util.Partial(lambda x: (x.mean((1, 2)), x)),
+            jnp.ones((1, 4, 4, 2)),
+            method=score_cam,
+            key=jax.random.key(0),
+        )
+
+
+@pytest.mark.parametrize("similarity", ["ssim", "spearman"])
+def test_a_random_logit_is_that_of_any_other_class(similarity):
+    inputs = jnp.asarray(random(24, 11, 12, 5))
+    seen = []
+
+    def explain(x, targets):
+        seen.append(targets)
+        return x[jnp.arange(len(x)), ..., targets]
+
+    targets = np.arange(24) % 5
+    heatmaps = explain(inputs, targets)
+    found = metrics.random_logit(
+        lambda x: (x.mean((1, 2)), x),
+        inputs,
+        heatmaps,
+        targets,
+        explain=explain,
+        key=jax.random.key(0),
+        similarity=similarity,
+    )
+    offsets = (np.asarray(seen[1]) - targets) % 5
+    assert set(offsets) == {1, 2, 3, 4}
+    expected = getattr(metrics, similarity)(heatmaps, explain(inputs, seen[1]))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_random_logit_needs_two_classes_and_a_similarity_that_there_is():
+    inputs, one = jnp.ones((1, 11, 11, 1)), {"key": jax.random.key(0), "explain": lambda x, t: x}
+    asked = (lambda x: (x.mean((1, 2)), x), inputs, inputs[..., 0], 0)
+    with pytest.raises(ValueError, match="a single class"):
+        metrics.random_logit(*asked, score=lambda outputs: outputs, **one)
+    two = (lambda x: (x.mean((1, 2)).repeat(2, 1), x), *asked[1:])
+    with pytest.raises(ValueError, match="similarity is 'sim', wanted 'ssim'"):
+        metrics.random_logit(*two, similarity="sim", **one)

@@ -36,6 +36,10 @@ def test_rows_hold_what_the_metrics_say_of_each_image():
         "pointing": metrics.pointing_game(heatmaps, data.boxes, 15 * 16 / 224),
         "box-acc": metrics.max_box_acc(metrics.box_ious(heatmaps, data.boxes)),
         "box-iou": metrics.box_ious(heatmaps, data.boxes, (0.2,))[:, 0],
+        "faithfulness": metrics.faithfulness_correlation(*asked, key=key, cells=9),
+        "infidelity": metrics.infidelity(*asked, key=key),
+        "gini": metrics.gini(heatmaps),
+        "auc": metrics.roc_auc(heatmaps, data.boxes),
     }
     for column, values in expected.items():
         got = [row[column] for row in found.rows[2:]]
