@@ -74,7 +74,7 @@ def add_targets(command: argparse.ArgumentParser, *, required: bool = True) -> A
         type=Path,
         metavar="FILE",
         help="where the objects are: COCO's JSON, CSV, or a folder of VOC's XML or YOLO's text "
-        "files (default: annotations.json in DIR if it is there)",
+        "files or of PNG masks (default: annotations.json in DIR if it is there)",
     )
     return what
 

@@ -86,6 +86,7 @@ class Entry(NamedTuple):
             a model, inputs, heatmaps and targets, a `key` and `explain` if it takes them.
         better: "more", "less", or "" if neither is better.
         boxes: whether it is called with boxes.
+        masks: whether it is called with segmentation masks instead, where they are known.
         options: its further keywords.
         settle: a function by its name that converts one method's measurements into the per-image
             values to average. "": they are these values.
@@ -97,6 +98,7 @@ class Entry(NamedTuple):
     function: str
     better: str = ""
     boxes: bool = False
+    masks: bool = False
     options: Mapping[str, Any] = {}
     settle: str = ""
     digits: int = 3
@@ -159,12 +161,14 @@ ENTRIES = {
         "energy_pointing_game",
         "more",
         boxes=True,
+        masks=True,
         meaning="share of the heatmap's sum that lies in the boxes, 0 to 1",
     ),
     "pointing": Entry(
         "scaled_pointing_game",
         "more",
         boxes=True,
+        masks=True,
         meaning="1 if the heatmap's highest place lies in a box or at most 15 pixels of 224 beside "
         "one, else 0",
     ),
@@ -226,6 +230,7 @@ ENTRIES = {
         "roc_auc",
         "more",
         boxes=True,
+        masks=True,
         default=False,
         meaning="probability that a pixel on the object is hotter than one beside it",
     ),
@@ -233,6 +238,7 @@ ENTRIES = {
         "relevance_rank_accuracy",
         "more",
         boxes=True,
+        masks=True,
         default=False,
         meaning="share of the n hottest pixels that lie on the object, which has n",
     ),
@@ -240,6 +246,7 @@ ENTRIES = {
         "top_k_intersection",
         "more",
         boxes=True,
+        masks=True,
         default=False,
         meaning="share of the hottest 2 % of the pixels that lie on the object",
     ),
@@ -247,6 +254,7 @@ ENTRIES = {
         "region_iou",
         "more",
         boxes=True,
+        masks=True,
         default=False,
         meaning="overlap, 0 to 1, of the object with the pixels above half of the heatmap's peak",
     ),

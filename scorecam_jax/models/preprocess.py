@@ -4,7 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int, Real, UInt8
+from jaxtyping import Array, Bool, Float, Int, Real, UInt8
 from PIL import Image
 
 from scorecam_jax.reading.rgb import as_rgb
@@ -106,6 +106,27 @@ class Preprocess:
         corners = place[0] + (corners - box[0]) / (box[1] - box[0]) * place[1]
         corners[..., 1, :] -= corners[..., 0, :]
         return corners.reshape(np.shape(boxes))
+
+    def masks(
+        self, masks: Bool[np.ndarray, "*batch rows columns"], image_size: tuple[int, int]
+    ) -> Bool[np.ndarray, "*batch height width"]:
+        """Carry masks from the photograph into the input, by the nearest pixel.
+
+        Where the input does not show the photograph they are False.
+        """
+        left, top, right, bottom = self.box(image_size)
+        x, y, across, down = self._place(image_size)
+
+        def along(
+            size: int, first: int, shown: int, low: float, high: float
+        ) -> tuple[np.ndarray, np.ndarray]:
+            share = (np.arange(size) + 0.5 - first) / shown
+            inside = (share >= 0) & (share < 1)
+            return (low + np.where(inside, share, 0) * (high - low)).astype(int), inside
+
+        rows, in_rows = along(self.size[0], y, down, top, bottom)
+        columns, in_columns = along(self.size[1], x, across, left, right)
+        return masks[..., rows[:, None], columns] & in_rows[:, None] & in_columns
 
     def restore(
         self,

@@ -2,28 +2,34 @@
 
 import posixpath
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from scorecam_jax.reading.annotation_files import coco, rows, voc, yolo
+import numpy as np
+from jaxtyping import Bool
+
+from scorecam_jax.reading.annotation_files import coco, png, rows, voc, yolo
 from scorecam_jax.reading.annotation_files.gather import Annotation as Annotation
 from scorecam_jax.reading.annotation_files.gather import Box as Box
 from scorecam_jax.reading.annotation_files.gather import Gathered, content
+from scorecam_jax.reading.annotation_files.outlines import Outline as Outline
+from scorecam_jax.reading.annotation_files.outlines import painted
 from scorecam_jax.reading.labels import Category, Kind, class_index
 from scorecam_jax.reading.notes import Note
 
 
 def read_annotations(path: Path) -> tuple[dict[str, Annotation], list[Note]]:
-    """Read a COCO file, a CSV file, or a file or folder of VOC's XML or YOLO's text.
+    """Read a COCO file, a CSV file, or a file or folder of VOC's XML, YOLO's text or PNG masks.
 
     What is broken costs itself: an annotation, an image, a line or a file of a folder is noted and
     the others are read. COCO's crowds (`iscrowd`) are skipped, since their boxes hold no single
-    object. YOLO's boxes are shares of the photograph's size, which `usable` makes pixels.
+    object. YOLO's boxes are shares of the photograph's size, which `usable` makes pixels. Outlines
+    are COCO's `segmentation`, and what is not 0 in a PNG file that is called as its photograph is.
 
     Returns:
         The annotations by photograph, and notes on the boxes that cannot be used. A photograph is
-        named by COCO's `file_name`, by CSV's column, or by the path of a VOC or YOLO file in its
-        folder without its suffix.
+        named by COCO's `file_name`, by CSV's column, or by the path of a VOC, YOLO or PNG file in
+        its folder without its suffix.
 
     Raises:
         ValueError: the file is in no such format, holds nothing that can be used, is no regular
@@ -35,7 +41,7 @@ def read_annotations(path: Path) -> tuple[dict[str, Annotation], list[Note]]:
         why = "; ".join(f"{what}: {why}" for what, why in gathered.notes[:3])
         raise ValueError(
             f"{path} holds no annotation that can be used: {why or 'it names no photograph'}; "
-            "wanted COCO's JSON, CSV, or a folder of Pascal VOC's XML or YOLO's text"
+            "wanted COCO's JSON, CSV, or a folder of Pascal VOC's XML, YOLO's text or PNG masks"
         )
     return gathered.found, gathered.notes
 
@@ -144,6 +150,42 @@ def usable(
     return boxes, classes, []
 
 
+def mask_of(
+    annotation: Annotation, boxes: Sequence[Box], size: tuple[int, int], name: str
+) -> tuple[Bool[np.ndarray, "rows columns"] | None, list[Note]]:
+    """Where the objects in some of a photograph's boxes are.
+
+    Args:
+        annotation: of the photograph.
+        boxes: those of its boxes that count, from `usable`.
+        size: the photograph's width and height.
+        name: of the photograph.
+
+    Returns:
+        The mask, and the whole box of an object whose outline is not known; None if no outline of
+        any is. And a note on each outline that cannot be used.
+    """
+    known: dict[Box, list[Outline | None]] = {}
+    for place, box in enumerate(annotation.boxes):
+        known.setdefault(box, []).append(annotation.outlines.get(place))
+    mask = np.zeros((size[1], size[0]), bool)
+    notes: list[Note] = []
+    found = False
+    for box in dict.fromkeys(boxes):
+        for outline in known.get(box, [None]):
+            if outline is not None:
+                try:
+                    mask |= painted(outline, size)
+                    found = True
+                    continue
+                except ValueError as error:
+                    notes.append(Note(name, f"the outline in the box {box} is not used: {error}"))
+            x, y, width, height = box
+            corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+            mask |= painted(Outline([corners]), size)
+    return (mask if found else None), notes
+
+
 def annotated_class(
     boxes: Sequence[Box], classes: Sequence[Kind], labels: Sequence[str], name: str
 ) -> tuple[int | None, list[Box], list[Note]]:
@@ -180,16 +222,22 @@ def annotated_class(
 
 
 def _read_folder(path: Path) -> Gathered:
-    for suffix in (".xml", ".txt"):
+    readers: dict[str, Callable[[list[tuple[Path, Path]]], Gathered]] = {
+        ".xml": voc.read_voc,
+        ".txt": lambda files: yolo.read_yolo(files, path),
+        ".png": png.read_masks,
+    }
+    for suffix, read in readers.items():
         files = [
             (file.relative_to(path), file)
             for file in sorted(path.rglob(f"*{suffix}"))
             if file.name not in yolo.NAMES
         ]
         if files:
-            return voc.read_voc(files) if suffix == ".xml" else yolo.read_yolo(files, path)
+            return read(files)
     raise ValueError(
-        f"there are no .xml or .txt files in {path}; wanted Pascal VOC's or YOLO's annotations"
+        f"there are no .xml, .txt or .png files in {path}; wanted Pascal VOC's or YOLO's "
+        "annotations, or masks"
     )
 
 
@@ -197,6 +245,8 @@ def _read_file(path: Path) -> Gathered:
     suffix, alone = path.suffix.lower(), [(Path(path.name), path)]
     if suffix == ".xml":
         return voc.read_voc(alone)
+    if suffix == ".png":
+        return png.read_masks(alone)
     if suffix == ".txt":
         return yolo.read_yolo(alone, path.parent)
     read = rows.read_rows if suffix in (".csv", ".tsv") else coco.read_coco

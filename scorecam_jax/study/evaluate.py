@@ -33,7 +33,7 @@ class Batch(NamedTuple):
             the first of which is the image.
         targets: None (each image's best class), an int or (B,).
         boxes: None, or (B, N, 4), (x, y, width, height) in pixels of the inputs; zeros where an
-            image has fewer than N.
+            image has fewer than N. Or segmentation masks, (B, *spatial), boolean.
         names: of the images; None numbers them.
     """
 

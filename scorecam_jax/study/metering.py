@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from scorecam_jax.diagnosis import diagnose
 from scorecam_jax.engine.options import Scoring
 from scorecam_jax.methods.base import Explanation
+from scorecam_jax.metrics.localization import boxes_from_masks
 from scorecam_jax.study.programs import Programs
 from scorecam_jax.study.registry import Case, Metric
 
@@ -25,6 +26,7 @@ def measure(
     targets: Int[Array | np.ndarray, " batch"],
     boxes: Any | None,
     *,
+    masks: Any | None = None,
     score: Callable[..., Any] | None = None,
     batch_size: int | None = None,
     channel_axis: int | None = None,
@@ -39,7 +41,9 @@ def measure(
         inputs: the batch.
         heatmaps: of it.
         targets: the class that each heatmap explains.
-        boxes: (B, N, 2n), zeros where an image has fewer; or None.
+        boxes: (B, N, 2n), zeros where an image has fewer; or None. Boolean masks (B, *spatial) do
+            as well, and the boxes are then those around them.
+        masks: (B, *spatial), for the metrics that take masks where they are known.
         score: as in `evaluate`.
         batch_size: as in `evaluate`.
         channel_axis: as in `evaluate`.
@@ -51,7 +55,11 @@ def measure(
         ValueError: a metric does not return one value per image.
     """
     inputs, heatmaps, targets = map(jnp.asarray, (inputs, heatmaps, targets))
-    found = None if boxes is None else jnp.asarray(boxes, heatmaps.dtype)
+    known = None if masks is None else jnp.asarray(masks)
+    found = None if boxes is None else jnp.asarray(boxes)
+    if found is not None and found.dtype == bool:
+        known, found = found, boxes_from_masks(found)[:, None]
+    found = None if found is None else found.astype(heatmaps.dtype)
     boxed = np.zeros(len(inputs), bool)
     if found is not None:
         boxed = np.asarray((found[..., found.shape[-1] // 2 :] > 0).all(-1).any(-1))
@@ -63,6 +71,7 @@ def measure(
         found,
         lambda *given: programs.explain(method, model, *given)[0],
         Scoring(score=score or jax.nn.softmax, batch_size=batch_size, channel_axis=channel_axis),
+        known,
     )
     rows: list[dict[str, Any]] = [{} for _ in range(len(inputs))]
     for name, metric in metrics.items():

@@ -17,7 +17,7 @@ from scorecam_jax.engine.tuning import inputs_together
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.models import Classifier
 from scorecam_jax.reading import Note, Source, read_picture, read_volume
-from scorecam_jax.reading.annotations import Annotation, usable
+from scorecam_jax.reading.annotations import Annotation, mask_of, usable
 from scorecam_jax.study.beside import one_ahead
 from scorecam_jax.study.choosing import Choice, Targets, choose
 from scorecam_jax.study.journal import Journal
@@ -196,6 +196,7 @@ class _Asked(NamedTuple):
     notes: list[Note]
     predicted: Prediction | None = None
     classes: tuple[int, ...] = ()
+    mask: np.ndarray | None = None  # of the network's input, (1, height, width)
 
 
 class _Known:
@@ -347,12 +348,25 @@ class _Run:
             seconds = time.perf_counter() - began
             self._announce(Wait(int(predicted.live[0].sum()), seconds))
             self._announce = None
+        mask, broken = self._mask(one, choice.boxes)
         return one._replace(
             predicted=predicted,
             classes=tuple(choice.classes),
             boxes=choice.boxes,
-            notes=[*one.notes, *choice.notes],
+            notes=[*one.notes, *choice.notes, *broken],
+            mask=mask,
         )
+
+    def _mask(self, one: _Asked, boxes: Sequence[Any]) -> tuple[np.ndarray | None, list[Note]]:
+        """Where the objects in some boxes are in the input, if their outlines are known."""
+        annotation = self.plan.annotations.get(one.item.name)
+        if annotation is None or not annotation.outlines or not boxes:
+            return None, []
+        size = one.size[0], one.size[1]
+        mask, notes = mask_of(annotation, boxes, size, one.item.name)
+        if mask is None:
+            return None, notes
+        return self.plan.classifier.preprocess.masks(mask[None], size), notes
 
     def _results(self, method: str, asked: Sequence[Any]) -> list[Result | Note]:
         """What a method finds, in one call for all if memory suffices."""
@@ -418,7 +432,7 @@ class _Run:
             targets = np.array(one.classes[:1], np.int32)
             (metrics,) = measure(
                 self.programs, self.plan.metrics, method, model, one.inputs, heatmaps[:1],
-                targets, self._boxes(one), batch_size=self.plan.batch_size,
+                targets, self._boxes(one), masks=one.mask, batch_size=self.plan.batch_size,
             )  # fmt: skip
         return Result(
             heatmaps[columns], sums, None, peaks, said, metrics, seconds,

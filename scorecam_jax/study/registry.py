@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from scorecam_jax import methods, metrics
 from scorecam_jax._internal.signatures import accepts
@@ -27,6 +27,7 @@ class Case(NamedTuple):
         heatmaps: (B, *spatial).
         targets: (B,).
         boxes: (B, N, 2n), or None.
+        masks: (B, *spatial), where the objects are; or None if only boxes are known.
         explain: (inputs, targets) -> heatmaps: the method itself.
         scoring: keywords of the metrics that score masked inputs.
     """
@@ -38,6 +39,7 @@ class Case(NamedTuple):
     boxes: Float[Array, "batch boxes sides"] | None
     explain: Callable[..., Any]
     scoring: Scoring
+    masks: Bool[Array, "batch *spatial"] | None = None
 
 
 class Metric(NamedTuple):
@@ -65,7 +67,8 @@ def _named_metric(entry: metrics.Entry) -> Metric:
 
     def measure(case: Case) -> Any:
         if entry.boxes:
-            return function(case.heatmaps, case.boxes, **entry.options)
+            known = entry.masks and case.masks is not None
+            return function(case.heatmaps, case.masks if known else case.boxes, **entry.options)
         if "model" not in accepted:
             return function(case.heatmaps, **entry.options)
         # Every method is measured with the same key, hence with the same draws.

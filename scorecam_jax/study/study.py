@@ -386,7 +386,14 @@ class Listed:
         elif boxes is not None:
             self.boxes = Path(boxes)
             known, notes = read_annotations(self.boxes)
-        listing = find(paths, page=page, volumes=volumes, skip=[self.boxes] if self.boxes else [])
+        used = [self.boxes] if self.boxes else []
+        if (
+            self.boxes
+            and self.boxes.is_dir()
+            and any(one.outlines for one in (known or {}).values())
+        ):
+            used += self.boxes.rglob("*.png")  # masks, which are no photographs
+        listing = find(paths, page=page, volumes=volumes, skip=used)
         self.sources = listing.sources
         self.left_out = [*listing.left_out, *notes]
         self.remarks = list(listing.remarks)

@@ -203,3 +203,24 @@ def test_channels_may_come_first():
     last = Preprocess((8, 6), (1.0, 2.0, 3.0), (50.0,) * 3)
     first = dataclasses.replace(last, channels_first=True)
     np.testing.assert_array_equal(first(image), last(image).transpose(2, 0, 1))
+
+
+@FITS
+def test_the_mask_of_a_box_is_carried_as_the_box_is(preprocess):
+    for size in ((40, 30), (31, 57), (20, 24)):
+        mask = np.zeros((size[1], size[0]), bool)
+        mask[7:19, 3:15] = True
+        x, y, across, down = preprocess.boxes(np.array([3.0, 7.0, 12.0, 12.0]), size)
+        near = 1e-9  # a centre that lies on an edge belongs to either side
+        rows, columns = (np.arange(side) + 0.5 for side in preprocess.size)
+        surely, perhaps = (
+            np.outer(
+                (y + less < rows) & (rows < y + down - less),
+                (x + less < columns) & (columns < x + across - less),
+            )
+            for less in (near, -near)
+        )
+        got = preprocess.masks(np.stack([mask, ~mask]), size)
+        assert (got[0] <= perhaps).all()
+        assert (got[0] >= surely).all()
+        assert not (got[0] & got[1]).any()

@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 from scorecam_jax.reading.annotation_files.gather import Class, Gathered
+from scorecam_jax.reading.annotation_files.outlines import outline_of
 
 LARGEST = 1_000_000_000
 """The most bytes that are read. COCO's own largest file has 470 MB."""
@@ -66,7 +67,12 @@ def read_coco(text: bytes, name: str) -> Gathered:
             gathered.found[photo].names[kind] = called
         elif called:
             kind = called
-        gathered.add(photo, entry.get("bbox"), kind, what)
+        try:
+            outline = outline_of(entry.get("segmentation"), gathered.found[photo].size)
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
+            gathered.note(what, f"the segmentation is not used: {error}")
+            outline = None
+        gathered.add(photo, entry.get("bbox"), kind, what, outline)
     return gathered
 
 

@@ -5,6 +5,7 @@ import reprlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scorecam_jax.reading.annotation_files.outlines import Outline
 from scorecam_jax.reading.notes import Note
 
 Box = tuple[float, float, float, float]
@@ -25,6 +26,7 @@ class Annotation(NamedTuple):
         names: what the file calls the classes that are indices here.
         relative: whether the boxes are shares of the photograph's width and height instead.
         file: the photograph's file name that a VOC file tells besides its own name.
+        outlines: of the objects whose outline is known, by the place of their boxes in `boxes`.
     """
 
     boxes: list[Box]
@@ -33,6 +35,7 @@ class Annotation(NamedTuple):
     names: dict[int, str] = {}  # noqa: RUF012
     relative: bool = False
     file: str | None = None
+    outlines: dict[int, Outline] = {}  # noqa: RUF012
 
 
 class Gathered:
@@ -62,14 +65,16 @@ class Gathered:
         known = self.found.get(name)
         drawn = self._size(size, what)
         if known is None:
-            self.found[name] = Annotation([], [], drawn, {})
+            self.found[name] = Annotation([], [], drawn, {}, outlines={})
         elif drawn and known.size and drawn != known.size:
             sizes = [f"{width} x {height}" for width, height in (drawn, known.size)]
             self.note(what, f"the size is {sizes[0]} here and {sizes[1]} before; the first counts")
         elif drawn:
             self.found[name] = known._replace(size=drawn)
 
-    def add(self, name: str, box: Any, kind: Class, what: str) -> None:
+    def add(
+        self, name: str, box: Any, kind: Class, what: str, outline: Outline | None = None
+    ) -> None:
         """Add an object to a photograph, or a note if its box is broken."""
         annotation = self.found[name]
         try:
@@ -91,6 +96,8 @@ class Gathered:
             self.note(what, f"the box {box} lies outside the {photograph}")
         else:
             annotation.classes.insert(len(annotation.boxes), kind)
+            if outline is not None:
+                annotation.outlines[len(annotation.boxes)] = outline
             annotation.boxes.append((x, y, width, height))
 
     def _size(self, size: tuple[Any, Any], what: str) -> tuple[int, int] | None:
