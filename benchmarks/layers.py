@@ -1,12 +1,17 @@
-"""What several layers are worth: the table of docs/evaluation.md, from one command.
+"""What several layers are worth: the tables of docs/evaluation.md, from one command each.
 
-    python -m benchmarks.layers                        # the photographs that come with the package
-    python -m benchmarks.layers --photographs skimage  # those that come with scikit-image
+    python -m benchmarks.layers --rows sample.jsonl
+    python -m benchmarks.layers --rows others.jsonl --photographs others
+    python -m benchmarks.layers --rows sample.jsonl others.jsonl --table  # of all that was measured
 
-Every Score-CAM scores as many masks: `--passes` of one layer, or shared out among two or three.
-Maps of one layer are computed again with the network's weights shuffled (seed 0), and for the class
-after the likeliest: `sanity` and `other class` are the correlations with those, of which less is
-better. There are no draws else, but for the order of pixels of equal value (seed 0).
+Every Score-CAM scores as many masks: `--passes` of one layer, or shared out among two or three. The
+maps of the layers are computed once, and fused in every way. They are computed again with the
+network's weights shuffled, and for another class: `shuffled` and `other class` are the correlations
+with those, of which less is better. All seeds are 0.
+
+A row is written as soon as it is measured, and a photograph whose rows are there is not measured
+again. `--random` takes networks without weights: their insertion and deletion alone, since random
+weights say nothing about boxes.
 """
 
 import argparse
@@ -14,7 +19,8 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,65 +38,164 @@ from scorecam_jax.steps.masks import normalize, resize
 from scorecam_jax.study.metering import measure
 from scorecam_jax.study.programs import Programs
 from scorecam_jax.study.registry import METRICS, Case, Metric
-from scorecam_jax.study.results import summarize
+from scorecam_jax.study.results import Evaluation, summarize
 
-# scikit-image's photographs of things, as far as they come with it.
-_SKIMAGE = (
-    "astronaut.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png",
-    "motorcycle_left.png", "rocket.jpg",
+
+class Other(NamedTuple):
+    """A photograph that chose nothing in this library.
+
+    Attributes:
+        path: in the package that it comes with.
+        target: the class of ImageNet that it shows; of foolbox's, the one in its name.
+        boxes: around what shows it, (left, top, right, bottom) in hundredths of width and height,
+            drawn by hand before any map was seen.
+    """
+
+    path: str
+    target: int
+    boxes: tuple[tuple[float, float, float, float], ...]
+
+
+# foolbox's imagenet_12_741 is left out: it shows windows, not the prayer rug of its name.
+_OTHERS = (
+    Other("skimage/data/camera.png", 872, ((45, 37, 79, 100),)),
+    Other("skimage/data/chelsea.png", 285, ((0, 0, 85, 100),)),
+    Other("skimage/data/coffee.png", 967, ((28, 4, 68, 76),)),
+    Other("skimage/data/motorcycle_left.png", 665, ((13, 16, 92, 90),)),
+    Other("skimage/data/rocket.jpg", 657, ((48, 30, 53, 95),)),
+    Other(
+        "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
+        652,
+        ((27, 3, 73, 30), (1, 53, 100, 100)),
+    ),
+    Other("sklearn/datasets/images/china.jpg", 698, ((11, 7, 55, 89),)),
+    Other("foolbox/data/imagenet_00_243.jpg", 243, ((24, 11, 61, 90),)),
+    Other(
+        "foolbox/data/imagenet_01_559.jpg",
+        559,
+        (
+            (26, 35, 70, 98), (0, 50, 31, 83), (68, 50, 100, 88), (0, 6, 17, 33), (20, 6, 39, 33),
+            (42, 3, 60, 35), (59, 2, 82, 36), (75, 3, 100, 38),
+        ),
+    ),
+    Other("foolbox/data/imagenet_02_438.jpg", 438, ((37, 50, 61, 95), (73, 50, 99, 97))),
+    Other("foolbox/data/imagenet_03_990.jpg", 990, ((9, 26, 48, 72), (40, 46, 86, 100))),
+    Other(
+        "foolbox/data/imagenet_04_949.jpg",
+        949,
+        (
+            (38, 5, 61, 29), (2, 36, 19, 53), (20, 38, 38, 56), (42, 33, 60, 53), (74, 26, 96, 48),
+            (13, 57, 29, 77), (32, 58, 50, 73), (64, 52, 79, 68), (40, 81, 56, 97),
+        ),
+    ),
+    Other("foolbox/data/imagenet_05_853.jpg", 853, ((20, 10, 100, 35),)),
+    Other("foolbox/data/imagenet_06_609.jpg", 609, ((20, 26, 82, 66),)),
+    Other("foolbox/data/imagenet_07_609.jpg", 609, ((8, 29, 98, 76),)),
+    Other("foolbox/data/imagenet_08_915.jpg", 915, ((1, 56, 42, 85), (52, 36, 100, 92))),
+    Other("foolbox/data/imagenet_09_455.jpg", 455, ((8, 16, 90, 91),)),
+    Other("foolbox/data/imagenet_10_541.jpg", 541, ((12, 10, 91, 92),)),
+    Other("foolbox/data/imagenet_11_630.jpg", 630, ((0, 17, 100, 69),)),
+    Other("foolbox/data/imagenet_13_471.jpg", 471, ((0, 12, 88, 90),)),
+    Other("foolbox/data/imagenet_14_129.jpg", 129, ((37, 33, 55, 58), (86, 36, 98, 60))),
+    Other(
+        "foolbox/data/imagenet_15_99.jpg",
+        99,
+        ((0, 19, 35, 75), (47, 13, 69, 52), (42, 37, 66, 96), (93, 26, 100, 62)),
+    ),
+    Other("foolbox/data/imagenet_16_251.jpg", 251, ((0, 0, 100, 88),)),
+    Other("foolbox/data/imagenet_17_22.jpg", 22, ((0, 24, 100, 70),)),
+    Other("foolbox/data/imagenet_18_317.jpg", 317, ((25, 9, 80, 90),)),
+    Other("foolbox/data/imagenet_19_305.jpg", 305, ((18, 27, 84, 75),)),
 )  # fmt: skip
+
+_RANKED_ALIKE = {"geometric": "product"}  # so insertion, deletion and ROAD are the same
+_ROAD = ("one layer", "two layers, product", "two layers, poly-cam", "three layers, product")
+_FRACTIONS = (0.2, 0.5, 0.8)
+_BOXES = 9
 
 
 class Photograph(NamedTuple):
-    """A photograph as the network takes it, with its boxes if it has any."""
+    """A photograph as the network takes it.
+
+    Attributes:
+        name: the file's.
+        image: the picture.
+        inputs: (1, H, W, 3).
+        boxes: (1, N, 4), zeros where it has fewer.
+        target: the class it shows; None for the one that the network predicts.
+    """
 
     name: str
+    image: Image.Image
     inputs: np.ndarray
-    boxes: np.ndarray | None
+    boxes: np.ndarray
+    target: int | None
 
 
 def main() -> None:
     """Measure, and print the table and the differences from one layer."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="JSON, one a line")
+    parser.add_argument("--table", action="store_true", help="measure nothing, read all --rows")
     parser.add_argument("--model", default="efficientnet_lite0")
     parser.add_argument("--weights")
-    parser.add_argument("--photographs", choices=["sample", "skimage"], default="sample")
+    parser.add_argument("--random", action="store_true", help="weights at random")
+    parser.add_argument("--size", type=int, help="of the input")
+    parser.add_argument("--photographs", choices=["sample", "others"], default="sample")
     parser.add_argument("--passes", type=int, default=64)
     parser.add_argument("--step", type=float, default=0.04, help="of insertion and deletion")
     parser.add_argument("--first", type=int, help="only so many photographs")
-    parser.add_argument("--only", help="of the programs: one,two,three,cubic,augmented,gradient")
-    parser.add_argument("--output", type=Path, help="where to keep the figures, as JSON")
+    parser.add_argument("--shuffle", type=int, default=99, help="shuffle for so many photographs")
+    parser.add_argument("--ways", default="one,two,three,gradient", help="and cubic, augmented")
     asked = parser.parse_args()
-    classifier = models.load(asked.model, weights=asked.weights)
-    photographs = list(_photographs(asked.photographs, classifier))[: asked.first]
-    ways = _ways(asked.passes)
-    ways = {name: ways[name] for name in asked.only.split(",")} if asked.only else ways
-    rows, chosen = _rows(classifier, photographs, ways, asked.step, asked.output)
-    names = list(dict.fromkeys(row["method"] for row in rows))
-    found = summarize(rows, names, chosen)
-    print(f"{asked.model}, {len(photographs)} photographs, {asked.passes} masks, step {asked.step}")
+    if not asked.table:
+        (output,) = asked.rows
+        with output.open("a", buffering=1) as file:
+            for row in _rows(asked, {row["image"] for row in _read(output)}):
+                file.write(json.dumps(row) + "\n")
+    found = _table([row for path in asked.rows for row in _read(path)])
     print(found.as_text(400))
     print(found.differences_as_text(400))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _table(rows: list[dict[str, Any]]) -> Evaluation:
+    columns = {
+        **{name: METRICS[name] for name in ("energy", "box-iou", "pointing", "box-acc")},
+        **{name: METRICS[name] for name in ("insertion", "deletion", "road")},
+        **{name: Metric(lambda case: None, "less") for name in ("shuffled", "other class")},
+    }
+    found = {name: metric for name, metric in columns.items() if name in rows[0]}
+    return summarize(rows, list(dict.fromkeys(row["method"] for row in rows)), found)
 
 
 def _photographs(kind: str, classifier: Any) -> Iterator[Photograph]:
     boxes = samples.annotations() if kind == "sample" else {}
     if kind == "sample":
-        paths = list(samples.paths().values())
-    else:
-        import skimage
+        for name, path in samples.paths().items():
+            yield _photograph(path, classifier, np.asarray(boxes[name].boxes, float), None)
+        return
+    for other in _OTHERS:
+        package, _, file = other.path.partition("/")
+        spec = find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise SystemExit(f"{other.path} comes with the package {package}: install it")
+        path = Path(spec.submodule_search_locations[0]) / file
+        width, height = Image.open(path).size
+        corners = np.asarray(other.boxes) / 100 * [width, height, width, height]
+        sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)
+        yield _photograph(path, classifier, sides, other.target)
 
-        folder = Path(skimage.__file__).parent / "data"
-        paths = [folder / name for name in _SKIMAGE]
-    width = max((len(each.boxes) for each in boxes.values()), default=0)
-    for path in paths:
-        image = Image.open(path).convert("RGB")
-        carried = None
-        if path.stem in boxes:
-            own = np.asarray(boxes[path.stem].boxes, float)
-            carried = np.zeros((1, width, 4), np.float32)
-            carried[0, : len(own)] = classifier.preprocess.boxes(own, image.size)
-        yield Photograph(path.stem, np.asarray(classifier.preprocess(image))[None], carried)
+
+def _photograph(path: Path, classifier: Any, boxes: np.ndarray, target: int | None) -> Photograph:
+    image = Image.open(path).convert("RGB")
+    padded = np.zeros((1, _BOXES, 4), np.float32)
+    padded[0, : len(boxes)] = classifier.preprocess.boxes(boxes, image.size)
+    inputs = np.asarray(classifier.preprocess(image))[None]
+    return Photograph(path.stem, image, inputs, padded, target)
 
 
 def _ways(passes: int) -> dict[str, Callable[..., dict[str, Any]]]:
@@ -161,60 +266,97 @@ def _augmented(method: Any, model: Any, inputs: jax.Array, targets: jax.Array) -
     return sum(back(method(model, there(inputs), targets).heatmap) for there, back in ways) / 4
 
 
-def _rows(
-    classifier: Any,
-    photographs: list[Photograph],
-    ways: Mapping[str, Callable[..., Any]],
-    step: float,
-    output: Path | None,
-) -> tuple[list[dict[str, Any]], dict[str, Metric]]:
-    model = classifier.model
-    shuffled = _shuffled(model)
-    ways = {name: jax.jit(way) for name, way in ways.items()}
-    predict = jax.jit(lambda model, inputs: jax.nn.softmax(model(inputs)[0]))
-    localized = ("energy", "box-iou", "box-acc", "pointing")
-    chosen = {name: METRICS[name] for name in localized if photographs[0].boxes is not None}
-    for name in ("insertion", "deletion"):
-        function = functools.partial(_curve, getattr(metrics, name), step)
-        chosen[name] = Metric(function, METRICS[name].better)
-    programs = Programs({})
-    rows: list[dict[str, Any]] = []
-    for photograph in photographs:
-        scores = np.asarray(predict(model, photograph.inputs))
-        targets = np.argsort(-scores)[:, :2].astype(np.int32)
-        for way, explain in ways.items():
-            if photograph is photographs[0]:  # compiled
-                jax.block_until_ready(explain(model, photograph.inputs, targets))
-            began = time.perf_counter()
-            maps = jax.block_until_ready(explain(model, photograph.inputs, targets))
-            seconds = time.perf_counter() - began
-            random = explain(shuffled, photograph.inputs, targets)
-            for name, heatmaps in maps.items():
-                (figures,) = measure(
-                    programs, chosen, "", model, photograph.inputs, heatmaps[:, 0], targets[:, 0],
-                    photograph.boxes,
-                )  # fmt: skip
-                rows.append(
-                    {
-                        "image": photograph.name, "method": name, "target": int(targets[0, 0]),
-                        "score": float(scores.max()), "seconds": seconds, "findings": [],
-                        **figures,
-                        "sanity": float(correlation(heatmaps[0, 0], random[name][0, 0])),
-                        "other class": float(correlation(*heatmaps[0])),
-                        "time": seconds,
-                    }
-                )  # fmt: skip
-            print(photograph.name, way, f"{seconds:.2f} s", file=sys.stderr, flush=True)
-        if output:  # what an interruption leaves
-            output.write_text(json.dumps(rows, indent=1))
-    for name in ("sanity", "other class", "time"):
-        chosen[name] = Metric(lambda case: None, "less")
-    return rows, chosen
+def _rows(asked: argparse.Namespace, known: set[str]) -> Iterator[dict[str, Any]]:
+    more = {} if asked.size is None else {"size": asked.size}
+    load = models.random if asked.random else functools.partial(models.load, weights=asked.weights)
+    classifier = load(asked.model, **more)
+    photographs = list(_photographs(asked.photographs, classifier))
+    if not classifier.labels:  # an embedding: what makes each photograph like itself
+        pictures = {each.name: each.image for each in photographs}
+        classifier = models.likeness(classifier, pictures, others={})
+        photographs = [each._replace(target=row) for row, each in enumerate(photographs)]
+    if asked.random:
+        photographs = [each._replace(target=None) for each in photographs]
+    wanted = _ways(asked.passes)
+    ways = {name: jax.jit(wanted[name]) for name in asked.ways.split(",")}
+    shuffled = _shuffled(classifier.model)
+    predict = jax.jit(lambda model, inputs: jax.nn.softmax(model(inputs)[0])[0])
+    warm = False
+    for number, photograph in enumerate(photographs[: asked.first]):
+        if photograph.name in known:
+            continue
+        scores = np.array(predict(classifier.model, photograph.inputs))
+        target = scores.argmax() if photograph.target is None else photograph.target
+        score = float(scores[target])
+        scores[target] = -1
+        given = photograph.inputs, np.array([[target, scores.argmax()]], np.int32)
+        maps, random, seconds = {}, {}, {}
+        for explain in ways.values():
+            if not warm:  # compile
+                jax.block_until_ready(explain(classifier.model, *given))
+            began = time.process_time()
+            found = jax.block_until_ready(explain(classifier.model, *given))
+            seconds.update(dict.fromkeys(found, time.process_time() - began))
+            maps.update(found)
+            if number < asked.shuffle and not asked.random:
+                random.update(explain(shuffled, *given))
+        warm = True
+        figures = _measure(asked, classifier.model, photograph, int(target), maps)
+        for name, pair in maps.items():
+            yield {
+                "image": photograph.name, "method": name, "target": int(target), "score": score,
+                "seconds": seconds[name], "findings": [], **figures[name],
+                "shuffled": (
+                    float(correlation(pair[0, 0], random[name][0, 0])) if name in random else None
+                ),
+                "other class": float(correlation(*pair[0])),
+            }  # fmt: skip
+        print(photograph.name, f"{time.process_time():.0f} s", file=sys.stderr, flush=True)
 
 
-def _curve(metric: Callable[..., Any], step: float, case: Case) -> Any:
+def _measure(
+    asked: argparse.Namespace, model: Any, photograph: Photograph, target: int, maps: Any
+) -> dict[str, dict[str, Any]]:
+    """The figures of each map. Maps that rank the pixels alike share those that need no more."""
+
+    def figures(names: Sequence[str], chosen: Mapping[str, Metric]) -> dict[str, Any]:
+        def each(array: Any) -> np.ndarray:
+            return np.repeat(array, len(names), 0)
+
+        heatmaps = jnp.stack([maps[name][0, 0] for name in names])
+        found = measure(
+            Programs({}), chosen, "", model, each(photograph.inputs), heatmaps,
+            each(np.array([target])), each(photograph.boxes),
+        )  # fmt: skip
+        return dict(zip(names, found, strict=True))
+
+    def ranked(name: str) -> str:
+        layers, _, fuse = name.partition(", ")
+        return f"{layers}, {_RANKED_ALIKE[fuse]}" if fuse in _RANKED_ALIKE else name
+
+    options: dict[str, Any] = {"step": asked.step}
+    curves = {
+        name: Metric(functools.partial(_faithful, getattr(metrics, name), options))
+        for name in ("insertion", "deletion")
+    }
+    distinct = list(dict.fromkeys(map(ranked, maps)))
+    found = figures(distinct, curves)
+    if asked.random:
+        return {name: found[ranked(name)] for name in maps}
+    boxes = {name: METRICS[name] for name in ("energy", "box-iou", "pointing", "box-acc")}
+    located = figures(list(maps), boxes)
+    road = {"road": Metric(functools.partial(_faithful, metrics.road, {"fractions": _FRACTIONS}))}
+    roads = figures([name for name in _ROAD if name in maps], road)
+    nothing = {"road": None}
+    return {
+        name: {**located[name], **found[ranked(name)], **roads.get(ranked(name), nothing)}
+        for name in maps
+    }
+
+
+def _faithful(metric: Callable[..., Any], options: Mapping[str, Any], case: Case) -> Any:
     return metric(
-        case.model, case.inputs, case.heatmaps, case.targets, step=step, key=jax.random.key(0),
+        case.model, case.inputs, case.heatmaps, case.targets, key=jax.random.key(0), **options,
         **case.scoring,
     )  # fmt: skip
 
