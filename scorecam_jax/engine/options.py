@@ -1,7 +1,8 @@
 """The options that methods and metrics share, declared once.
 
 A function takes the widest set that makes sense for it, as `**options: Unpack[Masking]`. Methods
-take `Question`, `Passes` or `Masking`, which have `fuse` as well; metrics take `Scoring`.
+that read a layer take `Question`, `Passes` or `Masking`, which have `fuse`. Methods that read none,
+and metrics, have no maps to fuse: they take `Output`, `Running` or `Scoring`.
 """
 
 from collections.abc import Callable, Collection, Mapping

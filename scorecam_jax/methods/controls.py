@@ -5,7 +5,7 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Question
+from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.masks import normalize
 from scorecam_jax.steps.scores import logits
@@ -15,7 +15,7 @@ def uniform(
     model: AnyModel,
     inputs: Any,
     targets: Any = None,
-    **question: Unpack[Question],
+    **question: Unpack[Output],
 ) -> Explanation:
     """Point everywhere equally: a heatmap of ones.
 
@@ -23,7 +23,7 @@ def uniform(
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        **question: see `Question`. The score only picks the best class.
+        **question: see `Output`. The score only picks the best class.
     """
     return run(uniform, _uniform, model, inputs, targets, question, score=logits, reads_layer=False)
 
@@ -37,7 +37,7 @@ def center(
     model: AnyModel,
     inputs: Any,
     targets: Any = None,
-    **question: Unpack[Question],
+    **question: Unpack[Output],
 ) -> Explanation:
     """Point at the middle: a Gaussian of standard deviation half a side, scaled to [0, 1].
 
@@ -47,7 +47,7 @@ def center(
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        **question: see `Question`. The score only picks the best class.
+        **question: see `Output`. The score only picks the best class.
 
     Source: the centre-Gaussian baseline of Choe et al. 2020 (arXiv 2001.07437).
     """

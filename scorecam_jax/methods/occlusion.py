@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Masking
+from scorecam_jax.engine.options import Scoring
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.outputs import of_targets
 
@@ -21,7 +21,7 @@ def occlusion(
     *,
     steps: int = 14,
     size: float = 0.2,
-    **masking: Unpack[Masking],
+    **masking: Unpack[Scoring],
 ) -> Explanation:
     """Slide a square of the baseline over the input, and map what the score loses.
 
@@ -35,7 +35,7 @@ def occlusion(
         targets: as in `score_cam`.
         steps: places to a side, spread evenly.
         size: the square's side, as a share of the input's side along each axis.
-        **masking: see `Masking`. The default score is `jax.nn.softmax`. The baseline is what the
+        **masking: see `Scoring`. The default score is `jax.nn.softmax`. The baseline is what the
             square shows; the paper's is grey.
 
     Source: Zeiler and Fergus 2014 (arXiv 1311.2901), section 4.2.

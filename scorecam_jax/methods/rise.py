@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Masking
+from scorecam_jax.engine.options import Scoring
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.combine import peak_of, sum_masks
 from scorecam_jax.steps.masks import normalize, resize
@@ -25,7 +25,7 @@ def rise(
     count: int = 4000,
     cells: int = 7,
     probability: float = 0.5,
-    **masking: Unpack[Masking],
+    **masking: Unpack[Scoring],
 ) -> Explanation:
     """Sum random masks, each weighted by its score: Σ_i f(X ∘ M_i)_c M_i.
 
@@ -42,7 +42,7 @@ def rise(
         count: the number of masks.
         cells: the number of cells along each side of a mask's grid.
         probability: the probability that a cell is 1.
-        **masking: see `Masking`. The default score is `jax.nn.softmax`.
+        **masking: see `Scoring`. The default score is `jax.nn.softmax`.
 
     Source: Petsiuk, Das and Saenko 2018 (arXiv 1806.07421), Eq. 6.
     """

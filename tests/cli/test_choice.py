@@ -76,6 +76,7 @@ def test_every_option_is_taken_by_some_method():
             ["compare", "--methods", "grad-cam,uniform", "--variant", "paper"],
             "none of grad-cam, uniform takes --variant",
         ),
+        (["explain", "--method", "occlusion", "--fuse", "mean"], "occlusion takes no --fuse"),
     ],
 )
 def test_options_of_no_use_are_refused(photo, capsys, arguments, message):

@@ -5,20 +5,31 @@ import pytest
 
 from scorecam_jax import METHODS, metrics, rise, score_cam
 from scorecam_jax._internal.signatures import options_of
-from scorecam_jax.engine.options import Masking, Passes, Question, Scoring
+from scorecam_jax.engine.options import Output, Running, Scoring
+from scorecam_jax.methods.controls import uniform
 from tests.networks import images, network
 
-MASKING = {"score-cam", "group-cam", "is-cam", "ss-cam", "opti-cam", "rise"}
+SCORING = {"score-cam", "group-cam", "is-cam", "ss-cam", "opti-cam", "rise", "occlusion"}
+RUNNING = {"ablation-cam", "recipro-cam", "vit-recipro-cam"}
+NO_LAYER = {"rise", "occlusion"} | {
+    name for name in METHODS if METHODS.entries[name].group in ("attention", "input", "controls")
+}
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_takes_the_question_and_those_that_mask_all_of_masking(name):
+def test_every_method_takes_what_its_kind_takes_and_fuses_if_it_reads_layers(name):
     options = set(options_of(METHODS[name]))
-    assert set(Question.__annotations__) <= options
-    if name in MASKING:
-        assert set(Masking.__annotations__) <= options
-    if name in ("ablation-cam", "recipro-cam"):
-        assert set(Passes.__annotations__) <= options
+    assert set(Output.__annotations__) <= options
+    if name in SCORING:
+        assert set(Scoring.__annotations__) <= options
+    if name in RUNNING:
+        assert set(Running.__annotations__) <= options
+    assert ("fuse" in options) == (name not in NO_LAYER)
+
+
+def test_a_method_that_reads_no_layer_refuses_to_fuse():
+    with pytest.raises(TypeError, match="uniform has no option 'fuse'; it takes score"):
+        uniform(network(), images(), 1, fuse="mean")
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def run_attention(
         model: what the user passed.
         inputs: what the user passed.
         targets: what the user passed.
-        question: the options of `Question` that the user passed.
+        question: the options of `Output` that the user passed.
         grid: the sizes of the tokens' grid, or None.
         square: whether the formula multiplies the matrices of all blocks.
         streams: whether the formula needs the tokens between blocks.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Question
+from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.attention.base import Seen, run_attention
 from scorecam_jax.methods.base import Explanation
 
@@ -19,7 +19,7 @@ def generic_attention(
     *,
     blocks: int | None = None,
     grid: tuple[int, ...] | None = None,
-    **question: Unpack[Question],
+    **question: Unpack[Output],
 ) -> Explanation:
     """Multiply what speaks for the target in the attention of the blocks.
 
@@ -34,7 +34,7 @@ def generic_attention(
         blocks: how many of the last blocks are multiplied. None: all, as for image classifiers.
             1: the last alone, as the authors do for CLIP.
         grid: as in `attention_rollout`.
-        **question: see `Question`. The default score is the outputs themselves, the logits.
+        **question: see `Output`. The default score is the outputs themselves, the logits.
 
     Returns:
         As `attention_rollout`.

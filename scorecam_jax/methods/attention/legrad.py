@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Question
+from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.attention.base import Seen, run_attention
 from scorecam_jax.methods.attention.generic import last_blocks
 from scorecam_jax.methods.base import Explanation
@@ -21,7 +21,7 @@ def legrad(
     *,
     blocks: int | None = 2,
     grid: tuple[int, ...] | None = None,
-    **question: Unpack[Question],
+    **question: Unpack[Output],
 ) -> Explanation:
     """Sum the positive gradients of each block's own score by its attention.
 
@@ -37,7 +37,7 @@ def legrad(
             torch-cam's example 4. torch-cam takes the mean over blocks, which is the same map after
             scaling.
         grid: as in `attention_rollout`.
-        **question: see `Question`. The default score is the outputs themselves, the logits.
+        **question: see `Output`. The default score is the outputs themselves, the logits.
 
     Returns:
         As `attention_rollout`.

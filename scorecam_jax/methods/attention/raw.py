@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Question
+from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.attention.base import Seen, run_attention
 from scorecam_jax.methods.base import Explanation
 
@@ -19,7 +19,7 @@ def raw_attention(
     block: int = -1,
     head: int | None = None,
     grid: tuple[int, ...] | None = None,
-    **question: Unpack[Question],
+    **question: Unpack[Output],
 ) -> Explanation:
     """Show what a block attends to, whatever the class.
 
@@ -34,7 +34,7 @@ def raw_attention(
         block: the number of the block, from 0; -1 is the last.
         head: the number of one head; None shows the mean over all.
         grid: as in `attention_rollout`.
-        **question: see `Question`. The default score is the outputs themselves, the logits.
+        **question: see `Output`. The default score is the outputs themselves, the logits.
 
     Returns:
         As `attention_rollout`.

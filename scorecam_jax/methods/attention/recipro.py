@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.contract.several import split_inputs
-from scorecam_jax.engine.options import Passes
+from scorecam_jax.engine.options import Running
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.combine import peak_of
 from scorecam_jax.steps.masks import normalize, resize
@@ -26,7 +26,7 @@ def vit_recipro_cam(
     *,
     residual: bool = False,
     gaussian: bool = True,
-    **passes: Unpack[Passes],
+    **passes: Unpack[Running],
 ) -> Explanation:
     """Score each patch alone in the last block of a transformer, beside its class token.
 
@@ -47,7 +47,7 @@ def vit_recipro_cam(
         residual: mask the residual path too.
         gaussian: show the patch with its eight neighbours, in shares of a Gaussian, 1/16 of
             [1 2 1; 2 4 2; 1 2 1], as openvino-xai does by default. Otherwise the patch alone.
-        **passes: see `Passes`. The default score is the outputs themselves, the logits.
+        **passes: see `Running`. The default score is the outputs themselves, the logits.
 
     Raises:
         TypeError: the model was not made by an adapter.

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Question
+from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.attention.base import Seen, run_attention
 from scorecam_jax.methods.base import Explanation
 
@@ -17,7 +17,7 @@ def attention_rollout(
     targets: Any = None,
     *,
     grid: tuple[int, ...] | None = None,
-    **question: Unpack[Question],
+    **question: Unpack[Output],
 ) -> Explanation:
     """Multiply the attention of all blocks, from the first to the last, whatever the class.
 
@@ -39,7 +39,7 @@ def attention_rollout(
         targets: as in `score_cam`; the map does not depend on them.
         grid: the sizes of the tokens' grid; None takes it from the network, or from the image's
             proportions.
-        **question: see `Question`. The default score is the outputs themselves, the logits.
+        **question: see `Output`. The default score is the outputs themselves, the logits.
 
     Returns:
         An `Explanation` whose `activations` are the matrices; `weights` and `scores` are None.

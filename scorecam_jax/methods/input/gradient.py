@@ -5,7 +5,7 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Question
+from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.input.base import finish_pixels, input_gradients
 from scorecam_jax.steps.scores import logits
@@ -15,7 +15,7 @@ def gradient(
     model: AnyModel,
     inputs: Any,
     targets: Any = None,
-    **question: Unpack[Question],
+    **question: Unpack[Output],
 ) -> Explanation:
     """Show how strongly each pixel can change the score: max_c |∂y/∂x_c| over its channels.
 
@@ -26,7 +26,7 @@ def gradient(
             an adapter returns. The layer does not matter.
         inputs: as in `score_cam`.
         targets: as in `score_cam`. T targets take T backward passes after one forward pass.
-        **question: see `Question`. The default score is the outputs themselves, the logits.
+        **question: see `Output`. The default score is the outputs themselves, the logits.
 
     Source: Simonyan, Vedaldi and Zisserman 2014 (arXiv 1312.6034), Section 3.1.
     """

@@ -3,7 +3,7 @@
 from typing import Any, Unpack
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Question
+from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.input.base import channels_last, finish_pixels, input_gradients
 from scorecam_jax.steps.outputs import in_full_precision
@@ -14,7 +14,7 @@ def gradient_times_input(
     model: AnyModel,
     inputs: Any,
     targets: Any = None,
-    **question: Unpack[Question],
+    **question: Unpack[Output],
 ) -> Explanation:
     """Multiply each pixel by its gradient: Σ_c x_c ∂y/∂x_c over its channels.
 
@@ -26,7 +26,7 @@ def gradient_times_input(
         model: as in `gradient`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`. T targets take T backward passes after one forward pass.
-        **question: see `Question`. The default score is the outputs themselves, the logits.
+        **question: see `Output`. The default score is the outputs themselves, the logits.
 
     Source: Shrikumar et al. 2016 (arXiv 1605.01713), Section 3.1.
     """

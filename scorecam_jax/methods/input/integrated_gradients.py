@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from scorecam_jax._internal import checks
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Question
+from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.input.base import channels_last, finish_pixels, input_gradients
 from scorecam_jax.steps.outputs import class_scores, in_full_precision, of_targets
@@ -23,7 +23,7 @@ def integrated_gradients(
     *,
     steps: int = 50,
     baseline: Any = 0.0,
-    **question: Unpack[Question],
+    **question: Unpack[Output],
 ) -> Explanation:
     """Integrate the gradient on the way from a baseline to the input.
 
@@ -39,7 +39,7 @@ def integrated_gradients(
         steps: how many points of the way are looked at, at least 1.
         baseline: x', where the way begins; broadcasts against the inputs. 0 is the mean colour of
             inputs that are normalised.
-        **question: see `Question`. The default score is the outputs themselves, the logits.
+        **question: see `Output`. The default score is the outputs themselves, the logits.
 
     Raises:
         ValueError: `steps` is not positive, or the baseline does not broadcast.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Question
+from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.input.base import finish_pixels, input_gradients
 from scorecam_jax.steps.scores import logits
@@ -22,7 +22,7 @@ def smooth_grad(
     samples: int = 25,
     deviation: float = 0.15,
     form: str = "mean",
-    **question: Unpack[Question],
+    **question: Unpack[Output],
 ) -> Explanation:
     """Average the gradients by inputs with noise.
 
@@ -38,7 +38,7 @@ def smooth_grad(
         samples: how many noisy inputs, at least 1.
         deviation: the noise's standard deviation, as a share of the range of each input's values.
         form: which of the two formulas.
-        **question: see `Question`. The default score is the outputs themselves, the logits.
+        **question: see `Output`. The default score is the outputs themselves, the logits.
 
     Raises:
         ValueError: `samples` is not positive, or no form has that name.
