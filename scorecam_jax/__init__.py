@@ -5,11 +5,13 @@ framework that is not used.
 """
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from scorecam_jax.methods import METHODS
 
 if TYPE_CHECKING:
+    __version__: str
     from scorecam_jax import metrics as metrics
     from scorecam_jax import models as models
     from scorecam_jax import reading as reading
@@ -125,7 +127,12 @@ __all__ = sorted(["METHODS", *_MODULES, *_HOMES])
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name == "__version__":
+        try:
+            value = importlib.metadata.version(__name__)
+        except importlib.metadata.PackageNotFoundError:  # it is imported from a folder
+            value = "0+unknown"
+    elif name in _MODULES:
         value = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     elif name in _HOMES:
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -10,13 +10,20 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import scorecam_jax
 from scorecam_jax.cli import bench, compare, evaluate, explain, layers, methods, report
-from scorecam_jax.cli.errors import OutputError, UserError, complain
+from scorecam_jax.cli.errors import OutputError, UserError, complain, say
 from scorecam_jax.cli.options import DEFAULT_MODEL, Help, Parser
 from scorecam_jax.cli.system import Stopped, prepare_streams, silence_output, stoppable
 
 COMMANDS = (explain, compare, report, evaluate, bench, layers, methods)
 """Each has a NAME, ARGUMENTS, a SUMMARY and a DESCRIPTION, `add_options` and `run`."""
+
+PACKAGES = (
+    "jaxlib", "flax", "optax", "numpy", "pillow", "jaxtyping", "equinox", "dm-haiku", "keras",
+    "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu",
+)  # fmt: skip
+"""Those whose versions `scorecam --version --verbose` prints, where they are installed."""
 
 DESCRIPTION = "Show what a vision model looked at, with Score-CAM."
 
@@ -105,7 +112,12 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=Help,
     )
-    top.add_argument("--version", action="version", version=_version())
+    top.add_argument("--version", action="store_true", help="print the version, and stop")
+    top.add_argument(
+        "--verbose",
+        action="store_true",
+        help="with --version: also the packages, the machine and JAX's devices, for a bug report",
+    )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", prog="scorecam")
     for command in COMMANDS:
         words = ("scorecam", command.NAME, command.ARGUMENTS, "[options]")
@@ -124,6 +136,11 @@ def parser() -> argparse.ArgumentParser:
 def _run(argv: Sequence[str] | None) -> int:
     arguments = parser()
     options = arguments.parse_args(argv)
+    if options.version:
+        say(_versions() if options.verbose else _version())
+        return 0
+    if options.verbose:
+        arguments.error("--verbose goes with --version")
     if "run" not in options:
         arguments.print_help(sys.stderr)
         return 2
@@ -156,9 +173,20 @@ def _warnings_in_our_words() -> Iterator[None]:
 
 
 def _version() -> str:
-    try:
-        own = importlib.metadata.version("scorecam_jax")
-    except importlib.metadata.PackageNotFoundError:
-        own = "(not installed)"
     jax = importlib.metadata.version("jax")
-    return f"scorecam {own}, JAX {jax}, Python {platform.python_version()}"
+    return f"scorecam {scorecam_jax.__version__}, JAX {jax}, Python {platform.python_version()}"
+
+
+def _versions() -> str:
+    """What a bug report needs: versions, the machine, and the devices that JAX finds."""
+    import jax
+
+    lines = [_version(), platform.platform()]
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            lines.append(f"{package} {importlib.metadata.version(package)}")
+    try:
+        lines += [f"{one.platform}:{one.id} {one.device_kind}" for one in jax.devices()]
+    except RuntimeError as error:  # no device of the platform that JAX was told to use
+        lines.append(f"no devices: {error}")
+    return "\n".join(lines)

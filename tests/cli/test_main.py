@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from scorecam_jax import models
@@ -55,11 +56,20 @@ def test_examples_in_the_help_are_valid():
 
 def test_version_is_that_of_the_package(capsys):
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    with pytest.raises(SystemExit, match="0"):
-        scorecam("--version")
+    assert scorecam("--version") == 0
     printed = capsys.readouterr().out
-    assert re.match(rf"scorecam ({re.escape(project['version'])}|\(not installed\)), JAX ", printed)
+    assert re.match(rf"scorecam ({re.escape(project['version'])}|0\+unknown), JAX ", printed)
     assert jax.__version__ in printed
+
+
+def test_a_bug_report_has_versions_and_devices(capsys):
+    assert scorecam("--version", "--verbose") == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert f"numpy {np.__version__}" in printed
+    devices = [f"{one.platform}:{one.id} {one.device_kind}" for one in jax.devices()]
+    assert printed[-len(devices) :] == devices
+    with pytest.raises(SystemExit, match="2"):
+        scorecam("--verbose", "methods")
 
 
 def test_module_is_the_command(capsys, monkeypatch):
