@@ -8,7 +8,7 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
-from scorecam_jax.methods import METHODS
+from scorecam_jax.methods import METHODS as METHODS
 
 if TYPE_CHECKING:
     __version__: str
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from scorecam_jax.contract import Model as Model
     from scorecam_jax.contract import per_input as per_input
     from scorecam_jax.contract import then as then
-    from scorecam_jax.diagnosis import Finding as Finding
+    from scorecam_jax.contract.findings import Finding as Finding
     from scorecam_jax.diagnosis import diagnose as diagnose
     from scorecam_jax.engine.independence import check_model as check_model
     from scorecam_jax.engine.score_masks import score_masks as score_masks
@@ -109,7 +109,8 @@ _MEMBERS = {
     ),
     "adapters.registration": ("Registration", "registration"),
     "contract": ("Model", "per_input", "then"),
-    "diagnosis": ("Finding", "diagnose"),
+    "contract.findings": ("Finding",),
+    "diagnosis": ("diagnose",),
     "engine.independence": ("check_model",),
     "engine.score_masks": ("score_masks",),
     "methods.base": ("Explanation",),
@@ -127,6 +128,7 @@ __all__ = sorted(["METHODS", *_MODULES, *_HOMES])
 
 
 def __getattr__(name: str) -> Any:
+    value: Any
     if name == "__version__":
         try:
             value = importlib.metadata.version(__name__)

@@ -55,7 +55,8 @@ def _freeze(value: Any, around: tuple[int, ...]) -> Hashable:
     if dataclasses.is_dataclass(value):
         fields = [field.name for field in dataclasses.fields(value) if field.compare]
         return kind, tuple(follow(getattr(value, name, None)) for name in fields)
-    own = kind.__hash__ not in (None, object.__hash__)
+    hashed: Any = kind.__hash__
+    own = hashed not in (None, object.__hash__)
     if _is_hashable(value) and (own or callable(value)):
         return kind, value
     try:

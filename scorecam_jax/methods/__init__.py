@@ -6,7 +6,10 @@ is looked up.
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from scorecam_jax.methods.base import Explanation
 
 
 class Entry(NamedTuple):
@@ -29,7 +32,7 @@ class Entry(NamedTuple):
     use: str = ""
     cites: tuple[str, ...] = ()
 
-    def load(self) -> Callable[..., Any]:
+    def load(self) -> "Callable[..., Explanation]":
         """Import the method."""
         module, function = self.home.split(":")
         return getattr(importlib.import_module(f"{__name__}.{module}"), function)
@@ -52,7 +55,7 @@ class Methods(Mapping[str, Callable[..., Any]]):
     def __init__(self, entries: Mapping[str, Entry]) -> None:
         self.entries = entries
 
-    def __getitem__(self, name: str) -> Callable[..., Any]:
+    def __getitem__(self, name: str) -> "Callable[..., Explanation]":
         return self.entries[name].load()
 
     def __iter__(self) -> Iterator[str]:
