@@ -94,9 +94,10 @@ def _repeat(asked: argparse.Namespace) -> None:
     own = {
         name for name, value in vars(asked).items() if value not in ([], usual.get_default(name))
     }
-    for name, danger in (("model", "runs a function"), ("weights", "downloads them")):
+    dangers = (("model", ":", "runs a function"), ("weights", "://", "downloads them"))
+    for name, mark, danger in dangers:
         told = str(getattr(earlier, name) or "")
-        if ":" in told and name not in own:
+        if mark in told and name not in own:
             raise UserError(
                 f"{asked.source} was made with --{name} {told}, which {danger}: name it again with "
                 f"--{name} if you trust it"

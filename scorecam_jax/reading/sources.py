@@ -78,7 +78,7 @@ def find(
 
     for path in paths:
         if not os.path.isdir(path):
-            add(path, str(path))
+            add(path, path.as_posix())
             continue
         taken, others = _in_folder(path, known, left_out)
         prefix = "" if len(paths) == 1 else f"{path.as_posix()}/"

@@ -3,12 +3,13 @@
 import contextlib
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager
@@ -23,7 +24,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         ValueError: another run uses the folder.
         OSError: the folder cannot be written to.
     """
-    if sys.platform == "win32":
+    if fcntl is None:
         yield
         return
     path = folder / ".lock"

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from PIL import Image
@@ -113,7 +113,7 @@ def _distinct(photos: Sequence[Source]) -> list[str]:
         if not clashing:
             return names
         for place in clashing:
-            folders = [part for part in photos[place].path.parent.parts if part not in ("/", "..")]
+            folders = folder_names(photos[place].path)
             names[place] = "-".join([*folders[-length:], photos[place].stem])
     for place in _clashing(names):
         names[place] += f"-{photos[place].path.suffix.lstrip('.')}".rstrip("-")
@@ -125,6 +125,11 @@ def _distinct(photos: Sequence[Source]) -> list[str]:
             names[place] = f"{name}-{number}"
         taken.add(names[place].casefold())
     return names
+
+
+def folder_names(path: PurePath) -> list[str]:
+    """The folders that a file lies in, outermost first, without drives and ways up."""
+    return [part for part in path.parent.parts if part not in (path.anchor, "..")]
 
 
 def _clashing(names: Sequence[str]) -> list[int]:

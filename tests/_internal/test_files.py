@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from scorecam_jax._internal.files import replacing, write_text
+from tests.cli.toy import UNIX
 
 
 def test_a_file_is_replaced_at_the_end_only(tmp_path):
@@ -43,6 +44,7 @@ def test_a_disk_that_is_full_only_when_it_is_synchronized_is_noticed(tmp_path, m
     assert os.listdir(tmp_path) == []
 
 
+@UNIX
 def test_links_are_followed_and_permissions_kept(tmp_path):
     path, link = tmp_path / "a.txt", tmp_path / "link.txt"
     path.write_bytes(b"old")

@@ -14,7 +14,7 @@ from scorecam_jax import models, samples, score_cam
 from scorecam_jax.study import drawing, pipeline
 from scorecam_jax.study.programs import Programs
 from scorecam_jax.visualize import colorize
-from tests.cli.toy import BLUE, LABELS, RED, panels, read, scorecam
+from tests.cli.toy import BLUE, LABELS, RED, UNIX, panels, read, scorecam
 
 ANIMALS = samples.FOLDER
 
@@ -587,6 +587,7 @@ class TestEdges:
         assert scorecam("explain", photo) == 1
         assert "reduce it first: the network sees only" in capsys.readouterr().err
 
+    @UNIX
     def test_pipes_are_refused_instead_of_waited_for(self, here, capsys):
         os.mkfifo(here / "pipe.png")
         assert scorecam("explain", "pipe.png") == 1

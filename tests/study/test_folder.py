@@ -14,6 +14,7 @@ from scorecam_jax.reading import find
 from scorecam_jax.study import evaluate_folder
 from scorecam_jax.study.pipeline import _Run
 from scorecam_jax.study.results import ROW
+from tests.cli.toy import UNIX
 from tests.study.toy import CHEAP, model, toy
 
 
@@ -330,6 +331,7 @@ def test_folders_that_cannot_be_read_are_named(photos, monkeypatch):
     assert note.why == "cannot be read: Permission denied"
 
 
+@UNIX
 def test_pipes_are_no_photographs(photos):
     folder, _ = photos
     os.mkfifo(folder / "pipe.png")
