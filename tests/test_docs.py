@@ -6,6 +6,7 @@ import inspect
 import pkgutil
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import jax
@@ -31,7 +32,9 @@ MODULES = sorted(
 
 
 def blocks(page, language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.S | re.M)
+    """Those at the margin, and those indented in tabs."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", page.read_text("utf-8"), re.S | re.M)
+    return [textwrap.dedent(block) for _, block in found]
 
 
 def relative(page):
@@ -75,8 +78,8 @@ def continued(page):
 
 @pages_with("python")
 @pytest.mark.usefixtures("quick_compilation")
-def test_every_python_block_runs_by_itself(page, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_every_python_block_runs_by_itself(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     missing = []
     after = {}  # what names mean after a block that others continue
