@@ -132,6 +132,65 @@ def interpolated_score_cam(
     return _without_reverse_mode((made.found, made.deviation))
 
 
+def next_round(
+    contexts: Sequence[Context],
+    fuse: Callable[..., Any] | None = None,
+    *,
+    variant: Variant,
+    sum_maps: Callable[..., Found],
+    scores: Float[Array, "batch targets channels"],
+    scored: Bool[Array, "batch channels"],
+    count: int,
+    most: int | None,
+) -> tuple[tuple[Found, ...], Float[Array, "batch targets *spatial"] | None]:
+    """Score further masks, and sum all maps by what is known then.
+
+    Args:
+        contexts: as in `interpolated_score_cam`.
+        fuse: likewise.
+        variant: likewise.
+        sum_maps: likewise.
+        scores: what earlier rounds scored, at their places among the channels of all layers.
+        scored: which these are.
+        count: how many more masks to score, of all layers together.
+        most: from how many scores the others are interpolated, at most, and with them these are
+            chosen. None: interpolate none and take the next masks in their order, which is quick;
+            then the sum is of the scored maps until these are all.
+
+    Returns:
+        As `interpolated_score_cam`; without a deviation where nothing is interpolated.
+    """
+    layer = _Layer.of(contexts, variant)
+    finish = functools.partial(_finish, contexts, variant, layer, sum_maps, fuse)
+    known = _Known.nothing(contexts[0], layer)
+    known = known._replace(scores=scores.astype(known.scores.dtype), scored=scored)
+    wanted = layer.live & ~scored
+    count = min(count, layer.live.shape[1])
+    if most is None:
+        picks = jnp.argsort(~wanted, 1, stable=True)[:, :count]
+        known, _ = _score_picks(contexts, variant, layer, known, picks, wanted)
+        made = finish(jnp.where(layer.live[:, None], known.scores, known.empty), known.empty)
+        each = zip(made.found, layer.split(known.scored), strict=True)
+        return tuple(found._replace(scored=own) for found, own in each), None
+    most = min(most, layer.live.shape[1])
+    earlier = _indices(scored, most)
+    picks = _each(
+        lambda looks, shares, free, *given: choose(looks, shares, free, count, *given),
+        layer.looks, layer.shares / layer.sizes[..., None], wanted, *earlier,
+    )  # fmt: skip
+    known, _ = _score_picks(contexts, variant, layer, known, picks, wanted)
+    estimate = _estimate(layer, known, *_indices(known.scored, most), finish)
+    return estimate.found, estimate.deviation
+
+
+def _indices(
+    which: Bool[Array, "batch channels"], count: int
+) -> tuple[Int[Array, "batch count"], Bool[Array, "batch count"]]:
+    """The places of up to `count` true values; and, as others follow them, which these are."""
+    places = jnp.argsort(~which, 1, stable=True)[:, :count]
+    return places, jnp.take_along_axis(which, places, 1)
+
+
 class _Layer(NamedTuple):
     """The masks of a layer, or of several, one after the other.
 
