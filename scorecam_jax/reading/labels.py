@@ -118,13 +118,7 @@ def find_class(name: str, labels: Sequence[str]) -> int:
             f"{shown!r} may mean several classes; say more of the name, or give the index:\n"
             + _listing(found, labels)
         )
-    every = {
-        part.strip(): index
-        for index, label in enumerate(labels)
-        for part in label.casefold().split(",")
-    }
-    near = difflib.get_close_matches(wanted[:200].casefold(), every, n=8, cutoff=0.7)
-    found = list(dict.fromkeys(every[part] for part in near))
+    found = nearest_classes(wanted, labels)
     raise ValueError(
         f"no class is called {shown!r}"
         + (
@@ -133,6 +127,28 @@ def find_class(name: str, labels: Sequence[str]) -> int:
             else f"; try another part of its name, or an index from 0 to {len(labels) - 1}"
         )
     )
+
+
+def nearest_classes(name: str, labels: Sequence[str], most: int = 8) -> list[int]:
+    """The classes whose names are spelt much like a name, the nearest first.
+
+    A name is compared with each of a label's names, and with each word in them.
+
+    Args:
+        name: with a typing error or two.
+        labels: the name of each class.
+        most: how many classes at most.
+
+    >>> nearest_classes("labradr", ["tabby cat", "Labrador retriever", "tench"])
+    [1]
+    """
+    every: dict[str, list[int]] = {}
+    for index, label in enumerate(labels):
+        parts = [part.strip() for part in _plain(label).split(",")]
+        for text in dict.fromkeys([*parts, *(word for part in parts for word in part.split())]):
+            every.setdefault(text, []).append(index)
+    near = difflib.get_close_matches(_plain(name)[:200], every, n=most, cutoff=0.7)
+    return list(dict.fromkeys(index for text in near for index in every[text]))[:most]
 
 
 def file_names(labels: Sequence[str]) -> list[str]:

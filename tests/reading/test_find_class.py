@@ -37,6 +37,7 @@ def test_classes_are_found_by_index_name_or_part(name, index):
         ("crane", ["4", "5"]),
         ("tig", ["6", "7"]),
         ("gren lizard", ["1"]),
+        ("lizrad", ["1"]),
         ("tigre", ["6"]),
     ],
 )
