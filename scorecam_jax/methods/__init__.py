@@ -99,6 +99,14 @@ METHODS = Methods(
             "group_cam:group_cam", "1 forward and backward, and 33 per target", (3, 0, 33),
             "masks", "score-cam of groups of channels: fewer passes", ("zhang2021group",),
         ),
+        "gscore-cam": Entry(
+            "gscore_cam:gscore_cam", "1 forward and backward, and 301 per target", (3, 0, 301),
+            "masks", "score-cam of CLIP: fewer passes", ("chen2022gscore",),
+        ),
+        "poly-cam": Entry(
+            "poly_cam:poly_cam", "3, and 2 per channel of each layer", (3, 2, 0),
+            "masks", "several layers at once, for fine detail", ("englebert2022poly",),
+        ),
         "opti-cam": Entry(
             "opti_cam:opti_cam", "100 forward and backward", (300, 0, 0),
             "masks", "the mask that raises the score most", ("zhang2023opti",),
@@ -131,6 +139,10 @@ METHODS = Methods(
         "grad-cam-elementwise": Entry(
             "grad_cam_elementwise:grad_cam_elementwise", "1 forward and backward", (3, 0, 0),
             "gradients", "hires-cam of positive evidence alone", (),
+        ),
+        "finer-cam": Entry(
+            "finer_cam:finer_cam", "1 forward and backward", (3, 0, 0),
+            "gradients", "what tells a class from those like it", ("zhang2025finer",),
         ),
         "layer-cam": Entry(
             "layer_cam:layer_cam", "1 forward and backward", (3, 0, 0),
@@ -216,6 +228,6 @@ METHODS = Methods(
 
 VARIANTS = (
     "official", "increase", "paper", "yiskw713", "tabayashi", "pytorch-grad-cam", "torchcam",
-    "tf-keras-vis",
+    "tf-keras-vis", "plus-plus",
 )  # fmt: skip
 """The names of the variants of `score_cam`, which stand in `variants.py` in capitals."""

@@ -40,7 +40,7 @@ from scorecam_jax.steps.combine import (
 )
 from scorecam_jax.steps.frames import Frame
 from scorecam_jax.steps.fuse import Fusion, check_fusion
-from scorecam_jax.steps.masks import Render, spatial_shape
+from scorecam_jax.steps.masks import Render, spatial_shape, with_empty_mask
 from scorecam_jax.steps.outputs import (
     class_scores,
     in_full_precision,
@@ -229,6 +229,21 @@ class Context:
             self.model, self.inputs, masks, render, score=self.score, targets=self.targets,
             baseline=self.baseline, channel_axis=self.channel_axis, **self.passes,
         )  # fmt: skip
+
+    def score_own_masks(
+        self, masks: Float[Array, "batch *grid targets masks"], render: Render
+    ) -> tuple[Float[Array, "batch targets masks"], Float[Array, "batch targets 1"]]:
+        """Score each target under masks of its own.
+
+        Returns:
+            The scores, and those under an empty mask.
+        """
+        targets, count = masks.shape[-2:]
+        # Every mask is scored for all targets, at no cost. Each target has use for its own.
+        scores = self.score_masks(with_empty_mask(jax.lax.collapse(masks, masks.ndim - 2)), render)
+        each = scores[..., :-1].reshape(*scores.shape[:2], targets, count)
+        own = jnp.moveaxis(jnp.diagonal(each, axis1=1, axis2=2), -1, 1)
+        return own, scores[..., -1:]
 
     def score_edits(
         self, edit: Callable[[Array, Array], Array], count: int

@@ -76,6 +76,16 @@ CITATIONS = {
         "Group-CAM: Group Score-Weighted Visual Explanations for Deep Convolutional Networks",
         2021, "2103.13859",
     ),
+    "chen2022gscore": Citation(
+        "Chen, Peijie and Li, Qi and Biaz, Saad and Bui, Trung and Nguyen, Anh",
+        "gScoreCAM: What is CLIP looking at?",
+        2022, ("howpublished", "Asian Conference on Computer Vision"),
+    ),
+    "englebert2022poly": _arxiv(
+        "Englebert, Alexandre and Cornu, Olivier and De Vleeschouwer, Christophe",
+        "Poly-CAM: High resolution class activation map for convolutional neural networks",
+        2022, "2204.13359",
+    ),
     "zhang2023opti": _arxiv(
         "Zhang, Hanwei and Torres, Felipe and Sicre, Ronan and Avrithis, Yannis and "
         "Ayache, Stephane",
@@ -112,6 +122,12 @@ CITATIONS = {
         "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural "
         "networks",
         2020, "2011.08891",
+    ),
+    "zhang2025finer": _arxiv(
+        "Zhang, Ziheng and Gu, Jianyang and Chowdhury, Arpita and Mai, Zheda and Carlyn, David and "
+        "Berger-Wolf, Tanya and Su, Yu and Chao, Wei-Lun",
+        "Finer-CAM: Spotting the Difference Reveals Finer Details for Visual Explanation",
+        2025, "2501.11309",
     ),
     "jiang2021layer": Citation(
         "Jiang, Peng-Tao and Zhang, Chang-Bin and Hou, Qibin and Cheng, Ming-Ming and "

@@ -15,10 +15,11 @@ from scorecam_jax.engine.options import Masking
 from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.variants import OFFICIAL
-from scorecam_jax.steps.combine import peak_of, sum_masks
+from scorecam_jax.steps.combine import peak_of, sum_masks, sum_weighted
 from scorecam_jax.steps.filters import blur
-from scorecam_jax.steps.masks import with_empty_mask
 from scorecam_jax.steps.scores import logits
+
+_COMMITS = ("0b61fdd", "ffd807b")
 
 
 def group_cam(
@@ -27,6 +28,7 @@ def group_cam(
     targets: Any = None,
     *,
     groups: int = 32,
+    commit: str = "0b61fdd",
     **masking: Unpack[Masking],
 ) -> Explanation:
     """Mask by the sums of groups of gradient-weighted maps: ReLU(Σ_g (p(M_g) − p(∅)) M_g).
@@ -36,26 +38,33 @@ def group_cam(
     percentile become 0; then it is resized to the input's size and scaled to [0, 1]. p is the
     target's probability; where a mask is 0 the blurred input shows.
 
+    The authors' code has another formula since its later commits. With `commit="ffd807b"`, the
+    latest, no values become 0, and the sum is of the groups' maps themselves, where they raise the
+    probability: Σ_g ReLU(p(s(M_g)) − p(∅)) M_g.
+
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`. Each target has masks of its own, so T targets take T times as
             many passes.
         groups: how many groups, at most as many as there are channels.
+        commit: which formula of the authors' code, "0b61fdd" or "ffd807b".
         **masking: see `Masking`. The default score is the outputs themselves, the logits;
             probabilities are its softmax. The default baseline is the input, blurred by a Gaussian
             of 51 pixels with a deviation of 50.
 
     Raises:
-        ValueError: there are no groups.
+        ValueError: there are no groups, or no formula has that name.
 
     Source: Zhang, Rao and Yang 2021 (arXiv 2103.13859), and the authors' code,
-    github.com/wofmanaf/Group-CAM. The authors' blur mirrors the input at its edges; here the last
-    value is repeated. Where the authors' code returns None, because the sum is constant, this
-    returns zeros.
+    github.com/wofmanaf/Group-CAM, `cam/groupcam.py`. The authors' blur mirrors the input at
+    its edges; here the last value is repeated. Where the authors' code returns None, because the
+    sum is constant, this returns zeros.
     """
     if groups < 1:
         raise ValueError(f"groups={groups}, wanted at least 1")
+    if commit not in _COMMITS:
+        raise ValueError(f"commit is {commit!r}, wanted one of {', '.join(map(repr, _COMMITS))}")
     if masking.get("baseline") is None:
         axis = channel_axis_of(model, masking.get("channel_axis"))
         images = jnp.asarray(inputs)
@@ -63,11 +72,11 @@ def group_cam(
         masking["baseline"] = blur(images, size=51, sigma=50.0, channel_axis=axis)
     return run(
         group_cam, _group_cam, model, inputs, targets, masking,
-        score=logits, gradients=True, groups=groups,
+        score=logits, gradients=True, groups=groups, latest=commit == _COMMITS[1],
     )  # fmt: skip
 
 
-def _group_cam(context: Context, *, groups: int) -> Found:
+def _group_cam(context: Context, *, groups: int, latest: bool) -> Found:
     whole = context.activations, context.gradients
     activations, gradients = replicate(whole, explicit_mesh(context.inputs))
     weights = gradients.mean(context.space)
@@ -83,19 +92,21 @@ def _group_cam(context: Context, *, groups: int) -> Found:
         "b...gk,btgk->b...tg", split(activations), split(weights), precision="highest"
     )
     masks = jax.nn.relu(masks)
-    cells = tuple(range(1, masks.ndim - 2))
-    masks = jnp.where(masks > jnp.percentile(masks, 70, cells, keepdims=True), masks, 0)
+    if not latest:
+        cells = tuple(range(1, masks.ndim - 2))
+        masks = jnp.where(masks > jnp.percentile(masks, 70, cells, keepdims=True), masks, 0)
 
-    # Every mask is scored for all targets, at no cost. Each target has use for its own.
     asked = dataclasses.replace(context, score=Partial(_probability, context.score))
-    flat = masks.reshape(*masks.shape[:-2], targets * groups)
-    scores = asked.score_masks(with_empty_mask(flat), OFFICIAL.render)
-    own = scores[..., :-1].reshape(batch, targets, targets, groups)
-    own = jnp.moveaxis(jnp.diagonal(own, axis1=1, axis2=2), -1, 1)
-    gains = own - scores[..., -1:]
+    own, empty = asked.score_own_masks(masks, OFFICIAL.render)
+    gains = jax.nn.relu(own - empty) if latest else own - empty
 
+    # Each target sums its own masks.
+    flat = jax.lax.collapse(masks, masks.ndim - 2)
     placed = jnp.eye(targets, dtype=gains.dtype)[None, :, :, None] * gains[:, :, None]
-    sums = sum_masks(flat, flat, placed.reshape(batch, targets, -1), OFFICIAL.render, context.shape)
+    placed = placed.reshape(batch, targets, -1)
+    if latest:
+        return context.finish(sum_weighted(flat, placed), own)
+    sums = sum_masks(flat, flat, placed, OFFICIAL.render, context.shape)
     return Found(OFFICIAL.finish(sums, context.shape), None, own, peak_of(sums))
 
 

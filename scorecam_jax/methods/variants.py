@@ -145,6 +145,10 @@ def _up_then_divide_by_range(maps: Masks, shape: Sequence[int]) -> Masks:
     return masks.divide(resized, jnp.where(constant, 1, top - bottom))
 
 
+def _up_then_tanh(maps: Masks, shape: Sequence[int]) -> Masks:
+    return jnp.tanh(masks.resize(maps, shape))
+
+
 def _rectify_divide_by_maximum_resize(sums: Sums, shape: Sequence[int]) -> Heatmap:
     sums = jax.nn.relu(sums)
     rank = len(shape)
@@ -280,6 +284,23 @@ TF_KERAS_VIS = Variant(
 H_k = s(Up(A_k)) with aligned corners and eps 1e-7; w_k = softmax(f(X ∘ H_k))_c, constant maps
 included; s(Up(ReLU(Σ w_k A_k))) with aligned corners and eps 1e-7. `channels=Deviation(n)` is its
 `max_N=n`.
+"""
+
+PLUS_PLUS = Variant(
+    prepare=_as_they_are,
+    render=_up_then_tanh,
+    score=jax.nn.softmax,
+    weigh=weights.score_itself,
+    combine=combine.sum_masks,
+    finish=combine.resize_rectify_normalize,
+)
+"""Score-CAM++ (Mitra et al. 2024, arXiv 2404.19341): `ScoreCAM_both(activation_name="tanh")` in the
+authors' code, github.com/AquillaNatus/ScoreCAMpp at 22c2d3a.
+
+H_k = tanh(Up(A_k)); w_k = softmax(f(X ∘ H_k))_c; s(ReLU(Σ w_k H_k)). Nothing is scaled, so that a
+layer's unit matters, and masks of signed maps are negative. The paper weighs by the change in
+confidence; its code, by the confidence. Where the original returns None, because the sum is
+constant, this returns zeros.
 """
 
 BY_NAME: dict[str, Variant] = {name: globals()[name.upper().replace("-", "_")] for name in VARIANTS}

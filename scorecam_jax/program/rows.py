@@ -368,9 +368,17 @@ def _product(numbers: Any, operands: list[Value], shapes: list[tuple[int, ...]])
 def _gather(
     params: dict[str, Any], operands: list[Value], shape: tuple[int, ...], axis: int
 ) -> Rows | None:
-    """Whole rows, of which the same places are taken."""
+    """Whole rows, of which the same places are taken; or of each row its own places."""
     numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
+    taken, index = operands
+    if isinstance(index, Rows):
+        pairs = zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
+        if isinstance(taken, Rows) and (taken.axis, index.axis) not in pairs:
+            return None
+        result = len(numbers.offset_dims) + index.axis
+        ahead = [place for place in range(result + 1) if place not in numbers.offset_dims]
+        return Rows(ahead[index.axis])
     gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
-    if not isinstance(operands[1], Shared) or axis in gone or sizes[axis] != shape[axis]:
+    if not isinstance(index, Shared) or axis in gone or sizes[axis] != shape[axis]:
         return None
     return Rows(numbers.offset_dims[axis - sum(d < axis for d in gone)])

@@ -16,12 +16,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from scorecam_jax._internal.checks import as_array, is_traced, is_true
 from scorecam_jax.steps.detection import Detections as Detections
@@ -120,9 +121,11 @@ binary.probability = True
 
 
 def contrast(
-    rather_than: Any,
+    rather_than: Any = None,
     *,
     share: float = 1.0,
+    weighted: bool = False,
+    count: int = 3,
     score: Callable[[Any], Any] = logits,
 ) -> Partial:
     """Each class's score less that of other classes: why this rather than that.
@@ -132,20 +135,33 @@ def contrast(
 
     Args:
         rather_than: the other class; several, (n,), of which the mean is taken; or several for
-            each class, (classes, n), as `nearest` finds them.
+            each class, (classes, n), as `nearest` finds them. None: for each class the `count`
+            nearest by the outputs at hand. Under a mask these may be others than without: for
+            methods that mask, pass what `nearest` finds.
         share: how much of the other classes' score is taken off.
+        weighted: weight the mean by the classes' probabilities, Σ p_d y_d / Σ p_d with p = softmax
+            of y. Gradients run through p.
+        count: how many are nearest; all others, if there are fewer.
         score: outputs -> y (N, classes).
 
     Raises:
         TypeError: `rather_than` is not integer.
-        ValueError: `rather_than` has no class in it or too many axes, or names no class.
+        ValueError: `rather_than` has no class in it or too many axes, or names no class; `count` is
+            not positive.
 
-    Source: Finer-CAM (Zhang et al., CVPR 2025, arXiv 2501.11309), which takes off the mean over
-    similar classes.
+    Source: Finer-CAM (Zhang et al., CVPR 2025, arXiv 2501.11309). `share=1, weighted=True` is the
+    authors' and pytorch-grad-cam's Σ p_d (y_c − y_d) / Σ p_d; `share=.6` is torch-cam's.
 
     >>> contrast(1)(jnp.array([[3.0, 2.0, 0.0]])).tolist()
     [[1.0, 0.0, -2.0]]
+    >>> contrast(count=1)(jnp.array([[3.0, 2.0, 0.0]])).tolist()
+    [[1.0, -1.0, -2.0]]
     """
+    share_of = jnp.asarray(share, jnp.float32)
+    if rather_than is None:
+        if count < 1:
+            raise ValueError(f"count={count}, wanted at least 1 of the other classes")
+        return Partial(_Contrast(weighted, count), None, share_of, score)
     others = as_array(rather_than)
     if not jnp.issubdtype(others.dtype, jnp.integer):
         raise TypeError(f"rather_than is {others.dtype}, wanted integer class indices")
@@ -154,22 +170,33 @@ def contrast(
             f"rather_than has shape {others.shape}, wanted a class, several (n,), or several for "
             "each class (classes, n)"
         )
-    return Partial(_Contrast(), jnp.atleast_1d(others), jnp.asarray(share, jnp.float32), score)
+    return Partial(_Contrast(weighted), jnp.atleast_1d(others), share_of, score)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Contrast:
-    probability = False
+    weighted: bool = False
+    count: int = 0
+    probability: ClassVar[bool] = False
 
     @gives(False)
     def __call__(
-        self, others: jax.Array, share: jax.Array, score: Callable[[Any], Any], outputs: Any
+        self,
+        others: jax.Array | None,
+        share: jax.Array,
+        score: Callable[[Any], Any],
+        outputs: Any,
     ) -> jax.Array:
         scores = score(outputs)
         self.check(scores.shape[1], others)
-        if others.ndim == 1:
-            return scores - share * scores[:, others].mean(1, keepdims=True)
-        return scores - share * scores[:, others].mean(2)
+        if others is None:
+            near = jax.vmap(_nearest, (0, None))(scores, min(self.count, scores.shape[1] - 1))
+            rest = jnp.take_along_axis(scores[:, None], near, 2)
+        else:
+            rest = scores[:, jnp.atleast_2d(others)]  # (N, 1 or classes, n)
+        if self.weighted:
+            return scores - share * (jax.nn.softmax(rest) * rest).sum(2)
+        return scores - share * rest.mean(2)
 
     @staticmethod
     def check(classes: int, others: Any, *_: Any) -> None:
@@ -178,6 +205,8 @@ class _Contrast:
                 "the scores have a single class, so there is none to contrast it with: a "
                 "yes-or-no logit has two with score=scores.binary"
             )
+        if others is None:
+            return
         if others.ndim == 2 and len(others) != classes:
             raise ValueError(
                 f"rather_than has shape {others.shape}, wanted ({classes}, n): some classes for "
@@ -217,9 +246,19 @@ def nearest(outputs: Any, count: int = 3, *, score: Callable[[Any], Any] = logit
         )
     if not 1 <= count < scores.shape[1]:
         raise ValueError(f"count={count}, wanted 1 to {scores.shape[1] - 1} of the other classes")
-    distances = jnp.abs(scores[0, :, None] - scores[0][None])
-    distances = jnp.where(jnp.eye(len(distances), dtype=bool), jnp.inf, distances)
-    return jax.lax.top_k(-distances, count)[1]
+    return _nearest(scores[0], count)
+
+
+def _nearest(scores: Float[Array, " classes"], count: int) -> Int[Array, "classes count"]:
+    """Each class's nearest others. In the order of their scores these lie beside it."""
+    order = jnp.argsort(scores)
+    beside = np.array([step for step in range(-count, count + 1) if step])
+    places = jnp.arange(len(scores))[:, None] + beside[None]
+    inside = (places >= 0) & (places < len(scores))
+    found = order[places.clip(0, len(scores) - 1)]
+    distances = jnp.where(inside, jnp.abs(scores[found] - scores[order][:, None]), jnp.inf)
+    near = jnp.take_along_axis(found, jax.lax.top_k(-distances, count)[1], 1)
+    return near[jnp.argsort(order)]
 
 
 def check_score(score: Any, classes: int) -> None:

@@ -42,3 +42,10 @@ def softmax_over_channels(
     Source: Score-CAM, Algorithm 1: α = softmax(S), S_k = f(M_k) − f(X_b).
     """
     return jax.nn.softmax(scores, axis=-1)
+
+
+def softmax_of_chosen(
+    scores: Float[Array, "b t k"], chosen: Bool[Array, "b t k"]
+) -> Float[Array, "b t k"]:
+    """Softmax of the scores over the chosen channels; the others get 0."""
+    return jax.nn.softmax(scores, axis=-1, where=chosen)

@@ -49,12 +49,12 @@ EXPLAINERS = {
     },
 }
 
-# An epsilon knows sizes, and so does a constant map that is a mask as it is.
+# An epsilon knows sizes, and so do a tanh and a constant map that is a mask as it is.
 _BY_SIZE = {
-    f"{name} variant"
-    for name in ("yiskw713", "tabayashi", "pytorch-grad-cam", "torchcam", "tf-keras-vis")
+    "poly-cam",
+    *(f"{name} variant" for name in set(_VARIANTS) - {"official", "increase", "paper", "signed"}),
 }
-FINISHED_OTHERWISE = {*_BY_SIZE, "opti-cam"}
+FINISHED_OTHERWISE = {*_BY_SIZE, "opti-cam"} - {"poly-cam"}
 """Those with weights whose sums are not rectified and then scaled. All others with weights are."""
 
 _CHOOSES = {f"{name} channels" for name in _CHOICES}

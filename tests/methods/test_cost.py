@@ -53,6 +53,8 @@ PASSES = {
     "occlusion": 1 + 4**2,
     "opti-cam": 1 + 4,
     "group-cam": 1 + LIVE + 1,  # six channels make six groups of one
+    "gscore-cam": 1 + LIVE + 1,
+    "poly-cam": 1 + 2 * (LIVE + 1),
     "ablation-cam": 1 + CHANNELS,
     "recipro-cam": 1 + PLACES,
     "shapley-cam": 1 + 1,

@@ -156,6 +156,21 @@ def test_nearest_are_those_with_the_closest_scores():
         scores.nearest(jnp.array(logits), 7)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_contrast_with_the_nearest_by_the_outputs_at_hand(weighted):
+    logits = RNG.normal(size=(4, 7)).astype(np.float32)
+    found = scores.contrast(share=0.6, weighted=weighted, count=2)(jnp.array(logits))
+    for row, y in enumerate(logits.astype(float)):
+        for c in range(7):
+            near = [d for d in np.argsort(np.abs(y - y[c])) if d != c][:2]
+            p = np.exp(y[near]) if weighted else np.ones(2)
+            expected = y[c] - 0.6 * (p @ y[near]) / p.sum()
+            np.testing.assert_allclose(found[row, c], expected, rtol=1e-4, atol=1e-5)
+    few = scores.contrast(count=9)(jnp.array(logits[:, :3]))  # both others
+    rest = (logits[:, :3].sum(1, keepdims=True) - logits[:, :3]) / 2
+    np.testing.assert_allclose(few, logits[:, :3] - rest, rtol=1e-4, atol=1e-5)
+
+
 def test_contrast_refuses_what_is_no_other_class():
     with pytest.raises(TypeError, match="float"):
         scores.contrast(0.5)
