@@ -47,9 +47,13 @@ if TYPE_CHECKING:
     from scorecam_jax.methods.base import Explanation as Explanation
     from scorecam_jax.methods.controls import center as center
     from scorecam_jax.methods.controls import uniform as uniform
+    from scorecam_jax.methods.dff import Concepts as Concepts
+    from scorecam_jax.methods.dff import dff as dff
+    from scorecam_jax.methods.dff import find_concepts as find_concepts
     from scorecam_jax.methods.eigen_cam import eigen_cam as eigen_cam
     from scorecam_jax.methods.eigen_grad_cam import eigen_grad_cam as eigen_grad_cam
     from scorecam_jax.methods.fem import fem as fem
+    from scorecam_jax.methods.finer_cam import finer_cam as finer_cam
     from scorecam_jax.methods.fusion import fuse_layers as fuse_layers
     from scorecam_jax.methods.grad_cam import grad_cam as grad_cam
     from scorecam_jax.methods.grad_cam_elementwise import (
@@ -57,7 +61,9 @@ if TYPE_CHECKING:
     )
     from scorecam_jax.methods.grad_cam_plus_plus import grad_cam_plus_plus as grad_cam_plus_plus
     from scorecam_jax.methods.group_cam import group_cam as group_cam
+    from scorecam_jax.methods.gscore_cam import gscore_cam as gscore_cam
     from scorecam_jax.methods.hires_cam import hires_cam as hires_cam
+    from scorecam_jax.methods.input.full_grad import full_grad as full_grad
     from scorecam_jax.methods.input.gradient import gradient as gradient
     from scorecam_jax.methods.input.gradient_times_input import (
         gradient_times_input as gradient_times_input,
@@ -72,11 +78,15 @@ if TYPE_CHECKING:
     from scorecam_jax.methods.layer_cam import layer_cam as layer_cam
     from scorecam_jax.methods.occlusion import occlusion as occlusion
     from scorecam_jax.methods.opti_cam import opti_cam as opti_cam
+    from scorecam_jax.methods.poly_cam import poly_cam as poly_cam
     from scorecam_jax.methods.recipro_cam import recipro_cam as recipro_cam
     from scorecam_jax.methods.rise import rise as rise
     from scorecam_jax.methods.score_cam import score_cam as score_cam
     from scorecam_jax.methods.seg_eigen_cam import seg_eigen_cam as seg_eigen_cam
     from scorecam_jax.methods.shapley_cam import shapley_cam as shapley_cam
+    from scorecam_jax.methods.smooth_grad_cam_plus_plus import (
+        smooth_grad_cam_plus_plus as smooth_grad_cam_plus_plus,
+    )
     from scorecam_jax.methods.ss_cam import ss_cam as ss_cam
     from scorecam_jax.methods.variants import OFFICIAL as OFFICIAL
     from scorecam_jax.methods.variants import Variant as Variant
@@ -114,6 +124,7 @@ _MEMBERS = {
     "engine.independence": ("check_model",),
     "engine.score_masks": ("score_masks",),
     "methods.base": ("Explanation",),
+    "methods.dff": ("Concepts", "find_concepts"),
     "methods.fusion": ("fuse_layers",),
     "methods.variants": ("OFFICIAL", "Variant"),
     "steps.channels": ("Deviation", "Gradient"),

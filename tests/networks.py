@@ -13,6 +13,7 @@ DEAD, CONSTANT = 1, 4
 ON_THE_SAME_PATHS = {
     "grad-cam-elementwise", "shapley-cam", "eigen-grad-cam", "seg-eigen-cam", "kpca-cam", "lafam",
     "fem", "gradient", "gradient-times-input", "smooth-grad", "finer-cam", "gscore-cam", "poly-cam",
+    "smooth-grad-cam++", "full-grad", "dff",
 }  # fmt: skip
 """Methods that differ from others in their formula alone: general tests of them are slow ones."""
 

@@ -153,6 +153,11 @@ METHODS = Methods(
             "1, and a gradient and its derivative per target", (1, 0, 8),
             "gradients", "grad-cam corrected for curvature", ("cai2025shapley",),
         ),
+        "smooth-grad-cam++": Entry(
+            "smooth_grad_cam_plus_plus:smooth_grad_cam_plus_plus",
+            "1, and 25 forward and backward", (76, 0, 0),
+            "gradients", "grad-cam++, with less noise", ("omeiza2019smooth",),
+        ),
         "eigen-grad-cam": Entry(
             "eigen_grad_cam:eigen_grad_cam", "1 forward and backward", (3, 0, 0),
             "gradients", "clean maps of one object; a class has a part in them", (),
@@ -176,6 +181,10 @@ METHODS = Methods(
         "fem": Entry(
             "fem:fem", "1", (1, 0, 0),
             "activations", "rare, strong activations", ("fuad2020features",),
+        ),
+        "dff": Entry(
+            "dff:dff", "1, and the head per concept", (1, 0, 0),
+            "activations", "the parts that a layer takes an image apart into", ("collins2018deep",),
         ),
         "attention-rollout": Entry(
             "attention.rollout:attention_rollout", "1", (1, 0, 0),
@@ -213,6 +222,10 @@ METHODS = Methods(
         "smooth-grad": Entry(
             "input.smooth_grad:smooth_grad", "1, and 25 forward and backward", (76, 0, 0),
             "input", "gradient, with less noise", ("smilkov2017smoothgrad",),
+        ),
+        "full-grad": Entry(
+            "input.full_grad:full_grad", "2 forward and 1 backward", (4, 0, 0),
+            "input", "all layers of a convolutional network at once", ("srinivas2019full",),
         ),
         "uniform": Entry(
             "controls:uniform", "1", (1, 0, 0),

@@ -107,8 +107,9 @@ class Explanation(NamedTuple):
             does not tell that the pixel is unimportant.
         layers: of several layers, what each contributed: its own heatmap, peak and deviation. None
             if the model shows a single layer, or the method looks at none.
-        shortfall: (B, [T]), of a method whose attributions should sum to confidence − empty, by how
-            much they do not: the sum less that difference. None for other methods.
+        shortfall: (B, [T]), of a method whose attributions should sum to confidence − empty (or to
+            the confidence, if `empty` is None), by how much they do not: the sum less that
+            difference. None for other methods.
     """
 
     heatmap: Float[Array, "batch *targets_and_spatial"]
@@ -298,6 +299,28 @@ def render_in(
     if frame is None:
         return render(maps, shape)
     return frame.into_image(render(maps, frame.shape), shape)
+
+
+def target_gradients(
+    scores: Callable[[Any], Float[Array, "batch classes"]],
+    at: Any,
+    targets: Int[Array, "batch targets"],
+) -> Any:
+    """The gradients of the targets' scores by arrays, a pytree, with a targets axis put in."""
+    confidence, pull = jax.vjp(scores, at)
+    return pull_targets(pull, confidence, targets)
+
+
+def pull_targets(
+    pull: Callable[[Array], Any],
+    confidence: Float[Array, "batch classes"],
+    targets: Int[Array, "batch targets"],
+) -> Any:
+    """The same, of scores that `jax.vjp` took apart already."""
+    classes = confidence.shape[1]
+    directions = jax.nn.one_hot(jnp.clip(targets, 0, classes - 1), classes, axis=-1)
+    (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
+    return slopes
 
 
 class _Asked(NamedTuple):
@@ -504,9 +527,7 @@ def _compiled(
         targets = confidence.argmax(1)[:, None]
     slopes: list[Any] = [None] * len(layers_of(shown))
     if pull is not None:
-        classes = confidence.shape[1]
-        directions = jax.nn.one_hot(jnp.clip(targets, 0, classes - 1), classes, axis=-1)
-        (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
+        slopes = pull_targets(pull, confidence, targets)
 
     def context_of(number: int, layer: Array, slopes: Any, frame: Frame | None) -> Context:
         activations = in_full_precision(jnp.moveaxis(layer, channel_axis, -1))

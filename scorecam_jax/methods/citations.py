@@ -164,6 +164,10 @@ CITATIONS = {
         "Features Understanding in 3D CNNs for Actions Recognition in Video",
         2020, ("url", "https://hal.science/hal-02963298"),
     ),
+    "collins2018deep": _arxiv(
+        "Collins, Edo and Achanta, Radhakrishna and Süsstrunk, Sabine",
+        "Deep Feature Factorization For Concept Discovery", 2018, "1806.10206",
+    ),
     "abnar2020quantifying": _arxiv(
         "Abnar, Samira and Zuidema, Willem",
         "Quantifying Attention Flow in Transformers", 2020, "2005.00928",
@@ -206,6 +210,16 @@ CITATIONS = {
         "Smilkov, Daniel and Thorat, Nikhil and Kim, Been and Viegas, Fernanda and "
         "Wattenberg, Martin",
         "SmoothGrad: removing noise by adding noise", 2017, "1706.03825",
+    ),
+    "omeiza2019smooth": _arxiv(
+        "Omeiza, Daniel and Speakman, Skyler and Cintas, Celia and Weldermariam, Komminist",
+        "Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for Deep "
+        "Convolutional Neural Network Models",
+        2019, "1908.01224",
+    ),
+    "srinivas2019full": _arxiv(
+        "Srinivas, Suraj and Fleuret, François",
+        "Full-Gradient Representation for Neural Network Visualization", 2019, "1905.00780",
     ),
     "choe2020evaluating": _arxiv(
         "Choe, Junsuk and Oh, Seong Joon and Lee, Seungho and Chun, Sanghyuk and Akata, Zeynep and "

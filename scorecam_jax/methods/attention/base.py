@@ -18,7 +18,7 @@ from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax._internal.notes import noting
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.independence import check_independence
-from scorecam_jax.methods.base import Axis, Explanation, check_question
+from scorecam_jax.methods.base import Axis, Explanation, check_question, target_gradients
 from scorecam_jax.steps.combine import peak_of, resize_rectify_normalize
 from scorecam_jax.steps.frames import Frame
 from scorecam_jax.steps.masks import spatial_shape
@@ -69,10 +69,7 @@ class Seen:
             return scores(taps)
 
         zeros = [jnp.zeros_like(self.matrices[number]) for number in which]
-        confidence, pull = jax.vjp(tapped, zeros)
-        classes = confidence.shape[1]
-        directions = jax.nn.one_hot(jnp.clip(self.targets, 0, classes - 1), classes, axis=-1)
-        (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
+        slopes: list[Array] = target_gradients(tapped, zeros, self.targets)
         return slopes
 
 

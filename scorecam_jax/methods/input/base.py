@@ -1,10 +1,9 @@
 """What methods share that differentiate by the input."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from scorecam_jax.methods.base import Context, Found
+from scorecam_jax.methods.base import Context, Found, target_gradients
 from scorecam_jax.steps.combine import into_range, peak_of, resize_rectify_normalize
 from scorecam_jax.steps.outputs import class_scores, in_full_precision
 
@@ -18,10 +17,7 @@ def input_gradients(
         outputs, _ = context.model(images)
         return class_scores(context.score, outputs, len(images))
 
-    confidence, pull = jax.vjp(scores, inputs)
-    classes = confidence.shape[1]
-    directions = jax.nn.one_hot(jnp.clip(context.targets, 0, classes - 1), classes, axis=-1)
-    (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
+    slopes = target_gradients(scores, inputs, context.targets)
     return in_full_precision(channels_last(context, slopes))
 
 

@@ -1,0 +1,102 @@
+"""Smooth Grad-CAM++ (Omeiza et al. 2019, arXiv 1908.01224)."""
+
+from typing import Any, Unpack
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.engine.options import Question
+from scorecam_jax.methods.base import Context, Explanation, Found, run, target_gradients
+from scorecam_jax.steps.masks import divide
+from scorecam_jax.steps.outputs import class_scores
+from scorecam_jax.steps.scores import logits
+
+
+def smooth_grad_cam_plus_plus(
+    model: AnyModel,
+    inputs: Any,
+    targets: Any = None,
+    *,
+    key: jax.Array,
+    samples: int = 25,
+    deviation: float = 0.15,
+    form: str = "paper",
+    **question: Unpack[Question],
+) -> Explanation:
+    """Weight each map as Grad-CAM++ does, by gradients averaged over inputs with noise.
+
+    D_p is the mean over the noisy inputs of the p-th power of the gradient, which stands for the
+    p-th derivative as in `grad_cam_plus_plus`; A are the maps of the input without noise.
+
+    - "paper": w_k = Σ_ij α_ij ReLU(D_1)_ij with α = D_1 / (2 D_2 + Σ_ab A_ab D_3).
+    - "torchcam": w_k = Σ_ij α_ij ReLU(g)_ij with α = D_2 / (2 D_2 + Σ_ab A_ab D_3), as in
+      Grad-CAM++, and g the gradient on the last of the noisy inputs rather than the mean.
+
+    The sum is resized to the input's size, rectified, and scaled to [0, 1].
+
+    Args:
+        model: as in `score_cam`; it must take `edit`.
+        inputs: as in `score_cam`.
+        targets: as in `score_cam`. T targets take T backward passes a sample.
+        key: of the noise.
+        samples: how many noisy inputs, at least 1. torch-cam takes 4.
+        deviation: the noise's standard deviation, as a share of the range of each input's values.
+            torch-cam takes .3, in the unit of the inputs.
+        form: "paper" or "torchcam".
+        **question: see `Question`. The default score is the outputs themselves, the logits.
+
+    Raises:
+        ValueError: `samples` is not positive, or no form has that name.
+
+    Source: Omeiza et al. 2019 (arXiv 1908.01224); `SmoothGradCAMpp` of torch-cam at f44afef.
+    """
+    if samples < 1:
+        raise ValueError(f"samples is {samples}, wanted at least 1: 25 is usual")
+    if form not in ("paper", "torchcam"):
+        raise ValueError(f"form is {form!r}, wanted 'paper' or 'torchcam'")
+    return run(
+        smooth_grad_cam_plus_plus, _smooth, model, inputs, targets, question, score=logits,
+        edits=True, key=key, samples=samples, deviation=float(deviation), paper=form == "paper",
+    )  # fmt: skip
+
+
+def _smooth(context: Context, key: jax.Array, samples: int, deviation: Any, paper: bool) -> Found:
+    images, maps = context.inputs, context.activations[:, None]
+    axes = tuple(range(1, images.ndim))
+    sigma = deviation * (images.max(axes, keepdims=True) - images.min(axes, keepdims=True))
+
+    def add(totals: Any, key: Array) -> tuple[Any, None]:
+        # The same for all images, so that none depends on its place among them.
+        noise = jax.random.normal(key, (1, *images.shape[1:]), images.dtype)
+        slopes = layer_gradients(context, images + sigma.astype(images.dtype) * noise)
+        powers = (slopes, slopes**2, slopes**3)
+        return (
+            *(total + power for total, power in zip(totals[:3], powers, strict=True)),
+            slopes,
+        ), None
+
+    zeros = jnp.zeros((*context.targets.shape, *maps.shape[2:]), maps.dtype)
+    totals, _ = jax.lax.scan(add, (zeros,) * 4, jax.random.split(key, samples))
+    first, second, third = (total / samples for total in totals[:3])
+    above, slopes = (first, first) if paper else (second, totals[3])
+    below = 2 * second + maps.sum(context.space, keepdims=True) * third
+    # Chosen rather than multiplied by 0, so that no derivative is infinity times 0.
+    return context.finish_weighted(
+        jnp.where(slopes > 0, divide(above, below) * slopes, 0).sum(context.space)
+    )
+
+
+def layer_gradients(
+    context: Context, inputs: Float[Array, "batch ..."]
+) -> Float[Array, "batch targets *grid channels"]:
+    """The gradients of the targets' scores by the layer, on inputs other than the context's."""
+
+    def scores(tap: Array) -> Array:
+        outputs, _ = context.model(inputs, edit=lambda a: a + tap.astype(a.dtype))
+        return class_scores(context.score, outputs, len(inputs))
+
+    tap = jnp.zeros_like(jnp.moveaxis(context.activations, -1, context.channel_axis))
+    slopes = target_gradients(scores, tap, context.targets)
+    return jnp.moveaxis(slopes, context.channel_axis % tap.ndim + 1, -1)
