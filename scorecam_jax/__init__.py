@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from scorecam_jax.methods import variants as variants
     from scorecam_jax.methods.ablation_cam import ablation_cam as ablation_cam
     from scorecam_jax.methods.attention.generic import generic_attention as generic_attention
+    from scorecam_jax.methods.attention.grad_eclip import grad_eclip as grad_eclip
     from scorecam_jax.methods.attention.legrad import legrad as legrad
     from scorecam_jax.methods.attention.raw import raw_attention as raw_attention
     from scorecam_jax.methods.attention.recipro import vit_recipro_cam as vit_recipro_cam

@@ -198,6 +198,10 @@ METHODS = Methods(
             "attention.legrad:legrad", "1, and 2 forward and backward", (7, 0, 0),
             "attention", "large transformers, such as CLIP's", ("bousselham2024legrad",),
         ),
+        "grad-eclip": Entry(
+            "attention.grad_eclip:grad_eclip", "2 forward and 1 backward", (4, 0, 0),
+            "attention", "CLIP, by its own notion of likeness", ("zhao2025grad",),
+        ),
         "raw-attention": Entry(
             "attention.raw:raw_attention", "1", (1, 0, 0),
             "attention", "what the last block looks at", (),

@@ -185,6 +185,10 @@ CITATIONS = {
         "Sensitivity",
         2024, "2404.03214",
     ),
+    "zhao2025grad": _arxiv(
+        "Zhao, Chenyang and Wang, Kun and Hsiao, Janet H. and Chan, Antoni B.",
+        "Grad-ECLIP: Gradient-based Visual and Textual Explanations for CLIP", 2025, "2502.18816",
+    ),
     "byun2023vit": _arxiv(
         "Byun, Seok-Yong and Lee, Wonju",
         "ViT-ReciproCAM: Gradient and Attention-Free Visual Explanations for Vision Transformer",

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Passes
+from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.combine import into_range
 from scorecam_jax.steps.factors import factorize
@@ -111,9 +112,8 @@ def _check(concepts: int) -> None:
 
 
 def _dff(context: Context, *, concepts: int, steps: int) -> Found:
-    maps, vectors = jax.vmap(lambda layer: _factors(layer[None], concepts, steps))(
-        context.activations
-    )
+    layers = replicate(context.activations, explicit_mesh(context.inputs))
+    maps, vectors = jax.vmap(lambda layer: _factors(layer[None], concepts, steps))(layers)
     scores = context.score_edits(Partial(_fill, vectors), concepts)
     best = jnp.expand_dims(scores.argmax(2), range(2, maps.ndim - 1))
     return context.finish(jnp.take_along_axis(maps[:, 0], best, 1), scores)
@@ -121,7 +121,8 @@ def _dff(context: Context, *, concepts: int, steps: int) -> Found:
 
 def _find(context: Context, *, steps: int) -> Found:
     batch, concepts = context.targets.shape
-    maps, vectors = _factors(context.activations, concepts, steps)
+    layers = replicate(context.activations, explicit_mesh(context.inputs))
+    maps, vectors = _factors(layers, concepts, steps)
     classes = jnp.arange(context.confidence.shape[1])
     every = dataclasses.replace(context, targets=jnp.broadcast_to(classes, (batch, len(classes))))
     shared = jnp.broadcast_to(vectors, (batch, *vectors.shape))

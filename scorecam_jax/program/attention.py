@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn, Literal
 
@@ -29,7 +30,7 @@ from scorecam_jax.program.jaxprs import (
     scan_parts,
 )
 from scorecam_jax.program.marks import Chosen, Path, equations, mark_array, mark_of, rerun
-from scorecam_jax.program.places import fates
+from scorecam_jax.program.places import fates, is_elementwise
 
 KIND = "attention matrix"
 """The kind of layer that attention matrices are listed as."""
@@ -75,6 +76,19 @@ class _Total(NamedTuple):
     inverse: bool = False
 
 
+class _Source(NamedTuple):
+    """The product that a value is made of, place by place.
+
+    Attributes:
+        eqn: the equation of the product.
+        places: for each axis of the value, which axis of the product's result it is; None for one
+            along which it is spread.
+    """
+
+    eqn: JaxprEqn
+    places: tuple[int | None, ...]
+
+
 class _Fact(NamedTuple):
     """What is known of a value.
 
@@ -85,6 +99,7 @@ class _Fact(NamedTuple):
         positive: whether it is nowhere negative.
         shares: the axes along which it sums to 1.
         total: if it is a sum, of what.
+        source: if it is made of a product, of which.
     """
 
     value: int
@@ -93,6 +108,7 @@ class _Fact(NamedTuple):
     positive: bool = False
     shares: frozenset[int] = frozenset()
     total: _Total | None = None
+    source: _Source | None = None
 
 
 class Matrix(NamedTuple):
@@ -105,6 +121,7 @@ class Matrix(NamedTuple):
         images: how many of these are the images' and their windows'.
         heads: how many are the heads'.
         path: its name.
+        source: the product of queries and keys that it is made of, if that is known.
     """
 
     operand: int
@@ -112,6 +129,7 @@ class Matrix(NamedTuple):
     images: int
     heads: int
     path: Path
+    source: _Source | None = None
 
 
 def mark_attention(jaxpr: Any, consts: Any, args: Any, weights: int) -> list[Any]:
@@ -128,6 +146,90 @@ def mark_attention(jaxpr: Any, consts: Any, args: Any, weights: int) -> list[Any
     """
     reader = _Reader(jaxpr, weights)
     return _run(jaxpr, consts, args, reader.found, jaxpr.invars[weights].aval.shape[0])
+
+
+class Compared(NamedTuple):
+    """What an attention matrix compares; each (N, heads, tokens, features)."""
+
+    queries: Any
+    keys: Any
+
+
+def read_compared(jaxpr: Any, consts: Any, args: Any, weights: int) -> Compared | None:
+    """The queries and keys of the last attention matrix of a program whose keys are the tokens.
+
+    Args:
+        jaxpr: as in `mark_attention`.
+        consts: its constants.
+        args: its arguments.
+        weights: how many arrays the weights are.
+
+    Returns:
+        None if the matrix is made of something else than one product, is of windows, or is inside
+        a loop.
+    """
+    matrices = list(_Reader(jaxpr, weights).found.values())
+    source = matrices[-1].source if matrices else None
+    if source is None or matrices[-1].images > 1:
+        return None
+    found: list[Compared] = []
+
+    def rule(eqn: JaxprEqn, values: list[Any]) -> list[Any] | None:
+        if eqn is source.eqn:
+            both = _compared(eqn, matrices[-1], values)
+            found.extend([both] if both else [])
+        body = entered(eqn)
+        if body is None:
+            return None
+        closed = next(bodies(eqn))
+        return evaluate(body, getattr(closed, "consts", ()), values, rule)
+
+    evaluate(jaxpr, consts, args, rule)
+    return found[-1] if found else None
+
+
+def _compared(eqn: JaxprEqn, matrix: Matrix, values: list[Any]) -> Compared | None:
+    """The operands of a product, as queries and keys."""
+    assert matrix.source is not None
+    contracted, batched = eqn.params["dimension_numbers"]
+    # Each axis of the result is one of both operands, or of one of them.
+    axes: list[list[int | None]] = [list(each) for each in batched]
+    for side, value in enumerate(values):
+        for axis in range(value.ndim):
+            if axis not in (*batched[side], *contracted[side]):
+                axes[side].append(axis)
+                axes[1 - side].append(None)
+    shape = _shape(eqn.outvars[0])
+    places = [matrix.source.places[axis] for axis in matrix.order]
+    query, key = places[-2:]
+    # Axes of size 1, such as those of a single image, come and go.
+    images, heads = (
+        [place for place in some if place is not None]
+        for some in (places[: matrix.images], places[matrix.images : -2])
+    )
+    before = (*images, *heads)
+    found = {*before, query, key}
+    if query is None or key is None or len(contracted[0]) != 1:
+        return None
+    if any(size > 1 and place not in found for place, size in enumerate(shape)):
+        return None
+    first = axes[0][query] is None  # the queries are the second operand
+    if axes[first][key] is not None or axes[1 - first][query] is not None:
+        return None
+
+    def ordered(side: int, tokens: int) -> Any:
+        """(N, heads, tokens, features); heads that share what they compare repeat it."""
+        own = [axes[side][place] for place in (*before, tokens)]
+        known = [axis for axis in own if axis is not None]
+        last = contracted[side][0]
+        lost = [axis for axis in range(values[side].ndim) if axis not in (*known, last)]
+        sizes = [1 if axis is None else values[side].shape[axis] for axis in own]
+        value = values[side].transpose([*lost, *known, last]).reshape(*sizes, -1)
+        value = jnp.broadcast_to(value, (*(shape[place] for place in before), *value.shape[-2:]))
+        count = math.prod(shape[place] for place in images)
+        return value.reshape(count, -1, *value.shape[-2:])
+
+    return Compared(ordered(first, query), ordered(1 - first, key))
 
 
 def stream_after(path: Path) -> Path:
@@ -285,12 +387,13 @@ class _Reader:
                 fact._replace(
                     shares=self._moved_shares(eqn, operands, number),
                     total=_moved_total(eqn, operands[0], number),
+                    source=_moved_source(eqn, operands[0], number),
                 )
                 for number, fact in enumerate(results)
             ]
         if len(results) != 1:
             return results
-        return [results[0]._replace(**_divided(eqn, operands))]
+        return [results[0]._replace(source=_source(eqn, operands), **_divided(eqn, operands))]
 
     def _rows(self, eqn: JaxprEqn, operands: list[_Fact], result: int) -> int | None:
         for number, fact in enumerate(operands):
@@ -381,7 +484,9 @@ class _Reader:
             order = (*images, *windows, *heads, *queries, *axes)
             if id(eqn) not in self.found:
                 self._nameless.append(id(eqn))
-            self.found[id(eqn)] = Matrix(operand, order, len(images) + len(windows), len(heads), ())
+            self.found[id(eqn)] = Matrix(
+                operand, order, len(images) + len(windows), len(heads), (), fact.source
+            )
             return
 
 
@@ -409,16 +514,44 @@ def _moved(eqn: JaxprEqn, operand: int, result: int) -> dict[int, int]:
 
 def _moved_total(eqn: JaxprEqn, fact: _Fact, result: int) -> _Total | None:
     """The sum that a value is, after its entries are moved."""
-    if fact.total is None or eqn.primitive.name == "concatenate":
+    places = fact.total and _moved_places(eqn, fact.total.places, result)
+    return None if places is None else fact.total._replace(places=places)  # type: ignore[union-attr]
+
+
+def _moved_source(eqn: JaxprEqn, fact: _Fact, result: int) -> _Source | None:
+    """The product that a value is made of, after its entries are moved."""
+    places = fact.source and _moved_places(eqn, fact.source.places, result)
+    return None if places is None else fact.source._replace(places=places)  # type: ignore[union-attr]
+
+
+def _moved_places(
+    eqn: JaxprEqn, places: tuple[int | None, ...], result: int
+) -> tuple[int | None, ...] | None:
+    """Where axes are from, after entries are moved; None if one of them is not carried on whole."""
+    if eqn.primitive.name == "concatenate":
         return None
     before, after = _shape(eqn.invars[0]), _shape(eqn.outvars[result])
     moved = _moved(eqn, 0, result)
     if any(axis not in moved and size > 1 for axis, size in enumerate(before)):
         return None
-    places: list[int | None] = [None] * len(after)
+    found: list[int | None] = [None] * len(after)
     for axis, goal in moved.items():
-        places[goal] = fact.total.places[axis]
-    return fact.total._replace(places=tuple(places))
+        found[goal] = places[axis]
+    return tuple(found)
+
+
+def _source(eqn: JaxprEqn, operands: list[_Fact]) -> _Source | None:
+    """The product that a result is, or that it is made of place by place."""
+    if eqn.primitive.name == "dot_general":
+        return _Source(eqn, tuple(range(len(_shape(eqn.outvars[0])))))
+    shape = _shape(eqn.outvars[0])
+    found = [
+        fact.source
+        for atom, fact in zip(eqn.invars, operands, strict=True)
+        if fact.source and _shape(atom) == shape
+    ]
+    alike = all(each.eqn is found[0].eqn and each.places == found[0].places for each in found)
+    return found[0] if found and alike and is_elementwise(eqn) else None
 
 
 def _divided(eqn: JaxprEqn, operands: list[_Fact]) -> dict[str, Any]:

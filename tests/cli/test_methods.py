@@ -48,6 +48,6 @@ def test_groups_are_in_order():
     assert list(dict.fromkeys(order)) == list(GROUPS)
     assert order == sorted(order, key=list(GROUPS).index)
     assert set(METHODS) - set(METHODS.of_any_network()) == {
-        "attention-rollout", "generic-attention", "legrad", "raw-attention",
+        "attention-rollout", "generic-attention", "legrad", "grad-eclip", "raw-attention",
         "vit-recipro-cam",
     }  # fmt: skip

@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from scorecam_jax._internal import checks
 from scorecam_jax._internal.filter_jit import filter_jit
 from scorecam_jax._internal.notes import noting
+from scorecam_jax._internal.trees import join_arrays, split_arrays
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.independence import check_independence
 from scorecam_jax.methods.base import Axis, Explanation, check_question, target_gradients
+from scorecam_jax.program.attention import Compared, read_compared
 from scorecam_jax.steps.combine import peak_of, resize_rectify_normalize
 from scorecam_jax.steps.frames import Frame
 from scorecam_jax.steps.masks import spatial_shape
@@ -43,6 +45,8 @@ class Seen:
             nothing.
         streams: taps -> the tokens that each block returns, and how to score others in the place of
             the last block's; None if they are not known.
+        is_patch: (keys,), which tokens lie on the grid.
+        compared: () -> the queries and keys of the last block, None if they are not found.
     """
 
     matrices: Matrices
@@ -50,6 +54,8 @@ class Seen:
     targets: Int[Array, "batch targets"]
     forward: Callable[[Sequence[Any]], Float[Array, "batch classes"]]
     streams: Callable[[Sequence[Any]], tuple[Sequence[Array], Callable[[Array], Array]]] | None
+    is_patch: Bool[Array, " keys"]
+    compared: Callable[[], Compared | None]
 
     def slopes(
         self, which: Sequence[int], scores: Callable[[Sequence[Any]], Any] | None = None
@@ -196,6 +202,7 @@ def _compiled(asked: _Asked, **options: Any) -> tuple[Explanation, Float[Array, 
     seen = Seen(
         [in_full_precision(matrix) for matrix in matrices], read, targets,
         lambda taps: run(taps)[0], streams if asked.streams else None,
+        _on_grid(to_grid, matrices[-1].shape[-1]), lambda: _compared(model, inputs),
     )  # fmt: skip
     tokens = asked.formula(seen, **options)
     sums = to_grid(tokens.reshape(-1, tokens.shape[-1], 1))[..., 0]
@@ -213,6 +220,22 @@ def _compiled(asked: _Asked, **options: Any) -> tuple[Explanation, Float[Array, 
         channel_axis=Axis(-1), seen=visible,
     )  # fmt: skip
     return explanation, confidence
+
+
+def _on_grid(to_grid: Callable[[Array], Array], count: int) -> Bool[Array, " keys"]:
+    """Which of so many tokens lie on the grid."""
+    numbers = to_grid(jnp.arange(float(count))[None, :, None])
+    return jnp.zeros(count, bool).at[numbers.ravel().astype(int)].set(True)
+
+
+def _compared(model: AnyModel, inputs: Array) -> Compared | None:
+    """The queries and keys of a model's last attention."""
+    arrays, static = split_arrays(model)
+    traced = jax.make_jaxpr(lambda arrays, inputs: join_arrays(arrays, static)(inputs)[0])(
+        arrays, inputs
+    )
+    leaves = jax.tree.leaves(arrays)
+    return read_compared(traced.jaxpr, traced.consts, [*leaves, inputs], len(leaves))
 
 
 @dataclasses.dataclass(frozen=True)

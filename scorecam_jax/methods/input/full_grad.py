@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from scorecam_jax._internal.trees import join_arrays, split_arrays
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Question
-from scorecam_jax.methods.base import Context, Explanation, Found, run, target_gradients
+from scorecam_jax.methods.base import Context, Explanation, Found, pull_targets, run
 from scorecam_jax.methods.input.base import channels_last, finish_pixels
 from scorecam_jax.program.biases import run_with_biases
 from scorecam_jax.steps.masks import normalize, resize_aligned
@@ -64,18 +64,13 @@ def _full_grad(context: Context) -> Found:
 
     def scores(images: Array, taps: Any = None) -> tuple[Array, list[Array]]:
         args = [*leaves, images]
-        (confidence,), biases = run_with_biases(
-            traced.jaxpr, traced.consts, args, len(leaves), taps
-        )
-        return confidence, biases
+        found, biases = run_with_biases(traced.jaxpr, traced.consts, args, len(leaves), taps)
+        return found[0], biases
 
     shapes = jax.eval_shape(scores, context.inputs)[1]
-    biases = scores(context.inputs)[1]
-    slopes, by_bias = target_gradients(
-        lambda at: scores(*at)[0],
-        (context.inputs, [jnp.zeros(each.shape, each.dtype) for each in shapes]),
-        context.targets,
-    )
+    taps = [jnp.zeros(each.shape, each.dtype) for each in shapes]
+    confidence, pull, biases = jax.vjp(lambda at: scores(*at), (context.inputs, taps), has_aux=True)
+    slopes, by_bias = pull_targets(pull, confidence, context.targets)
     images = context.inputs
     pairs = [(slopes, images), *zip(by_bias, biases, strict=True)]
     shares = [

@@ -9,6 +9,7 @@ import pytest
 
 from scorecam_jax import diagnose, from_nnx, show_attention
 from scorecam_jax.methods.attention.generic import generic_attention
+from scorecam_jax.methods.attention.grad_eclip import grad_eclip
 from scorecam_jax.methods.attention.legrad import legrad
 from scorecam_jax.methods.attention.raw import raw_attention
 from scorecam_jax.methods.attention.recipro import vit_recipro_cam
@@ -108,6 +109,33 @@ def test_legrad_differentiates_what_the_head_makes_of_each_blocks_mean(blocks):
     each = [np.maximum(np.asarray(slopes(n), float), 0).mean((1, 2)) for n in (0, 1)]
     found = legrad(model(), IMAGES, TARGETS, blocks=blocks)
     np.testing.assert_allclose(found.heatmap, finished(sum(each[-blocks:])), atol=1e-4)
+
+
+@pytest.mark.parametrize("extra", [1, 3])
+def test_grad_eclip_weighs_values_by_gradients_and_by_how_alike_keys_are(extra):
+    net, last = transformer(extra), transformer(extra).blocks[1]
+    x = last.norm1(net.blocks[0](embed(extra)))
+    layer = last.attention
+    q, k, v = (each(x) for each in (layer.query, layer.key, layer.value))
+    matrices, _ = known(extra)
+
+    # The gradient by what the attention makes for the class token, ahead of the projection.
+    def score(made):
+        tokens = net.blocks[0](embed(extra)) + layer.out(made)
+        logits = net.head(net.norm(tokens + last.mlp(last.norm2(tokens)))[:, 0])
+        return sum(logits[row, target] for row, target in enumerate(TARGETS))
+
+    made = jnp.einsum("nhqk,nkhd->nqhd", jnp.asarray(matrices[1], jnp.float32), v)
+    g = np.asarray(jax.jit(jax.grad(score))(made), float)[:, 0]
+    tokens = np.zeros((2, extra + 6))
+    for row in range(2):
+        values = (g[row] * np.asarray(v[row, extra:], float)).sum((1, 2))
+        query, keys = (np.asarray(a, float).reshape(len(a), -1) for a in (q[row], k[row, extra:]))
+        cosines = keys @ query[0] / np.linalg.norm(keys, axis=1) / np.linalg.norm(query[0])
+        tokens[row, extra:] = np.maximum(values * reference.scale(cosines), 0)
+    found = grad_eclip(model(extra), IMAGES, TARGETS)
+    np.testing.assert_allclose(found.heatmap, finished(tokens), atol=1e-4)
+    np.testing.assert_allclose(found.peak, tokens.max(1), rtol=1e-3)
 
 
 @pytest.mark.parametrize("residual", [False, True])
