@@ -91,6 +91,8 @@ if TYPE_CHECKING:
     from scorecam_jax.methods.ss_cam import ss_cam as ss_cam
     from scorecam_jax.methods.variants import OFFICIAL as OFFICIAL
     from scorecam_jax.methods.variants import Variant as Variant
+    from scorecam_jax.methods.wrappers import eigen_smoothed as eigen_smoothed
+    from scorecam_jax.methods.wrappers import noise_smoothed as noise_smoothed
     from scorecam_jax.methods.xgrad_cam import xgrad_cam as xgrad_cam
     from scorecam_jax.steps import masks as masks
     from scorecam_jax.steps import scores as scores
@@ -128,6 +130,7 @@ _MEMBERS = {
     "methods.dff": ("Concepts", "find_concepts"),
     "methods.fusion": ("fuse_layers",),
     "methods.variants": ("OFFICIAL", "Variant"),
+    "methods.wrappers": ("eigen_smoothed", "noise_smoothed"),
     "steps.channels": ("Deviation", "Gradient"),
     "steps.interpolation": ("Interpolated",),
 }  # fmt: skip

@@ -43,12 +43,19 @@ def eigen_grad_cam(
 
 
 def _eigen_grad_cam(context: Context) -> Found:
-    products = context.gradients * context.activations[:, None]
+    return context.finish(component_like_the_sum(context.gradients * context.activations[:, None]))
+
+
+def component_like_the_sum(
+    products: Float[Array, "batch targets *grid channels"],
+) -> Float[Array, "batch targets *grid"]:
+    """The first principal component, with the sign of its correlation with the sum."""
     component = first_component(products)
+    space = tuple(range(2, component.ndim))
     sums = products.sum(-1)
-    centred = sums - sums.mean(context.space, keepdims=True)
-    agrees = (component * centred).sum(context.space, keepdims=True) >= 0
-    return context.finish(jnp.where(agrees, component, -component))
+    centred = sums - sums.mean(space, keepdims=True)
+    agrees = (component * centred).sum(space, keepdims=True) >= 0
+    return jnp.where(agrees, component, -component)
 
 
 def first_component(
