@@ -11,7 +11,7 @@ from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.attention.base import Seen, run_attention
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.steps.masks import divide
-from scorecam_jax.steps.scores import unit
+from scorecam_jax.steps.vectors import unit
 
 
 def grad_eclip(
