@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
@@ -65,7 +66,8 @@ def interpolated_score_cam(
 
     The masks of several layers are all masks of the input: one process interpolates the scores of
     all, and those are chosen that tell most about the layers' sums, each relative to its largest
-    value.
+    value. In the choice, a layer's masks tell nothing about another's sum. If they did, masks would
+    be preferred that tell the level that all scores have in common, and no layer's own differences.
 
     Args:
         contexts: what the formula was given, of each layer.
@@ -95,7 +97,7 @@ def interpolated_score_cam(
     if interpolated.count is not None:
         count = min(interpolated.count, channels)
         picks = _each(
-            lambda looks, shares, live: choose(looks, shares, live, count),
+            lambda looks, shares, live: choose(looks, shares, live, count, kinds=layer.kinds),
             layer.looks, layer.shares / layer.sizes[..., None], layer.live,
         )  # fmt: skip
         known, fresh = put(_Known.nothing(contexts[0], layer), picks, layer.live)
@@ -113,7 +115,7 @@ def interpolated_score_cam(
         shares = jnp.moveaxis(owed, 1, 2)[..., None] * layer.shares[:, :, None]
         shares = jnp.where(wanted[..., None], shares.reshape(*wanted.shape, -1), 0)
         more = _each(
-            lambda looks, shares, free, *given: choose(looks, shares, free, size, *given),
+            lambda *given: choose(*given[:3], size, *given[3:], kinds=layer.kinds),
             layer.looks, shares, wanted, state.picks[:, :kept], state.fresh[:, :kept],
         )  # fmt: skip
         known, new = put(state.known, more, wanted & state.active[:, None])
@@ -233,6 +235,14 @@ class _Layer(NamedTuple):
     def split(self, values: Array) -> list[Any]:
         """What belongs to each layer."""
         return jnp.split(values, self.ends[:-1], -1)
+
+    @property
+    def kinds(self) -> Int[Array, " channels"] | None:
+        """The number of each mask's layer; None for a single layer."""
+        if len(self.masks) == 1:
+            return None
+        counts = [each.shape[-1] for each in self.masks]
+        return jnp.asarray(np.repeat(np.arange(len(counts)), counts))
 
     @property
     def ends(self) -> list[int]:

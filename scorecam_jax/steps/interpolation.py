@@ -114,6 +114,8 @@ def choose(
     count: int,
     chosen: Int[Array, " n"] | None = None,
     scored: Bool[Array, " n"] | None = None,
+    *,
+    kinds: Int[Array, " masks"] | None = None,
 ) -> Int[Array, " count"]:
     """Choose the masks whose scores tell most about the weighted sum of all maps.
 
@@ -127,6 +129,8 @@ def choose(
         count: how many to choose, at most as many as there are.
         chosen: masks whose scores are known already.
         scored: False where `chosen` is to be passed over.
+        kinds: what kind each mask is of, such as its layer. For the choice, the score of one tells
+            nothing about those of other kinds. None: all are of one.
 
     Returns:
         The indices, in the order of their choice.
@@ -134,6 +138,8 @@ def choose(
     masks, shares = jax.lax.stop_gradient((masks, shares))
     with jax.default_matmul_precision("highest"):
         covariance = matern(squared_distances(masks, masks), _CHOICE_LENGTH)
+        if kinds is not None:
+            covariance = jnp.where(kinds[:, None] == kinds[None], covariance, 0)
         covariance += _CHOICE_NOISE * jnp.eye(len(masks), dtype=masks.dtype)
         known = jnp.zeros((len(masks), 0), masks.dtype)
         if chosen is not None and scored is not None:

@@ -16,9 +16,9 @@ def interpolate(points, chosen, values, scored, draws):
     return interpolation.interpolate(*map(jnp.asarray, (points, chosen, values, scored)), draws)
 
 
-def choose(points, shares, free, count, *given):
+def choose(points, shares, free, count, *given, kinds=None):
     arrays = map(jnp.asarray, (points, shares, free))
-    return interpolation.choose(*arrays, count, *map(jnp.asarray, given))
+    return interpolation.choose(*arrays, count, *map(jnp.asarray, given), kinds=kinds)
 
 
 def masks(seed=0):
@@ -162,10 +162,12 @@ def test_a_common_factor_of_the_scores_changes_nothing_else():
             np.testing.assert_allclose(scaled, getattr(expected, name), rtol=1e-5, atol=1e-5)
 
 
-def test_each_choice_lowers_the_variance_of_the_sum_most():
-    points = masks()
+@pytest.mark.parametrize("count", [1, 3])
+def test_each_choice_lowers_the_variance_of_the_sum_most(count):
+    points, kinds = masks(), np.arange(MASKS) % count
     shares = np.random.default_rng(2).normal(size=(MASKS, 5)).astype("float32")
     gram = covariance(points, points, interpolation._CHOICE_LENGTH)
+    gram *= kinds[:, None] == kinds  # masks of different kinds tell nothing about each other
     gram += interpolation._CHOICE_NOISE * np.eye(MASKS)
 
     def left(chosen):
@@ -177,7 +179,9 @@ def test_each_choice_lowers_the_variance_of_the_sum_most():
     for _ in range(6):
         others = [number for number in range(MASKS) if number not in expected]
         expected.append(min(others, key=lambda number: left([*expected, number])))
-    np.testing.assert_array_equal(choose(points, shares, np.ones(MASKS, bool), 6), expected)
+    given = jnp.asarray(kinds) if count > 1 else None
+    found = choose(points, shares, np.ones(MASKS, bool), 6, kinds=given)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_choice_goes_on_from_what_is_known():
