@@ -272,9 +272,7 @@ class _Shown:
         return type(model)(dataclasses.replace(self, outputs=chosen), *model.args)
 
     def replay(self, weights: Any, inputs: Any, edit: Any, raw: bool = False) -> tuple[Any, Any]:
-        traced = self._trace(weights, inputs)
-        known = self._analyse(traced, weights)
-        sites = self._sites(known)
+        traced, known, sites = self._shown(weights, inputs)
         views = [
             None if raw else self._place(number, site, known).view
             for number, site in enumerate(sites)
@@ -300,8 +298,7 @@ class _Shown:
 
     def frames(self, weights: Any, inputs: Any) -> tuple[Frame | None, ...]:
         """Where in the image each layer's map belongs; None for all of it."""
-        known = self._analyse(self._trace(weights, inputs), weights)
-        sites = self._sites(known)
+        _, known, sites = self._shown(weights, inputs)
         for site in sites:
             if site.kind == ATTENTION:
                 raise ValueError(_no_grid(site))
@@ -328,7 +325,7 @@ class _Shown:
         """The same, with all attention matrices as its layers, and the tokens after each."""
         shown = dataclasses.replace(self, attends=True, several=True, by_rule=False, settled=())
         marked = shown._source(weights, inputs).jaxpr
-        runs = tuple(map(_named_run, every_run(getattr(marked, "jaxpr", marked))))
+        runs = tuple(map(_named_run, every_run(getattr(marked, "jaxpr", marked), ATTENTION)))
         shown = dataclasses.replace(shown, paths=runs)
         known = shown._analyse(shown._trace(weights, inputs), weights)
         paths = tuple(site.path for site in known.sites if site.kind == ATTENTION)
@@ -373,7 +370,7 @@ class _Shown:
         """Of each attention matrix shown, how its tokens lie over the image."""
         known = self._analyse(self._trace(weights, inputs), weights)
         found = []
-        for site in self._sites(known):
+        for site in (self._site(path, known) for path in self.paths):
             if site.kind != ATTENTION:
                 found.append(Attended(site.name, None, None, True))
                 continue
@@ -388,8 +385,7 @@ class _Shown:
         return tuple(found)
 
     def _measure(self, weights: Any, inputs: Any) -> tuple[Arrangement | None, ...]:
-        known = self._analyse(self._trace(weights, inputs), weights)
-        sites = self._sites(known)
+        _, known, sites = self._shown(weights, inputs)
         self._warn_of_streams(sites, known)
         places = [self._place(number, site, known) for number, site in enumerate(sites)]
         doubtful = {i: p.arrangement for i, p in enumerate(places) if p.guessed and p.arrangement}
@@ -426,11 +422,26 @@ class _Shown:
                     f"together; layer={site.name!r} keeps this one without a warning",
                 )
 
-    def _sites(self, known: Analysis) -> list[Site]:
-        if self.by_rule:
-            last = self._site(self.paths[-1], known)
-            return layers_by_rule(known, self.tokens, last, len(self.paths))
-        return [self._site(path, known) for path in self.paths]
+    def _shown(self, weights: Any, inputs: Any) -> tuple[Any, Analysis, list[Site]]:
+        """The traced network with the shown layers outside of loops, what is known of it, and they.
+
+        The rule chooses among all runs of a loop. Then the other runs stay in it.
+        """
+        traced = self._trace(weights, inputs)
+        if not self.by_rule:
+            known = self._analyse(traced, weights)
+            return traced, known, [self._site(path, known) for path in self.paths]
+        marked = self._source(weights, inputs).jaxpr
+        runs = every_run(getattr(marked, "jaxpr", marked)) if self.several else ()
+        if runs:
+            traced = _exposed.trace(Static(self), runs, weights, inputs)
+        known = self._analyse(traced, weights)
+        last = self._site(self.paths[-1], known)
+        sites = layers_by_rule(known, self.tokens, last, len(self.paths))
+        if runs:
+            named = dataclasses.replace(self, paths=tuple(site.path for site in sites), by_rule=False)
+            return named._shown(weights, inputs)
+        return traced, known, sites
 
     def _site(self, path: Path | None, known: Analysis) -> Site:
         return default_layer(known, self.tokens) if path is None else _named(path, known)
@@ -443,7 +454,7 @@ class _Shown:
         except ValueError:  # which explaining it says
             default = None
         try:
-            shown = {site.name for site in self._sites(known)}
+            shown = {site.name for site in self._shown(weights, inputs)[-1]}
         except ValueError:
             shown = set()
         listed = [

@@ -242,23 +242,28 @@ def is_stream(path: Path) -> bool:
     return path[-1].partition(":")[2] == STREAM
 
 
-def every_run(jaxpr: Any) -> tuple[Chosen, ...]:
-    """All runs of the attention matrices that loops hold, in a program in which they are marked."""
+def every_run(jaxpr: Any, kind: str | None = None) -> tuple[Chosen, ...]:
+    """All runs of the layers that loops hold; of a kind, such as attention matrices, if one is given.
+
+    They are to be marked in the program.
+    """
     return tuple(
         Chosen(path, runs)
-        for path, counts in _in_loops(jaxpr, ())
+        for path, counts in _in_loops(jaxpr, kind, ())
         for runs in itertools.product(*map(range, counts))
     )
 
 
-def _in_loops(jaxpr: Any, counts: tuple[int, ...]) -> Iterator[tuple[Path, tuple[int, ...]]]:
+def _in_loops(
+    jaxpr: Any, kind: str | None, counts: tuple[int, ...]
+) -> Iterator[tuple[Path, tuple[int, ...]]]:
     for eqn in jaxpr.eqns:
         mark = mark_of(eqn)
-        if mark and mark.kind == KIND and counts:
+        if mark and kind in (None, mark.kind) and counts:
             yield mark.path, counts
         inside = (*counts, eqn.params["length"]) if eqn.primitive.name == "scan" else counts
         for body in bodies(eqn):
-            yield from _in_loops(getattr(body, "jaxpr", body), inside)
+            yield from _in_loops(getattr(body, "jaxpr", body), kind, inside)
 
 
 def _run(jaxpr: Any, consts: Any, args: Any, found: dict[int, Matrix], images: int) -> list[Any]:
