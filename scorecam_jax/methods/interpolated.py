@@ -177,7 +177,7 @@ def next_round(
     most = min(most, layer.live.shape[1])
     earlier = _indices(scored, most)
     picks = _each(
-        lambda looks, shares, free, *given: choose(looks, shares, free, count, *given),
+        lambda *given: choose(*given[:3], count, *given[3:], kinds=layer.kinds),
         layer.looks, layer.shares / layer.sizes[..., None], wanted, *earlier,
     )  # fmt: skip
     known, _ = _score_picks(contexts, variant, layer, known, picks, wanted)

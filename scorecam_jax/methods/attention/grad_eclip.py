@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Question
+from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.attention.base import Seen, run_attention
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.steps.masks import divide
@@ -20,7 +20,7 @@ def grad_eclip(
     targets: Any = None,
     *,
     grid: tuple[int, ...] | None = None,
-    **question: Unpack[Question],
+    **question: Unpack[Output],
 ) -> Explanation:
     """Sum what the last block takes from each patch, by the gradient of the score: for CLIP.
 
@@ -36,7 +36,7 @@ def grad_eclip(
         inputs: as in `score_cam`.
         targets: as in `score_cam`. T targets take T backward passes after one forward pass.
         grid: as in `attention_rollout`.
-        **question: see `Question`. The default score is the outputs themselves, the logits. For
+        **question: see `Output`. The default score is the outputs themselves, the logits. For
             CLIP, whose outputs are embeddings, pass `score=scores.similarity(texts)`.
 
     Returns:

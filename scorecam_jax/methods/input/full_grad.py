@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from scorecam_jax._internal.trees import join_arrays, split_arrays
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Question
+from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.base import Context, Explanation, Found, pull_targets, run
 from scorecam_jax.methods.input.base import channels_last, finish_pixels
 from scorecam_jax.program.biases import run_with_biases
@@ -21,7 +21,7 @@ def full_grad(
     model: AnyModel,
     inputs: Any,
     targets: Any = None,
-    **question: Unpack[Question],
+    **question: Unpack[Output],
 ) -> Explanation:
     """Add what the input and what the bias of each layer contribute to the score.
 
@@ -40,7 +40,7 @@ def full_grad(
         model: as in `gradient`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`. T targets take T backward passes after one forward pass.
-        **question: see `Question`. The default score is the outputs themselves, the logits.
+        **question: see `Output`. The default score is the outputs themselves, the logits.
 
     Source: Srinivas and Fleuret 2019 (arXiv 1905.00780), and the authors' code,
     github.com/idiap/fullgrad-saliency at 7c106b3, without its epsilon of 1e-6. `FullGrad` of
