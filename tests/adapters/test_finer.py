@@ -80,6 +80,32 @@ def test_blocks_of_a_transformer_are_at_even_distances():
     assert numbers == [2, 4]  # of block0 to block5, and the norm
 
 
+class Step(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return Block(name="block")(x), None
+
+
+class Looped(nn.Module):
+    """Six blocks as one in a loop, whose weights are stacked."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(8, (8, 8), strides=8, name="patch")(x).reshape(len(x), -1, 8)
+        loop = nn.scan(Step, variable_axes={"params": 0}, split_rngs={"params": True}, length=6)
+        x, _ = loop(name="loop")(x, None)
+        return nn.Dense(5)(x.mean(1))
+
+
+def test_runs_of_a_loop_are_chosen_as_blocks_are():
+    variables = Looped().init(jax.random.key(0), IMAGES)
+    found = from_linen(Looped(), variables, layers=3)(IMAGES)[1]
+    named = ["loop[-5]", "loop[-3]", "loop[-1]"]
+    expected = from_linen(Looped(), variables, named)(IMAGES)[1]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 def test_more_layers_than_there_are_is_an_error_that_names_them():
     with pytest.raises(ValueError, match=r"layers=4, but .* only 3 grids, \['first:relu'"):
         shown_activations(Pyramid(), 4)
