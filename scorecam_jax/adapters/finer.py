@@ -2,7 +2,7 @@
 
 Where the grid becomes coarser along the network, these are the last places that all information
 passes through at each finer grid. Where one grid lasts throughout, as in a transformer, they are
-blocks at even distances.
+blocks at even distances. Each run of a loop over blocks counts as a block.
 """
 
 import collections

@@ -249,6 +249,28 @@ def test_its_derivative_is_that_of_finite_differences(fuse):
 
 
 @pytest.mark.slow
+def test_its_derivative_is_the_exact_maps_where_all_masks_are_scored():
+    def explain(inputs, channels):
+        return (score_cam(two, inputs, 1, channels=channels).heatmap ** 2).sum()
+
+    expected = jax.grad(explain)(IMAGES, None)
+    found = jax.grad(explain)(IMAGES, Interpolated(99))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    assert np.abs(expected).max() > 0.01
+
+
+def test_layers_of_a_network_run_under_jit_and_vmap_with_its_weights_as_arguments():
+    model = from_nnx(Network(), layers=2)
+    expected = grad_cam(model, IMAGES, 1).heatmap
+
+    @jax.jit
+    def explain(model, inputs):
+        return jax.vmap(lambda x: grad_cam(model, x[None], 1).heatmap[0])(inputs)
+
+    np.testing.assert_allclose(explain(model, IMAGES), expected, atol=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 @pytest.mark.parametrize("channels", [None, Interpolated(6), Interpolated(tolerance=0.05)])
 def test_it_runs_on_a_mesh(kind, channels, cpus):
