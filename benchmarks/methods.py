@@ -1,0 +1,179 @@
+"""Every method on the photographs that come with the package: the table of docs/evaluation.md.
+
+    nice -n 10 python -m benchmarks.methods --output methods.jsonl
+
+Each figure is kept in the file as soon as it is known, and the same command continues where it was
+interrupted, so that it also adds methods that are new. Cheap methods come first. Those that would
+take more than 2,000 passes a photograph are run with smaller counts, as `REDUCED` has them, but for
+Score-CAM itself.
+
+The class is the one that the network predicts. `other class` is the correlation with the map of the
+class after it, and `shuffled` that with the map of a network whose weights are all shuffled (seed
+0); of both less is better. `time` is of the processor, which other programs on the machine do not
+lengthen much: of one map, compiled, in seconds.
+"""
+
+import argparse
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.layers import Photograph, _curve, _photographs, _shuffled
+from scorecam_jax import Interpolated, metrics, models
+from scorecam_jax.methods import METHODS
+from scorecam_jax.metrics.sanity import correlation
+from scorecam_jax.study.metering import findings, measure
+from scorecam_jax.study.programs import Programs
+from scorecam_jax.study.registry import METRICS, OFFERED, Metric
+from scorecam_jax.study.results import summarize
+from scorecam_jax.study.tables import Column, Figure
+
+REDUCED: dict[str, tuple[dict[str, Any], int]] = {
+    "is-cam": ({"channels": Interpolated(64), "steps": 5}, 322),
+    "ss-cam": ({"channels": Interpolated(64), "samples": 5}, 322),
+    "rise": ({"count": 500}, 501),
+}
+"""Options in place of the defaults, and the passes that remain."""
+
+_MEASURED = ("energy", "auc", "box-iou", "box-acc", "average-gain")
+_STEP = 0.05  # of insertion and deletion
+_WITH_INTERVALS = ("energy", "insertion", "deletion")
+_REFERENCE = "grad-cam"
+
+
+def main() -> None:
+    """Measure what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="efficientnet_lite0")
+    parser.add_argument("--weights")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="the figures, a line of JSON each"
+    )
+    parser.add_argument("--methods", help="names, separated by commas (default: all)")
+    parser.add_argument("--print", action="store_true", help="measure nothing, print the table")
+    asked = parser.parse_args()
+    classifier = models.load(asked.model, weights=asked.weights)
+    photographs = list(_photographs("sample", classifier))
+    channels = jax.eval_shape(classifier.model, photographs[0].inputs)[1].shape[-1]
+    passes = {name: _passes(name, channels) for name in OFFERED}
+    wanted = asked.methods.split(",") if asked.methods else sorted(OFFERED, key=passes.__getitem__)
+    rows = _kept(asked.output)
+    if not asked.print:
+        with asked.output.open("a") as file:
+            for row in _missing(classifier.model, photographs, wanted, passes, rows):
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                rows[row["method"], row["image"]] = row
+    print(_table(rows, passes))
+
+
+def _passes(name: str, channels: int) -> int:
+    """Forward passes a photograph; a backward pass counts as two."""
+    if name in REDUCED:
+        return REDUCED[name][1]
+    if name not in METHODS:
+        return 66  # score-cam-64
+    fixed, each, target = METHODS.entries[name].passes
+    return fixed + each * channels + target
+
+
+def _kept(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {(row["method"], row["image"]): row for row in map(json.loads, lines)}
+
+
+def _missing(
+    model: Any,
+    photographs: list[Photograph],
+    names: list[str],
+    passes: Mapping[str, int],
+    known: Mapping[tuple[str, str], Any],
+) -> Iterator[dict[str, Any]]:
+    """The rows that are not known yet, method by method."""
+    shuffled = _shuffled(model)
+    predict = jax.jit(lambda model, inputs: jax.nn.softmax(model(inputs)[0]))
+    chosen = _metrics()
+    for name in names:
+        waiting = [one for one in photographs if (name, one.name) not in known]
+        if not waiting:
+            continue
+        programs = Programs({name: _method(name)})
+        for photograph in waiting:
+            inputs = photograph.inputs
+            scores = np.asarray(predict(model, inputs))
+            best, second = np.argsort(-scores)[:, :2].astype(np.int32).T
+            try:
+                programs.compiled(name, model, inputs, best)
+            except (TypeError, ValueError) as error:
+                print(f"{name} is left out: {error}", file=sys.stderr, flush=True)
+                break
+            began = time.process_time()
+            heatmaps, explanation, _ = programs.explain(name, model, inputs, best)
+            seconds = time.process_time() - began
+            (figures,) = measure(
+                programs, chosen, name, model, inputs, heatmaps, best, photograph.boxes
+            )
+            others: dict[str, float | None] = {"other class": None, "shuffled": None}
+            if passes[name] <= 500:
+                for kind, given in (
+                    ("other class", (model, second)),
+                    ("shuffled", (shuffled, best)),
+                ):
+                    other, *_ = programs.explain(name, given[0], inputs, given[1])
+                    others[kind] = float(correlation(heatmaps[0], other[0]))
+            yield {
+                "image": photograph.name, "method": name, "target": int(best[0]),
+                "score": float(scores.max()), "seconds": seconds,
+                "findings": [[kind, text] for *_, (kind, _, text) in findings(explanation)],
+                **figures, **others, "time": seconds,
+            }  # fmt: skip
+            print(name, photograph.name, f"{seconds:.2f} s", file=sys.stderr, flush=True)
+
+
+def _method(name: str) -> Callable[..., Any]:
+    options = REDUCED.get(name, ({}, 0))[0]
+    return functools.partial(OFFERED[name], **options) if options else OFFERED[name]
+
+
+def _metrics() -> dict[str, Metric]:
+    chosen = {name: METRICS[name] for name in _MEASURED}
+    for name in ("insertion", "deletion"):
+        function = functools.partial(_curve, getattr(metrics, name), _STEP)
+        chosen[name] = Metric(function, METRICS[name].better)
+    return chosen
+
+
+def _table(rows: Mapping[tuple[str, str], dict[str, Any]], passes: Mapping[str, int]) -> str:
+    """The table in Markdown: means, and intervals where they matter."""
+    chosen = _metrics()
+    for name in ("other class", "shuffled"):
+        chosen[name] = Metric(lambda case: None, "less", digits=2)
+    chosen["time"] = Metric(lambda case: None, digits=2)
+    methods = sorted({method for method, _ in rows}, key=lambda name: (passes[name], name))
+    found = summarize(list(rows.values()), methods, chosen)
+    columns = found.columns[:-1]
+    titles = ["", "passes", *(column.title for column in columns)]
+    lines = [titles, ["---"] * len(titles)]
+    for method in methods:
+        cells = [_cell(column.figures[method], column) for column in columns]
+        lines.append([method, f"{passes[method]:,}", *cells])
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{table}\n\n{found.differences_as_text(400, _REFERENCE)}"
+
+
+def _cell(figure: Figure, column: Column) -> str:
+    if not figure.count:
+        return "-"
+    mean, low, high = (f"{value:.{column.digits}f}".replace("0.", ".", 1) for value in figure[:3])
+    return f"{mean} [{low}, {high}]" if column.name in _WITH_INTERVALS else mean
+
+
+if __name__ == "__main__":
+    main()
