@@ -36,10 +36,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
     methods = (*options.METHODS, *options.PRESETS)
     what.add_argument(
         "--methods",
-        type=options.some_of(methods, every=(*options.ANY_NETWORKS, *options.PRESETS)),
+        type=options.some_of(methods),
         default=list(options.DEFAULT_METHODS),
         metavar="NAME,...",
-        help=f"{', '.join(methods)}, or all (default: {', '.join(options.DEFAULT_METHODS)})",
+        help=f"{', '.join(methods)}, or all that the network can take (default: "
+        f"{', '.join(options.DEFAULT_METHODS)})",
     )
     what.add_argument(
         "--metrics",
@@ -78,7 +79,7 @@ def run(asked: argparse.Namespace) -> int:
 def _measure(asked: argparse.Namespace, output: Path) -> Any:
     from scorecam_jax.cli import common
     from scorecam_jax.study.outputs import save
-    from scorecam_jax.study.study import default_metrics, results_in
+    from scorecam_jax.study.study import default_metrics, results_in, without_unfit
 
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
@@ -87,6 +88,10 @@ def _measure(asked: argparse.Namespace, output: Path) -> Any:
         found = common.listed(asked, volumes=len(classifier.input_size) == 3)
         metrics = asked.metrics or default_metrics(bool(found.annotations))
         plan = common.plan_of(asked, asked.methods, classifier, found, metrics=metrics, maps=False)
+        if set(asked.methods) == {*options.METHODS, *options.PRESETS}:
+            progress.start("asking which methods the network can take")
+            plan, unfit = without_unfit(plan)
+            found.remarks += unfit
         settings = common.settings_of(asked, classifier, found)
         with common.translating():
             try:

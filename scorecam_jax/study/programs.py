@@ -184,6 +184,15 @@ class Programs:
             known[kind] = self._jitted[name].lower(arrays, *arguments, static=static).compile()
         return known[kind]
 
+    def trace(self, name: str, model: Callable[..., Any], *arguments: Any) -> None:
+        """Trace a method with arguments of these shapes, and compile nothing.
+
+        Raises:
+            TypeError, ValueError: its options do not fit the network.
+        """
+        arrays, static, _ = self._taken(model)
+        self._jitted[name].trace(arrays, *arguments, static=static)
+
     def _taken(self, model: Any) -> tuple[list[Any], Any, dict[Any, Any]]:
         """A model's arrays, its settings and its programs; settings are slow to hash."""
         if self._split is None or self._split[0] is not model:

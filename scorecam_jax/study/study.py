@@ -311,6 +311,26 @@ def without_repeats(plan: Plan) -> tuple[Plan, list[Note]]:
     return dataclasses.replace(plan, same=same), notes
 
 
+def without_unfit(plan: Plan) -> tuple[Plan, list[Note]]:
+    """A plan of the methods that the network can take, and notes on the others.
+
+    Each method is traced, which tells whether the network has what it works on, such as attention.
+    """
+    programs = plan.programs()
+    inputs = jax.ShapeDtypeStruct((1, *plan.shape), "float32")
+    each = plan.targets.each
+    targets = jax.ShapeDtypeStruct((1,) if each == 1 else (1, each), "int32")
+    methods: dict[str, Method] = {}
+    notes: list[Note] = []
+    for name, method in plan.methods.items():
+        try:
+            programs.trace(name, plan.classifier.model, inputs, targets)
+            methods[name] = method
+        except (TypeError, ValueError) as error:
+            notes.append(Note(name, f"cannot be asked of this network: {error}"))
+    return dataclasses.replace(plan, methods=methods), notes
+
+
 def asked_targets(
     targets: Sequence[int | str] | int | str, top: int | None, labels: Sequence[str]
 ) -> Targets:

@@ -186,3 +186,13 @@ def test_a_narrow_output_gets_the_whole_table(folder, monkeypatch):
     monkeypatch.setattr("sys.stdout", output)
     assert scorecam("evaluate", folder, "--methods", "uniform", "--metrics", "energy") == 0
     assert b"energy ^" in output.buffer.getvalue()
+
+
+def test_all_methods_are_those_that_the_network_can_take(folder, capsys, monkeypatch):
+    monkeypatch.setattr(evaluate.options, "METHODS", ("grad-cam", "legrad", "uniform"))
+    monkeypatch.setattr(evaluate.options, "PRESETS", ())
+    assert scorecam("evaluate", folder, "--methods", "all", "--metrics", "energy") == 0
+    printed = capsys.readouterr()
+    assert re.findall(r"^([a-z-]+) +[\d.]+ \[", printed.out, re.M) == ["grad-cam", "uniform"]
+    assert "legrad: cannot be asked of this network: legrad needs" in printed.err
+    assert scorecam("evaluate", folder, "--methods", "grad-cam,legrad", "-o", "two") == 2
