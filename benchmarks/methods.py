@@ -20,18 +20,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from PIL import Image
 
-from benchmarks.layers import Photograph, _curve, _photographs, _shuffled
-from scorecam_jax import Interpolated, metrics, models
+from scorecam_jax import Interpolated, metrics, models, samples
 from scorecam_jax.methods import METHODS
-from scorecam_jax.metrics.sanity import correlation
+from scorecam_jax.metrics.sanity import correlation, randomized
 from scorecam_jax.study.metering import findings, measure
 from scorecam_jax.study.programs import Programs
-from scorecam_jax.study.registry import METRICS, OFFERED, Metric
+from scorecam_jax.study.registry import METRICS, OFFERED, Case, Metric
 from scorecam_jax.study.results import summarize
 from scorecam_jax.study.tables import Column, Figure
 
@@ -48,6 +48,14 @@ _WITH_INTERVALS = ("energy", "insertion", "deletion")
 _REFERENCE = "grad-cam"
 
 
+class Photograph(NamedTuple):
+    """A photograph as the network takes it, with its boxes."""
+
+    name: str
+    inputs: np.ndarray
+    boxes: np.ndarray
+
+
 def main() -> None:
     """Measure what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -60,7 +68,7 @@ def main() -> None:
     parser.add_argument("--print", action="store_true", help="measure nothing, print the table")
     asked = parser.parse_args()
     classifier = models.load(asked.model, weights=asked.weights)
-    photographs = list(_photographs("sample", classifier))
+    photographs = list(_photographs(classifier))
     channels = jax.eval_shape(classifier.model, photographs[0].inputs)[1].shape[-1]
     passes = {name: _passes(name, channels) for name in OFFERED}
     wanted = asked.methods.split(",") if asked.methods else sorted(OFFERED, key=passes.__getitem__)
@@ -72,6 +80,18 @@ def main() -> None:
                 file.flush()
                 rows[row["method"], row["image"]] = row
     print(_table(rows, passes))
+
+
+def _photographs(classifier: Any) -> Iterator[Photograph]:
+    annotations = samples.annotations()
+    width = max(len(one.boxes) for one in annotations.values())
+    for name, path in samples.paths().items():
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+        boxes = np.zeros((1, width, 4), np.float32)
+        own = np.asarray(annotations[name].boxes, float)
+        boxes[0, : len(own)] = classifier.preprocess.boxes(own, image.size)
+        yield Photograph(name, np.asarray(classifier.preprocess(image))[None], boxes)
 
 
 def _passes(name: str, channels: int) -> int:
@@ -97,7 +117,7 @@ def _missing(
     known: Mapping[tuple[str, str], Any],
 ) -> Iterator[dict[str, Any]]:
     """The rows that are not known yet, method by method."""
-    shuffled = _shuffled(model)
+    shuffled = randomized(model, jax.random.key(0))
     predict = jax.jit(lambda model, inputs: jax.nn.softmax(model(inputs)[0]))
     chosen = _metrics()
     for name in names:
@@ -145,9 +165,14 @@ def _method(name: str) -> Callable[..., Any]:
 def _metrics() -> dict[str, Metric]:
     chosen = {name: METRICS[name] for name in _MEASURED}
     for name in ("insertion", "deletion"):
-        function = functools.partial(_curve, getattr(metrics, name), _STEP)
+        function = functools.partial(_area, getattr(metrics, name))
         chosen[name] = Metric(function, METRICS[name].better)
     return chosen
+
+
+def _area(metric: Callable[..., Any], case: Case) -> Any:
+    asked = case.model, case.inputs, case.heatmaps, case.targets
+    return metric(*asked, step=_STEP, key=jax.random.key(0), **case.scoring)
 
 
 def _table(rows: Mapping[tuple[str, str], dict[str, Any]], passes: Mapping[str, int]) -> str:

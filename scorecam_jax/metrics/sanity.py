@@ -138,6 +138,23 @@ def efficient_randomization(
     Source: Hedström et al. 2024 (arXiv 2401.06465), efficient MPRT; Quantus's `EfficientMPRT`,
     whose histogram has as many bins as the maps suggest instead of 100.
     """
+    random = randomized(model, key, randomize)
+    original = method(model, inputs, targets)
+    again = method(random, inputs, original.targets)
+    before, after = complexity(original.heatmap), complexity(again.heatmap)
+    return divide(after - before, before)
+
+
+def randomized(
+    model: Any,
+    key: PRNGKeyArray,
+    randomize: Callable[[PRNGKeyArray, Array], Array] = shuffle,
+) -> Any:
+    """The model with all of its floating-point arrays randomized.
+
+    Raises:
+        ValueError: it holds none.
+    """
     arrays, tree = jax.tree.flatten(model)
     chosen = [
         place for place, array in enumerate(arrays) if jnp.issubdtype(array.dtype, jnp.floating)
@@ -147,12 +164,9 @@ def efficient_randomization(
             "the model holds no parameters to randomize: make it with an adapter such as from_nnx, "
             "or pass a jax.tree_util.Partial of a function and its parameters"
         )
-    original = method(model, inputs, targets)
     for place, own in zip(chosen, jax.random.split(key, len(chosen)), strict=True):
         arrays[place] = randomize(own, arrays[place])
-    again = method(jax.tree.unflatten(tree, arrays), inputs, original.targets)
-    before, after = complexity(original.heatmap), complexity(again.heatmap)
-    return divide(after - before, before)
+    return jax.tree.unflatten(tree, arrays)
 
 
 def random_logit(
