@@ -125,7 +125,8 @@ def test_a_metric_that_gives_no_value_for_each_image_is_refused():
 
 def test_every_named_method_and_metric_is_there_once():
     assert {"score-cam", "score-cam-64", "grad-cam", "grad-cam++", "uniform"} <= set(OFFERED)
-    assert len(METRICS) == 11
+    assert METRICS.keys() == metrics.ENTRIES.keys()
+    assert {entry.function for entry in metrics.ENTRIES.values()} <= set(metrics.__all__)
 
 
 def recorder():
