@@ -39,6 +39,7 @@ REDUCED: dict[str, tuple[dict[str, Any], int]] = {
     "is-cam": ({"channels": Interpolated(64), "steps": 5}, 322),
     "ss-cam": ({"channels": Interpolated(64), "samples": 5}, 322),
     "rise": ({"count": 500}, 501),
+    "poly-cam": ({"channels": 128}, 259),
 }
 """Options in place of the defaults, and the passes that remain."""
 
