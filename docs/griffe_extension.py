@@ -2,15 +2,23 @@
 
 import ast
 import re
+import runpy
+from pathlib import Path
 from typing import Any
 
 import griffe
 
 DOCTEST = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
+NAME = re.compile(r"(?<![`\[])`([A-Za-z]\w+)`(?!`)")
+
+# Names of the reference that docstrings use for other things too, such as fields and modules.
+NOT_LINKED = {"blur", "find", "names", "path", "paths", "random", "unit", "values"}
+
+_shown = runpy.run_path(str(Path(__file__).with_name("hooks.py")))["shown"]
 
 
 class ScorecamExtension(griffe.Extension):
-    """Keeps jaxtyping's shape strings as strings, and sets doctests as code."""
+    """Keeps jaxtyping's shape strings as strings, sets doctests as code, and links names."""
 
     def on_function_instance(self, *, node: Any, func: griffe.Function, **_: Any) -> None:
         """Read a function's annotations without taking shapes for forward references."""
@@ -26,9 +34,18 @@ class ScorecamExtension(griffe.Extension):
             attr.annotation = _read(node.annotation, attr)
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Put a fence around each doctest, which Markdown would set as nested quotations."""
+        """Link the names in a docstring, and fence each doctest, lest it be set as quotations."""
         if obj.docstring:
-            obj.docstring.value = DOCTEST.sub(r"```pycon\n\g<0>\n```", obj.docstring.value)
+            linked = NAME.sub(lambda found: _linked(found[1], obj), obj.docstring.value)
+            obj.docstring.value = DOCTEST.sub(r"```pycon\n\g<0>\n```", linked)
+
+
+def _linked(name: str, where: griffe.Object) -> str:
+    path = _shown().get(name)
+    own = {where.name, *(one.name for one in getattr(where, "parameters", ())), *where.members}
+    if path is None or name in own or name in NOT_LINKED:
+        return f"`{name}`"
+    return f"[`{name}`][{path}]"
 
 
 def _read(annotation: ast.expr | None, where: griffe.Object) -> Any:

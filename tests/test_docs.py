@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+import runpy
 import shlex
 import textwrap
 from pathlib import Path
@@ -23,7 +24,6 @@ OPTIONAL = {"equinox": "equinox", "haiku": "haiku", "keras": "keras", "onnx": "i
 TOGETHER = {
     f"docs/{page}.md" for page in ("composition", "evaluation", "methods", "models", "pictures")
 }
-COMMAND_LINE = {"scorecam_jax.cli", "scorecam_jax.__main__"}
 MODULES = sorted(
     info.name
     for info in pkgutil.walk_packages(scorecam_jax.__path__, "scorecam_jax.")
@@ -164,28 +164,31 @@ def test_every_public_name_is_documented(name, value):
 
 @pytest.fixture(scope="module")
 def shown():
-    """What the reference shows: modules, each with all that is in it, and single names."""
-    found = {
-        name
-        for page in (ROOT / "docs" / "api").glob("*.md")
-        for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.M)
-    }
-    for name in found:
-        pkgutil.resolve_name(name)
-    return found
+    """The full names that the reference shows, page by page."""
+    expand = runpy.run_path(str(ROOT / "docs" / "hooks.py"))["expand"]
+    pages = sorted((ROOT / "docs" / "api").glob("*.md"))
+    texts = [expand(page.read_text("utf-8")) for page in pages]
+    return [name for text in texts for name in re.findall(r"^::: (\S+)$", text, re.M)]
 
 
-def is_in(name, modules):
-    return any(f"{name}.".startswith(f"{module}.") for module in modules)
+def test_the_reference_shows_names_that_exist_and_each_once(shown):
+    found = [pkgutil.resolve_name(name) for name in shown]
+    assert not [name for name, value in zip(shown, found, strict=True) if inspect.ismodule(value)]
+    assert len(set(shown)) == len(shown)
+    assert not [name for name in shown if "._" in name]
 
 
-def test_the_reference_shows_every_public_name(shown):
-    assert not [name for name, _ in PUBLIC if not is_in(name, shown | COMMAND_LINE)]
+def exported():
+    """The names that the package and its public modules export, other than modules."""
+    for module in (scorecam_jax, *map(scorecam_jax.__getattr__, scorecam_jax._MODULES)):
+        for name in getattr(module, "__all__", ()):
+            if not inspect.ismodule(getattr(module, name)):
+                yield pytest.param(module, name, id=f"{module.__name__}.{name}")
 
 
-@pytest.mark.parametrize("name", scorecam_jax.__all__)
-def test_the_reference_shows_every_exported_name(name, shown):
-    value = getattr(scorecam_jax, name)
-    home = value.__name__ if inspect.ismodule(value) else value.__module__
-    assert is_in(home, shown) or f"{home}.{name}" in shown
+@pytest.mark.parametrize(("module", "name"), list(exported()))
+def test_the_reference_shows_every_exported_name(module, name, shown):
+    value = getattr(module, name)
+    names = [pkgutil.resolve_name(each) for each in shown if each.endswith(f".{name}")]
+    assert any(value is each for each in names)
     assert inspect.getdoc(value)

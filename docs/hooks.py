@@ -1,0 +1,109 @@
+"""What MkDocs does with these pages: it fills the reference, and adds the notebooks.
+
+Pages in `api/` name what they show:
+
+    <!-- methods -->                       every method, by group
+    <!-- public MODULE -->                 what a module exports, each name once
+    <!-- public MODULE without A, B -->    what it exports but for some
+
+and, as mkdocstrings has it, `::: scorecam_jax.home.name` for a single name.
+"""
+
+import ast
+import functools
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ("quickstart", "composition", "evaluation")
+
+
+def expand(markdown: str) -> str:
+    """A page of the reference, with a line `::: ...` for each name that it shows."""
+    markdown = re.sub(r"^<!-- methods -->$", lambda _: _methods(), markdown, flags=re.M)
+    return re.sub(
+        r"^<!-- public (\S+)(?: without (.+))? -->$",
+        lambda found: _lines(public(found[1], (found[2] or "").split(", "))),
+        markdown,
+        flags=re.M,
+    )
+
+
+def public(module: str, without: Any = ()) -> list[str]:
+    """Where the names are defined that a module exports; a plain module exports its own."""
+    found = importlib.import_module(module)
+    own = [name for name, value in vars(found).items() if _is_own(name, value, module)]
+    names = getattr(found, "__all__", own)
+    return [home(found, name) for name in names if name not in without]
+
+
+def home(module: Any, name: str) -> str:
+    """The full name of what a module exports, where it is defined."""
+    value = getattr(module, name)
+    if inspect.ismodule(value):
+        return value.__name__
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{name}"
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+            return home(importlib.import_module(str(node.module)), name)
+    return f"{module.__name__}.{name}"
+
+
+@functools.cache
+def shown() -> dict[str, str]:
+    """The full names that the reference shows, by their last part, where that is unambiguous."""
+    paths = [
+        path
+        for page in sorted((ROOT / "docs" / "api").glob("*.md"))
+        for path in re.findall(r"^::: (\S+)$", expand(page.read_text("utf-8")), re.M)
+    ]
+    names = [path.rpartition(".")[2] for path in paths]
+    return {name: path for name, path in zip(names, paths, strict=True) if names.count(name) == 1}
+
+
+def _is_own(name: str, value: Any, module: str) -> bool:
+    if name.startswith("_"):
+        return False
+    if hasattr(value, "__qualname__"):
+        return value.__module__ == module
+    return name.isupper()
+
+
+def _lines(paths: list[str], level: int = 2) -> str:
+    options = f"\n    options: {{heading_level: {level}}}" if level != 2 else ""
+    return "\n\n".join(f"::: {path}{options}" for path in paths)
+
+
+def _methods() -> str:
+    from scorecam_jax.methods import GROUPS, METHODS
+
+    parts = []
+    for group, about in GROUPS.items():
+        entries = [entry for entry in METHODS.entries.values() if entry.group == group]
+        paths = [f"scorecam_jax.methods.{entry.home.replace(':', '.')}" for entry in entries]
+        title = f"## {group.capitalize()}\n\nEach {about}."
+        parts += [title, _lines(paths, level=3)]
+    return "\n\n".join(parts)
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Name what a page of the reference shows."""
+    return expand(markdown) if page.file.src_uri.startswith("api/") else markdown
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Put the notebooks on the site."""
+    from mkdocs.structure.files import File
+
+    for name in NOTEBOOKS:
+        path = ROOT / "notebooks" / f"{name}.ipynb"
+        uri = f"notebooks/{name}.ipynb"
+        files.append(File.generated(config, uri, abs_src_path=str(path)))
+    return files
+
+
+on_files.mkdocs_priority = 100  # type: ignore[attr-defined]  # before the plugin that reads them
