@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.peers import table
+
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PROJECT = PYPROJECT["project"]
@@ -81,6 +83,44 @@ def test_the_index_shows_the_readme_with_the_links_of_the_release():
     pictures = [link.removeprefix(f"{raw}/v{PROJECT['version']}/") for mark, link in links if mark]
     assert pictures
     assert all((ROOT / picture).is_file() for picture in pictures)
+
+
+def test_the_conda_recipe_asks_for_what_the_package_does():
+    recipe = yaml.safe_load((ROOT / "recipe" / "recipe.yaml").read_text("utf-8"))
+    assert recipe["context"]["version"] == PROJECT["version"]
+    assert f">={recipe['context']['python_min']}" == PROJECT["requires-python"]
+    wanted = {requirement.replace(" ", "") for requirement in recipe["requirements"]["run"][1:]}
+    assert wanted == set(PROJECT["dependencies"])
+    built = {requirement.replace(" ", "") for requirement in recipe["requirements"]["host"][2:]}
+    assert built == set(PYPROJECT["build-system"]["requires"])
+    ((name, target),) = PROJECT["scripts"].items()
+    assert recipe["build"]["python"]["entry_points"] == [f"{name} = {target}"]
+
+
+def test_tables_of_the_paper_are_those_of_the_documentation():
+    text = (ROOT / "paper" / "paper.md").read_text("utf-8")
+    told = {line for page in ("variants", "performance") for line in lines_of(f"docs/{page}.md")}
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) > 10
+    assert not [row for row in rows if row not in told]
+
+
+def lines_of(name):
+    return (ROOT / name).read_text("utf-8").splitlines()
+
+
+def test_the_table_of_variants_is_what_was_measured():
+    text = (ROOT / "docs" / "variants.md").read_text("utf-8")
+    assert table.markdown(table.read()) in text
+
+
+def test_pictures_of_the_gallery_are_small_and_shown():
+    pictures = sorted((ROOT / "docs" / "images" / "gallery").glob("*.webp"))
+    sizes = [picture.stat().st_size for picture in pictures]
+    assert max(sizes) < 100_000
+    assert sum(sizes) < 1_000_000
+    text = "\n".join(lines_of("docs/gallery.md") + lines_of("docs/which-layer.md"))
+    assert set(re.findall(r"images/gallery/([\w-]+\.webp)", text)) == {one.name for one in pictures}
 
 
 @pytest.mark.parametrize("minor", range(11, 15))
