@@ -3,6 +3,7 @@
 Pages in `api/` name what they show:
 
     <!-- methods -->                       every method, by group
+    <!-- around methods -->                what else the package exports of their folder
     <!-- public MODULE -->                 what a module exports, each name once
     <!-- public MODULE without A, B -->    what it exports but for some
 
@@ -20,10 +21,15 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ("quickstart", "composition", "evaluation")
 
+_FOLDER = "scorecam_jax.methods"
+_OF_ITS_OWN = (_FOLDER, f"{_FOLDER}.base")  # what has a heading on the page
+
 
 def expand(markdown: str) -> str:
     """A page of the reference, with a line `::: ...` for each name that it shows."""
-    markdown = re.sub(r"^<!-- methods -->$", lambda _: _methods(), markdown, flags=re.M)
+    for marker, filled in (("methods", _methods), ("around methods", _around_methods)):
+        if f"<!-- {marker} -->" in markdown:
+            markdown = markdown.replace(f"<!-- {marker} -->", filled())
     return re.sub(
         r"^<!-- public (\S+)(?: without (.+))? -->$",
         lambda found: _lines(public(found[1], (found[2] or "").split(", "))),
@@ -84,10 +90,19 @@ def _methods() -> str:
     parts = []
     for group, about in GROUPS.items():
         entries = [entry for entry in METHODS.entries.values() if entry.group == group]
-        paths = [f"scorecam_jax.methods.{entry.home.replace(':', '.')}" for entry in entries]
+        paths = [f"{_FOLDER}.{entry.home.replace(':', '.')}" for entry in entries]
         title = f"## {group.capitalize()}\n\nEach {about}."
         parts += [title, _lines(paths, level=3)]
     return "\n\n".join(parts)
+
+
+def _around_methods() -> str:
+    import scorecam_jax
+
+    homes = [home(scorecam_jax, name) for name in scorecam_jax.__all__]
+    elsewhere = {*re.findall(r"^::: (\S+)$", _methods(), re.M), *public(f"{_FOLDER}.variants")}
+    chosen = [one for one in homes if one.startswith(f"{_FOLDER}.") and one not in elsewhere]
+    return _lines([one for one in chosen if one.rpartition(".")[0] not in _OF_ITS_OWN], level=3)
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
