@@ -32,6 +32,7 @@ from scorecam_jax.engine.tuning import inputs_together
 from scorecam_jax.methods.several import layers_of
 from scorecam_jax.models.checkpoints.folder import stored
 from scorecam_jax.models.checkpoints.hub import fetched, is_address
+from scorecam_jax.models.prompts import TOKENIZER
 from scorecam_jax.reading import Note, ReadingError, check_picture
 from scorecam_jax.reading.labels import find_class, short
 from scorecam_jax.study import questions
@@ -91,16 +92,14 @@ def load(
     told = {"labels": asked.labels, "size": asked.size, "embedding": bool(asks) or None}
     told = {option: value for option, value in told.items() if value is not None}
     try:
+        if not asks and (name is None or models.takes_prompts(name)) and _prompts(asked):
+            told["prompts"] = functools.partial(_prompts_of, _prompts(asked))
         if is_address(weights):
-            weights = asked.weights = fetched(weights).weights.parent
+            beside = TOKENIZER if "prompts" in told else ()
+            weights = asked.weights = fetched(weights, beside).weights.parent
         if or_random and not (weights or models.packaged_weights(name)):
             return models.random(name, layer, dtype, size=asked.size)
-        usual = {"weights": weights, "layer": layer, "dtype": dtype}
-        loaded = functools.partial(models.load, name, **usual, **told)
-        classifier = loaded()
-        texts = _prompts(asked) if models.takes_prompts(classifier.name) and not asks else None
-        if texts:
-            classifier = loaded(prompts=texts)
+        classifier = models.load(name, weights, layer, dtype, **told)
     except (ImportError, LookupError, OSError, TypeError, ValueError) as error:
         raise translated(error) from error
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -120,6 +119,11 @@ def _prompts(asked: argparse.Namespace) -> list[str]:
     targets = [text for text in getattr(asked, "target", None) or [] if text not in RULES]
     other = getattr(asked, "rather_than", None)
     return list(dict.fromkeys([*targets, *filter(None, [other])]))
+
+
+def _prompts_of(texts: list[str], network: str) -> list[str] | None:
+    """The texts, of a network that takes any."""
+    return texts if models.takes_prompts(network) else None
 
 
 def input_shape(classifier: models.Classifier) -> tuple[int, ...]:

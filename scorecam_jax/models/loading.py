@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,9 @@ from scorecam_jax.models.preprocess import Preprocess
 from scorecam_jax.models.prompts import TOKENIZER, classes_of, text_embeddings
 from scorecam_jax.models.registry import Counterpart, Entry, entry, known_as, names
 
+# Texts that are to be the classes, or what returns them of a network's name.
+Prompts = Sequence[str] | Callable[[str], Sequence[str] | None] | None
+
 _OWN_SIZE = "{} says itself which size its inputs have; leave out size"
 
 
@@ -28,7 +31,7 @@ def load(
     dtype: Any = None,
     *,
     labels: str | os.PathLike[str] | None = None,
-    prompts: Sequence[str] | None = None,
+    prompts: Prompts = None,
     size: int | tuple[int, int] | None = None,
     embedding: bool = False,
 ) -> Classifier:
@@ -56,7 +59,9 @@ def load(
             `["a photo of a cat", "a photo of a dog"]`: the outputs are the logits of each, whose
             softmax is the probability among them. A single prompt is compared with
             `scorecam_jax.models.NEUTRAL_PROMPTS`. The file `tokenizer.json` has to lie beside the
-            weights. None: the outputs are the image's embedding, and there are no labels.
+            weights. None: the outputs are the image's embedding, and there are no labels. If only
+            the weights tell which network it is, a function that takes its name returns the
+            prompts, or None; see `takes_prompts`.
         size: height and width of the input, or both in one number; larger inputs have more cells.
             Of vision transformers the sides are multiples of the patch; VGG16 takes one size.
             None: the size that the network was made for.
@@ -72,12 +77,12 @@ def load(
         ImportError: the extra `demo`, `hub`, or for prompts `clip`, is not installed, or what your
             module imports is not.
     """
-    if prompts is not None and labels is not None:
-        raise ValueError("labels and prompts are given, and prompts are labels: leave out labels")
+    if not callable(prompts):
+        _check_prompts(prompts, labels)
     sides = _sides(size)
     named = None if labels is None else read_labels(labels)
     if name is not None and is_own(name):
-        if prompts is not None:
+        if _asked_of(name, prompts) is not None:
             raise ValueError(f"{name} takes no prompts: they are for bundled CLIP and SigLIP")
         if sides is not None:
             raise ValueError(_OWN_SIZE.format(name))
@@ -98,13 +103,7 @@ def load(
             "Hugging Face Hub (model.safetensors; weights='hf://timm/NAME' fetches them)"
         )
     files = files_of(weights, () if prompts is None else TOKENIZER)
-    found = _from_disk(name, files, named, prompts, sides)
-    if embedding and found.labels and prompts is None:
-        from scorecam_jax.models.layers import Unchanged
-
-        setattr(found.network, found.entry.module.HEAD, Unchanged())
-        found = found._replace(labels=())
-    return found.classifier(layer, dtype)
+    return _from_disk(name, files, named, prompts, sides, embedding).classifier(layer, dtype)
 
 
 def files_of(weights: str | os.PathLike[str], beside: Sequence[str] = ()) -> Stored:
@@ -210,9 +209,10 @@ class _Found(NamedTuple):
 def _from_disk(
     name: str | None,
     files: Stored,
-    labels: tuple[str, ...] | None,
-    prompts: Sequence[str] | None,
+    given: tuple[str, ...] | None,
+    prompts: Prompts,
     size: tuple[int, int] | None,
+    embedding: bool,
 ) -> _Found:
     from scorecam_jax.models.checkpoints.fill import from_checkpoint
     from scorecam_jax.models.checkpoints.recognise import named, recognised, unwrapped
@@ -243,7 +243,7 @@ def _from_disk(
             f"{files.config} says {settings.classes} classes, and the weights in {files.weights} "
             f"are of {classes}"
         )
-    labels = labels or settings.labels or usual_labels(classes)
+    labels = given or settings.labels or usual_labels(classes)
     if len(labels) != classes:
         raise ValueError(
             f"the network in {files.weights} tells {classes} classes apart, and {len(labels)} "
@@ -252,11 +252,27 @@ def _from_disk(
     network = from_checkpoint(
         lambda rngs: found.network(rngs, **arguments), tensors, found.layout.names
     )
-    if prompts is not None:
-        labels = _put_to(network, prompts, found.name, published, settings, files)
+    texts = _asked_of(found.name, prompts)
+    if texts is not None:
+        _check_prompts(texts, given)
+        labels = _put_to(network, texts, found.name, published, settings, files)
+    elif embedding and labels:
+        from scorecam_jax.models.layers import Unchanged
+
+        setattr(network, found.entry.module.HEAD, Unchanged())
+        labels = ()
     way = {**settings.preprocess, **({} if size is None else {"size": size})}
     preprocess = dataclasses.replace(found.entry.preprocess, **way)
     return _Found(network, found.entry, found.name, preprocess, labels)
+
+
+def _asked_of(name: str, prompts: Prompts) -> Sequence[str] | None:
+    return prompts(name) if callable(prompts) else prompts
+
+
+def _check_prompts(prompts: Sequence[str] | None, labels: Any) -> None:
+    if prompts is not None and labels is not None:
+        raise ValueError("labels and prompts are given, and prompts are labels: leave out labels")
 
 
 def _sides(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -62,6 +62,14 @@ def test_a_folder_is_enough(folder):
     assert classifier.layer == "head"
 
 
+def test_prompts_may_wait_until_the_network_is_known(folder):
+    asked = []
+    classifier = models.load(weights=folder, prompts=asked.append)
+    assert asked == [classifier.name] == ["mobilenetv3_small_100"]
+    with pytest.raises(ValueError, match=r"has no text tower.*choose one of clip_vit_b32"):
+        models.load(weights=folder, prompts=lambda name: ["a cat"])
+
+
 def test_labels_that_are_given_come_first(folder, tmp_path):
     change_config(folder, label_names=["red", "green", "blue"])
     (tmp_path / "names.txt").write_text("cat\ndog\nowl\n")
@@ -147,10 +155,6 @@ def test_neither_name_nor_weights():
 def test_which_file_of_a_folder_is_read(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*: wanted model\.safetensors"):
         stored(tmp_path)
-    (tmp_path / "model.safetensors.index.json").touch()
-    with pytest.raises(ValueError, match="spread over several files"):
-        stored(tmp_path)
-    (tmp_path / "model.safetensors.index.json").unlink()
     (tmp_path / "last.pth").touch()
     assert stored(tmp_path).files == (tmp_path / "last.pth",)
     (tmp_path / "best.pth").touch()
@@ -161,6 +165,52 @@ def test_which_file_of_a_folder_is_read(tmp_path):
     assert stored(tmp_path).files == (tmp_path / "pytorch_model.bin", tmp_path / "config.json")
     # Whatever a folder of many networks holds beside it is not this one's.
     assert stored(tmp_path / "last.pth").files == (tmp_path / "last.pth",)
+
+
+INDEX = "model.safetensors.index.json"
+FIRST, SECOND = (f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """A checkpoint of two tensors in two files."""
+    held = {FIRST: {"a": np.ones((2, 3), "f4")}, SECOND: {"b": np.zeros(4, "f4")}}
+    for file, tensors in held.items():
+        write_tensors(tmp_path / file, tensors)
+    weight_map = {name: file for file, tensors in held.items() for name in tensors}
+    (tmp_path / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (tmp_path / "config.json").write_text("{}")
+    return tmp_path
+
+
+def test_a_checkpoint_in_several_files_is_read_as_one(shards):
+    for named in (shards, shards / INDEX):
+        files = stored(named)
+        assert [file.name for file in files.files] == [INDEX, "config.json", FIRST, SECOND]
+        tensors = files.tensors()
+        assert {name: value.shape for name, value in tensors.items()} == {"a": (2, 3), "b": (4,)}
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "complaint"),
+    [
+        ({"a": FIRST, "c": "model-00003-of-00003.safetensors"}, "1 are not in .*: model-00003-of"),
+        ({"a": FIRST, "c": SECOND}, f"{SECOND} has no 'c', against .*parts of the same"),
+        ({"a": "../other.safetensors"}, "names the file '../other.safetensors', wanted"),
+        ({"a": "model.bin"}, "wanted files .safetensors in the same folder"),
+        ({}, "it has no weight_map"),
+    ],
+)
+def test_an_index_that_does_not_fit_its_files_is_told(shards, weight_map, complaint):
+    (shards / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises((FileNotFoundError, ValueError), match=complaint):
+        stored(shards).tensors()
+
+
+def test_a_tensor_in_two_files_is_told(shards):
+    write_tensors(shards / SECOND, {"b": np.zeros(4, "f4"), "a": np.ones(1, "f4")})
+    with pytest.raises(ValueError, match=f"{SECOND} repeats 'a'"):
+        stored(shards).tensors()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000])

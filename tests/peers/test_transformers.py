@@ -282,7 +282,9 @@ def test_folders_of_transformers(tmp_path, family, kind, width, found):
             id2label={0: "cat", 1: "dog", 2: "owl"}, patch_size=14 if is_dino else 16,
         )
     )  # fmt: skip
-    randomised(peer).save_pretrained(tmp_path / "weights")
+    sharded = {"max_shard_size": "20MB"} if family == "ViT" else {}
+    randomised(peer).save_pretrained(tmp_path / "weights", **sharded)
+    assert len(list((tmp_path / "weights").glob("*.safetensors"))) == (2 if sharded else 1)
     classifier = models.load(weights=tmp_path / "weights")
     labels = () if kind == "Model" else ("cat", "dog", "owl")
     assert (classifier.name, classifier.labels) == (found, labels)
@@ -380,7 +382,8 @@ def test_siglip_and_its_prompts(tmp_path, side):
     embedder = models.load(weights=tmp_path)
     assert (embedder.name, embedder.labels) == ("siglip_base_patch16_224", ())
     assert_loaded(embedder, lambda x: peer.get_image_features(x, **pixels), inputs)
-    classifier = models.load(weights=tmp_path, prompts=PROMPTS)
+    classifier = models.load(weights=tmp_path, prompts=lambda name: PROMPTS)
+    assert classifier.labels == tuple(PROMPTS)
     numbers = [[2, 3, 4, 2, 5] + [1] * 7, [2, 6] + [1] * 10]
     numbers.append([2, 7, 4, 2, 3, 4, 2, 6, 4, 2, 5, 1])
     tokens = torch.tensor(numbers)

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scorecam_jax.models.checkpoints.read import load_checkpoint
+from scorecam_jax.models.checkpoints.read import INDEX, load_checkpoint, shards_of
 
-# As timm, transformers and others call the one file of weights in a folder, the best first.
+# As timm, transformers and others call the one file of weights in a folder, the best first; and
+# what says where the weights lie that are spread over several files.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+INDEXES = tuple(name + INDEX for name in WEIGHTS)
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 
@@ -23,7 +25,7 @@ class Stored(NamedTuple):
     """A network on disk.
 
     Attributes:
-        weights: the file of its weights.
+        weights: the file of its weights, or the index of several.
         config: the file of its configuration, or None.
         preprocessor: the file that says what is made of photographs, or None.
     """
@@ -34,8 +36,12 @@ class Stored(NamedTuple):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All of them."""
-        return tuple(filter(None, self))
+        """All of them, and those that an index names.
+
+        Raises:
+            ValueError: the index is none.
+        """
+        return *filter(None, self), *shards_of(self.weights)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The weights, as `load_checkpoint` returns them."""
@@ -51,7 +57,8 @@ def stored(weights: str | os.PathLike[str]) -> Stored:
 
     Args:
         weights: a folder as timm or transformers save it, or with a single checkpoint in it; or a
-            checkpoint, whose configuration counts if it is called as in such a folder.
+            checkpoint, or the index of one in several files, whose configuration counts if it is
+            called as in such a folder.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -60,24 +67,19 @@ def stored(weights: str | os.PathLike[str]) -> Stored:
     path = Path(weights)
     if path.is_dir():
         path = _weights_in(path)
-    if path.name not in WEIGHTS and not Path(weights).is_dir():
+    if path.name not in WEIGHTS + INDEXES and not Path(weights).is_dir():
         return Stored(path)
     beside = [path.with_name(name) for name in (CONFIG, PREPROCESSOR)]
     return Stored(path, *(file if file.is_file() else None for file in beside))
 
 
 def _weights_in(folder: Path) -> Path:
-    usual = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    usual = [folder / name for name in WEIGHTS + INDEXES if (folder / name).is_file()]
     if usual:
         return usual[0]
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
     if len(files) == 1:
         return files[0]
-    if any((folder / f"{name}.index.json").is_file() for name in WEIGHTS):
-        raise ValueError(
-            f"the weights in {folder} are spread over several files, and one is read: save them "
-            "as one, with save_pretrained(folder, max_shard_size='100GB')"
-        )
     if files:
         names = ", ".join(file.name for file in files[:3])
         more = f" and {len(files) - 3} more" if len(files) > 3 else ""

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scorecam_jax.models.checkpoints import timm
-from scorecam_jax.models.checkpoints.folder import CONFIG, PREPROCESSOR, WEIGHTS, Stored
+from scorecam_jax.models.checkpoints.folder import CONFIG, INDEXES, PREPROCESSOR, WEIGHTS, Stored
+from scorecam_jax.models.checkpoints.read import shards_of
 
 _PREFIX = "hf://"
 _FORM = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -62,9 +63,9 @@ def parsed(text: str) -> Address:
 def fetched(text: str, beside: Sequence[str] = ()) -> Stored:
     """Fetch a network's weights and configuration, or find them in the cache.
 
-    Of the repository `model.safetensors`, `config.json` and, where it is not timm's,
-    `preprocessor_config.json` are fetched, all of one commit, and nothing else. What the Hub says
-    of their contents is checked.
+    Of the repository `model.safetensors`, or the files that `model.safetensors.index.json` names,
+    `config.json` and, where it is not timm's, `preprocessor_config.json` are fetched, all of one
+    commit, and nothing else. What the Hub says of their contents is checked.
 
     Args:
         text: `hf://OWNER/NAME`, or `hf://OWNER/NAME@REVISION` with a branch, a tag or a commit.
@@ -77,21 +78,30 @@ def fetched(text: str, beside: Sequence[str] = ()) -> Stored:
         OSError: the Hub cannot be reached, or a download broke off.
     """
     address = parsed(text)
-    config = _fetch(address, CONFIG, optional=True)
+    config = _fetch(address, CONFIG)
     if config is not None:
         address = _pinned(address, config)
     preprocessor = None
     if config is None or not timm.is_timms(_content(config)):
-        preprocessor = _fetch(address, PREPROCESSOR, optional=True)
+        preprocessor = _fetch(address, PREPROCESSOR)
     weights = _fetch(address, WEIGHTS[0])
-    assert weights is not None
+    weights = weights or _fetch(address, INDEXES[0])
+    if weights is None:
+        raise ValueError(
+            f"{address} has no {WEIGHTS[0]}, and of the Hub no other format is read, for those can "
+            "hold programs. Fetch the file yourself and give its path"
+        )
+    address = _pinned(address, weights)
+    for shard in shards_of(weights):
+        if _fetch(address, shard.name) is None:
+            raise ValueError(f"{address} has no {shard.name}, which its {INDEXES[0]} names")
     for file in beside:
-        _fetch(address, file, optional=True)
+        _fetch(address, file)
     return Stored(weights, config, preprocessor)
 
 
-def _fetch(address: Address, file: str, *, optional: bool = False) -> Path | None:
-    """A file of a repository, in the cache; None if it is optional and not in the repository."""
+def _fetch(address: Address, file: str) -> Path | None:
+    """A file of a repository, in the cache; None if it is not in the repository."""
     try:
         import huggingface_hub
         from huggingface_hub import errors
@@ -109,7 +119,7 @@ def _fetch(address: Address, file: str, *, optional: bool = False) -> Path | Non
             path = Path(huggingface_hub.hf_hub_download(address.repository, **named))
     except errors.LocalEntryNotFoundError as error:
         known = huggingface_hub.try_to_load_from_cache(address.repository, **named)
-        if optional and known is huggingface_hub._CACHED_NO_EXIST:
+        if known is huggingface_hub._CACHED_NO_EXIST:
             return None
         raise OSError(
             f"cannot reach the Hugging Face Hub for {file} of {address}, and it is not in the "
@@ -131,13 +141,8 @@ def _fetch(address: Address, file: str, *, optional: bool = False) -> Path | Non
             f"{address.repository} has no revision {address.revision!r}; name a branch, a tag or a "
             "commit of it, or leave out what follows @"
         ) from error
-    except errors.EntryNotFoundError as error:
-        if optional:
-            return None
-        raise ValueError(
-            f"{address} has no {file}, and of the Hub no other format is read, for those can hold "
-            "programs. Fetch the file yourself and give its path"
-        ) from error
+    except errors.EntryNotFoundError:
+        return None
     except Exception as error:  # the library that transfers, and its errors, differ by version
         raise OSError(
             f"{file} of {address} was not fetched: {_reason(error)}. Try again: what has "

@@ -20,6 +20,9 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
 
+# What ends the name of the file that says which of several files holds each tensor.
+INDEX = ".index.json"
+
 # A header of 200,000 tensors.
 _LONGEST_HEADER = 2**25
 _SAFETENSORS_DTYPES = {
@@ -42,6 +45,8 @@ _SAFETENSORS_DTYPES = {
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read the tensors of a `.pth`, `.pt` or `.safetensors` file, or of an ONNX file (`.onnx`).
 
+    Of a checkpoint in several files, name the index: `model.safetensors.index.json`.
+
     Nothing in the file is executed: a pickle that names anything but tensors and plain Python
     values is refused. A state dict nested under `"state_dict"`, `"model"` or the like is
     unwrapped, a `"module."` before every name is dropped, and entries that are no tensors are
@@ -59,8 +64,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         The tensors by name, in the file's order. The arrays are read-only views of the data read.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is empty, truncated, no checkpoint, or holds more than tensors.
+        FileNotFoundError: there is no such file, or one that an index names is missing.
+        ValueError: the file is empty, truncated, no checkpoint, or holds more than tensors; or an
+            index does not fit its files.
 
     References:
         PyTorch's serialization semantics; the safetensors format specification.
@@ -68,6 +74,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     path = Path(path)
     if path.suffix == ".onnx":
         return load_onnx(path)
+    if path.name.endswith(INDEX):
+        return _load_shards(path)
     shown = short(str(path), 200)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {shown}: give the path of an existing file")
@@ -90,6 +98,64 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             kind = type(error).__name__
             problem = f"{shown} is not a checkpoint, or a damaged or truncated one ({kind})"
     raise ValueError(within(problem))
+
+
+def shards_of(path: Path) -> tuple[Path, ...]:
+    """The files that the index of a checkpoint names; none if the path is not that of an index.
+
+    Raises:
+        FileNotFoundError: there is no such index.
+        ValueError: it is no index, or names files that cannot lie beside it.
+    """
+    return tuple(dict.fromkeys(_shard_of_each(path).values())) if path.name.endswith(INDEX) else ()
+
+
+def _shard_of_each(path: Path) -> dict[str, Path]:
+    """The file that holds each tensor, as an index has it."""
+    shown = short(str(path), 200)
+    if not path.is_file():
+        raise FileNotFoundError(f"no index of a checkpoint at {shown}")
+    if path.stat().st_size > _LONGEST_HEADER:
+        raise ValueError(f"{shown} is of {path.stat().st_size} bytes, more than an index has")
+    try:
+        told = json.loads(path.read_text("utf-8"))["weight_map"]
+        found = {str(name): str(file) for name, file in told.items()}
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        found = {}
+    if not found:
+        raise ValueError(f"{shown} is no index of a checkpoint: it has no weight_map")
+    suffix = Path(path.name.removesuffix(INDEX)).suffix
+    for file in found.values():
+        if Path(file).name != file or Path(file).suffix != suffix or not file.isprintable():
+            raise ValueError(
+                f"{shown} names the file {short(file)}, wanted files {suffix} in the same folder"
+            )
+    return {name: path.with_name(file) for name, file in found.items()}
+
+
+def _load_shards(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of all files that an index names."""
+    placed = _shard_of_each(path)
+    files = shards_of(path)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise FileNotFoundError(
+            f"of the {len(files)} files that {path.name} names, {len(missing)} are not in "
+            f"{path.parent}: {', '.join(missing[:3])}{more}. Fetch them too"
+        )
+    tensors: dict[str, np.ndarray] = {}
+    for file in files:
+        held = load_checkpoint(file)
+        absent = [name for name, place in placed.items() if place == file and name not in held]
+        twice = tensors.keys() & held.keys()
+        if absent or twice:
+            what = f"has no {short(absent[0])}" if absent else f"repeats {short(min(twice))}"
+            raise ValueError(
+                f"{file.name} {what}, against {path}: are they parts of the same checkpoint?"
+            )
+        tensors |= held
+    return tensors
 
 
 def _read_zip(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:

@@ -19,7 +19,12 @@ TRANSFORMERS = {
     "preprocessor_config.json": b"{}",
     "model.safetensors": WEIGHTS,
 }
+SHARD = "model-00001-of-00001.safetensors"
+INDEX = b'{"weight_map": {"a": "%s"}}' % SHARD.encode()
+SHARDED = {"config.json": b"{}", "model.safetensors.index.json": INDEX}
 REPOSITORIES = {
+    "google/sharded": Repository({**SHARDED, SHARD: WEIGHTS}),
+    "google/lacking": Repository(SHARDED),
     "timm/good": Repository({**TIMM, "pytorch_model.bin": b"a program", "README.md": b"..."}),
     "google/good": Repository(TRANSFORMERS),
     "timm/cut": Repository(TIMM, fault="cut"),
@@ -80,6 +85,8 @@ def test_weights_and_configuration_are_fetched_and_nothing_else(answers):
     assert not any("bin" in path or "README" in path for path in fetched)
     expected = {name: content.hex() for name, content in TRANSFORMERS.items()}
     assert online["hf://google/good"] == expected
+    expected = {name: content.hex() for name, content in {**SHARDED, SHARD: WEIGHTS}.items()}
+    assert online["hf://google/sharded"] == expected
 
 
 @pytest.mark.parametrize(
@@ -91,6 +98,7 @@ def test_weights_and_configuration_are_fetched_and_nothing_else(answers):
         ("hf://timm/altered", "is damaged: its hash is"),
         ("hf://timm/altered", "Delete "),
         ("hf://timm/pickled", "has no model.safetensors"),
+        ("hf://google/lacking", f"has no {SHARD}, which its model.safetensors.index.json names"),
         ("hf://timm/none", "there is no hf://timm/none on the Hugging Face Hub, or it is private"),
         ("hf://timm/good@nowhere", "timm/good has no revision 'nowhere'"),
     ],
