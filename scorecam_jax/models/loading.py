@@ -1,5 +1,6 @@
 """Loading classifiers: by name, from a checkpoint, or from a user's own function."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -171,8 +172,10 @@ def packaged_weights(name: str) -> Path | None:
 
 
 def takes_prompts(name: str | None) -> bool:
-    """Whether a network has a text tower: whether `load` takes prompts for it."""
-    return name is not None and not is_own(name) and entry(name).file in ("clip", "siglip")
+    """Tell whether `load` takes prompts for a network: whether it has a text tower."""
+    with contextlib.suppress(ValueError):
+        return name is not None and not is_own(name) and entry(name).file in ("clip", "siglip")
+    return False
 
 
 def counterpart(name: str) -> Counterpart:
