@@ -344,7 +344,7 @@ class _Asked(NamedTuple):
 
 
 def check_question(
-    method: Callable[..., Explanation],
+    method: Callable[..., Any],
     model: AnyModel,
     inputs: Any,
     targets: Any,
@@ -378,7 +378,7 @@ def check_question(
 
 
 def run(
-    method: Callable[..., Explanation],
+    method: Callable[..., Any],
     formula: Callable[..., Found],
     model: AnyModel,
     inputs: Any,

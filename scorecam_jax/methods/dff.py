@@ -98,12 +98,13 @@ def find_concepts(
         find_concepts, _find, model, inputs, places, passes,
         score=logits, edits=True, steps=steps,
     )  # fmt: skip
-    if found.layers is not None or found.weights is None:
+    if found.layers is not None:
         raise ValueError(
             f"find_concepts factorises one layer, and the model shows {len(found.activations)}: "
             "name one of them"
         )
-    return Concepts(found.heatmap, found.weights[0], found.scores.mean(0))
+    vectors, scores = jnp.asarray(found.weights), jnp.asarray(found.scores)
+    return Concepts(found.heatmap, vectors[0], scores.mean(0))
 
 
 def _check(concepts: int) -> None:

@@ -25,6 +25,11 @@ def grad_cam_plus_plus(
     weights of a map that is scaled to [0, 1] in the end, is left out. The sum is resized to the
     input's size, rectified, and scaled to [0, 1].
 
+    The formula is made for maps that are nowhere negative, such as those behind a ReLU. Of signed
+    maps Σ A may be negative: α is then negative where g Σ A < −2, and has no bound near −2. Where
+    it is exactly −2 the weight is 0 here; pytorch-grad-cam adds 1e-6 to the denominator, torch-cam
+    1e-8.
+
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.

@@ -12,9 +12,9 @@ from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.score_cam import sum_maps
-from scorecam_jax.methods.variants import OFFICIAL, Variant, default_of
+from scorecam_jax.methods.variants import TORCHCAM, Variant, default_of
 from scorecam_jax.steps.channels import Channels
-from scorecam_jax.steps.masks import with_empty_mask
+from scorecam_jax.steps.masks import Render, with_empty_mask
 
 
 def is_cam(
@@ -23,6 +23,7 @@ def is_cam(
     targets: Any = None,
     *,
     steps: int = 10,
+    form: str = "mean",
     channels: int | Channels | None = None,
     **masking: Unpack[Masking],
 ) -> Explanation:
@@ -31,35 +32,49 @@ def is_cam(
     Summed and finished as OFFICIAL. A score that is no probability weighs by its increase over the
     baseline's; see `variants.default_for`.
 
+    `ISCAM` of torch-cam is another formula, `form="torchcam"`: the factors accumulate, 1/N, 3/N,
+    6/N, ..., and leave [0, 1]; the weights are the softmax of the mean logits over all maps; masks
+    and map are those of `variants.TORCHCAM`.
+
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
         steps: N. Each step costs as much as Score-CAM.
+        form: "mean" or "torchcam".
         channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of them alone.
-        **masking: see `Masking`. The default score is `jax.nn.softmax`.
+        **masking: see `Masking`. The default score is `jax.nn.softmax`, or the logits for
+            "torchcam".
 
-    Source: Naidu et al. 2020 (arXiv 2010.03023).
+    Raises:
+        ValueError: no form has that name.
+
+    Source: Naidu et al. 2020 (arXiv 2010.03023); torch-cam at f44afef.
     """
-    variant = default_of(model, inputs, masking.get("score"))
+    if form not in ("mean", "torchcam"):
+        raise ValueError(f"form is {form!r}, wanted 'mean' or 'torchcam'")
+    accumulate = form == "torchcam"
+    variant = TORCHCAM if accumulate else default_of(model, inputs, masking.get("score"))
     return run(
         is_cam, _is_cam, model, inputs, targets, masking,
         score=variant.score, channels=channels, variant=variant, steps=steps,
+        accumulate=accumulate,
     )  # fmt: skip
 
 
-def _is_cam(context: Context, *, variant: Variant, steps: int) -> Found:
+def _is_cam(context: Context, *, variant: Variant, steps: int, accumulate: bool) -> Found:
     masks = variant.prepare(context.activations)
     shown = with_empty_mask(masks)
 
     def score(share: Array) -> Array:
-        return context.score_masks(shown, Partial(_fade, share))
+        return context.score_masks(shown, Partial(_fade, share, variant.render))
 
-    scores = jax.lax.map(score, jnp.arange(1.0, steps + 1) / steps).mean(0)
+    shares = jnp.arange(1.0, steps + 1) / steps
+    scores = jax.lax.map(score, jnp.cumsum(shares) if accumulate else shares).mean(0)
     return sum_maps(context, variant, masks, scores[..., :-1], scores[..., -1:])
 
 
 def _fade(
-    share: Array, maps: Float[Array, "n *grid"], shape: Sequence[int]
+    share: Array, render: Render, maps: Float[Array, "n *grid"], shape: Sequence[int]
 ) -> Float[Array, "n *spatial"]:
-    return share * OFFICIAL.render(maps, shape)
+    return share * render(maps, shape)

@@ -12,7 +12,7 @@ from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.score_cam import sum_maps
 from scorecam_jax.methods.variants import Variant, default_of
 from scorecam_jax.steps.channels import Channels
-from scorecam_jax.steps.masks import is_live, with_empty_mask
+from scorecam_jax.steps.masks import is_live, value_range, with_empty_mask
 
 
 def ss_cam(
@@ -23,6 +23,7 @@ def ss_cam(
     key: Array,
     samples: int = 35,
     deviation: float = 2.0,
+    relative: bool = False,
     channels: int | Channels | None = None,
     **masking: Unpack[Masking],
 ) -> Explanation:
@@ -32,6 +33,12 @@ def ss_cam(
     sum is finished as OFFICIAL finishes it. A score that is no probability weighs by its increase
     over the baseline's; see `variants.default_for`.
 
+    In the paper the noise has the unit of the activations, so that what 2 does depends on the
+    layer; `relative=True` makes it a share of each map's range. The paper's last step, a softmax of
+    the weights over all maps, is left out: of probabilities it would make them nearly equal.
+    `SSCAM` of torch-cam takes the softmax, of logits, and adds its noise to full-size masks that
+    are in [0, 1] already, of which a deviation of 2 leaves little.
+
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
@@ -39,6 +46,7 @@ def ss_cam(
         key: the key that the noise is drawn from.
         samples: the number of draws of the noise. Each draw costs as much as Score-CAM.
         deviation: the noise's standard deviation.
+        relative: whether that is a share of each map's range, rather than in the activations' unit.
         channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of them alone.
         **masking: see `Masking`. The default score is `jax.nn.softmax`.
 
@@ -47,15 +55,19 @@ def ss_cam(
     variant = default_of(model, inputs, masking.get("score"))
     return run(
         ss_cam, _ss_cam, model, inputs, targets, masking, score=variant.score, channels=channels,
-        variant=variant, key=key, samples=samples, deviation=deviation,
+        variant=variant, key=key, samples=samples, deviation=deviation, relative=relative,
     )  # fmt: skip
 
 
 def _ss_cam(
-    context: Context, *, variant: Variant, key: Array, samples: int, deviation: Any
+    context: Context, *, variant: Variant, key: Array, samples: int, deviation: Any, relative: bool
 ) -> Found:
     masks = variant.prepare(context.activations)
-    live = jnp.expand_dims(is_live(masks), range(1, masks.ndim - 1))
+    space = tuple(range(1, masks.ndim - 1))
+    live = jnp.expand_dims(is_live(masks), space)
+    if relative:
+        low, high = value_range(context.activations, space)
+        deviation = deviation * (high - low)
 
     def score(key: Array) -> Array:
         # All inputs share the noise, so that an input's map does not depend on its place.

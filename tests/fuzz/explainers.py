@@ -19,14 +19,14 @@ _SMALL = {
     "opti-cam": {"steps": 2},
     "rise": {"count": 6, "cells": 3},
     "occlusion": {"steps": 3},
+    "gscore-cam": {"count": 3},
+    "dff": {"concepts": 2, "steps": 20},
+    "integrated-gradients": {"steps": 4},
+    "smooth-grad": {"samples": 2},
+    "smooth-grad-cam++": {"samples": 2},
 }
-UNSTEADY = {
-    "seg-eigen-cam", "kpca-cam", "gradient", "gradient-times-input", "integrated-gradients",
-    "smooth-grad",
-}  # fmt: skip
-"""What is left out. Two values that tie choose the sign of one, and another's component is
-undefined where eigenvalues coincide. The slopes of maps of gradients by the input are second
-derivatives: of values of 1e-27 no type holds them."""
+UNSTEADY: set[str] = set()
+"""What is left out."""
 _RANDOM = {name for name in METHODS if "key" in options_of(METHODS[name])}
 _VARIANTS = {**variants.BY_NAME, "signed": variants.SIGNED}
 _CHOICES = {"deviation": Deviation(3), "gradient": Gradient(3), "interpolated": Interpolated(3)}

@@ -102,6 +102,39 @@ def test_ss_cam_averages_over_noise():
     np.testing.assert_allclose(explanation.weights, weights, atol=1e-5)
 
 
+def test_noise_may_be_a_share_of_each_maps_range():
+    spread = np.ptp(layer(), axis=(1, 2), keepdims=True)
+    (key,) = jax.random.split(KEY, 1)
+    found = family.ss_cam(
+        network(), images(), TARGETS, key=KEY, samples=1, deviation=0.5, relative=True
+    )
+    noise = np.asarray(jax.random.normal(key, (1, *layer().shape[1:])), float)
+    for row, target in enumerate(TARGETS):
+        masks, _ = full_masks(layer()[row] + 0.5 * spread[row] * noise[0])
+        weights = probabilities(images()[row] * masks[..., None])[:, target]
+        weights[[DEAD, CONSTANT]] = 0
+        np.testing.assert_allclose(found.weights[row], weights, atol=1e-5)
+
+
+def test_torchcams_is_cam_lets_factors_accumulate():
+    found = family.is_cam(network(), images(), TARGETS, steps=3, form="torchcam")
+    for row, target in enumerate(TARGETS):
+        masks = [
+            reference.resize(reference.scale(layer()[row][..., k]), SHAPE) for k in range(CHANNELS)
+        ]
+        means = np.zeros(CHANNELS)
+        for factor in (1 / 3, 3 / 3, 6 / 3):
+            masked = images()[row] * factor * np.array(masks)[..., None]
+            means += np.asarray(network()(masked.astype("f"))[0], float)[:, target] / 3
+        weights = reference.softmax(means)
+        np.testing.assert_allclose(found.weights[row], weights, atol=1e-5)
+        sums = np.maximum(layer()[row] @ weights, 0)
+        expected = reference.resize(reference.scale(sums), SHAPE)
+        np.testing.assert_allclose(found.heatmap[row], expected, atol=1e-4)
+    with pytest.raises(ValueError, match="form is 'paper'"):
+        family.is_cam(network(), images(), form="paper")
+
+
 def test_without_noise_or_steps_they_are_score_cam():
     expected = score_cam(network(), images(), TARGETS)
     for found in (

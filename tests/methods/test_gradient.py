@@ -147,6 +147,19 @@ def test_equals_grad_cam_where_the_gradient_is_the_same_everywhere(method):
     )
 
 
+def test_layer_cam_may_lift_faint_places():
+    model, inputs, maps, head = case((3, 5))
+    found = layer_cam(model, inputs, 1, gamma=2.0)
+    for row in range(BATCH):
+        slopes = head[..., 1] * (1 - np.tanh(maps[row]) ** 2)
+        total = np.maximum((maps[row] * np.maximum(slopes, 0)).sum(-1), 0)
+        lifted = np.tanh(2 * total / total.max())
+        np.testing.assert_allclose(
+            found.heatmap[row], reference.finish(lifted, GRIDS[3, 5]), atol=2e-5
+        )
+        np.testing.assert_allclose(found.peak[row], total.max(), rtol=1e-5)
+
+
 def test_score_is_what_is_differentiated():
     model, inputs = pooled_case()
     logits, _ = model(inputs)
