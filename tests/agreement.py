@@ -20,6 +20,12 @@ def note(record_property, variant, package, network, layer, size, difference):
     record_property("agreement", " | ".join(row))
 
 
+def note_method(record_property, method, package, network, difference):
+    """The same, of a method: its row is `method | equals | network | largest difference`."""
+    name = getattr(method, "__name__", method)
+    record_property("agreement", f"`{name}` | {package} | {network} | {float(difference):.9g}")
+
+
 def rows(report):
     """Keep the largest difference of each row; rows in the order of the report.
 

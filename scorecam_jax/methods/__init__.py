@@ -155,7 +155,7 @@ METHODS = Methods(
         ),
         "smooth-grad-cam++": Entry(
             "smooth_grad_cam_plus_plus:smooth_grad_cam_plus_plus",
-            "1, and 25 forward and backward", (76, 0, 0),
+            "26 forward and backward", (78, 0, 0),
             "gradients", "grad-cam++, with less noise", ("omeiza2019smooth",),
         ),
         "eigen-grad-cam": Entry(

@@ -11,6 +11,7 @@ from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.eigen_cam import leading_direction
 from scorecam_jax.steps.combine import into_range
+from scorecam_jax.steps.masks import is_constant
 from scorecam_jax.steps.scores import logits
 
 
@@ -65,7 +66,9 @@ def first_component(
     ahead, grid = maps.shape[:2], maps.shape[2:-1]
     matrices = maps.reshape(*ahead, -1, maps.shape[-1])
     matrices, _ = into_range(matrices, axes=[2, 3], limit=0)
-    matrices = matrices - matrices.mean(2, keepdims=True)
+    # What is constant but for rounding has no component.
+    constant = is_constant(matrices, (2,))
+    matrices = jnp.where(constant, 0, matrices - matrices.mean(2, keepdims=True))
     directions = jax.vmap(jax.vmap(leading_direction))(matrices)
     found = jnp.einsum("btpk,btk->btp", matrices, directions, precision="highest")
     return found.reshape(*ahead, *grid)

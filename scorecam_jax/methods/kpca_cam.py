@@ -2,11 +2,15 @@
 
 from typing import Any, Unpack
 
+import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run
+from scorecam_jax.steps.combine import into_range
+from scorecam_jax.steps.masks import ROUNDING, divide
 from scorecam_jax.steps.scores import logits
 
 
@@ -39,14 +43,39 @@ def kpca_cam(
 def _kpca_cam(context: Context) -> Found:
     maps = context.activations
     grid, channels = maps.shape[1:-1], maps.shape[-1]
-    places = maps.reshape(len(maps), -1, channels)
+    # Products of huge values are out of range; a tanh of what is infinite is 1.
+    places, size = into_range(maps.reshape(len(maps), -1, channels), [1, 2], limit=0)
     places = places - places.mean(1, keepdims=True)
-    products = jnp.einsum("bpk,bqk->bpq", places, places, precision="highest")
-    kernel = jnp.tanh(products / channels + 1)
-    kernel = kernel - kernel.mean(1, keepdims=True) - kernel.mean(2, keepdims=True)
-    kernel = kernel + jnp.tanh(products / channels + 1).mean((1, 2), keepdims=True)
-    values, vectors = jnp.linalg.eigh(kernel)
-    component = vectors[..., -1] * jnp.sqrt(jnp.maximum(values[:, -1:], 0))
+    products = jnp.einsum("bpk,bqk->bpq", places, places, precision="highest") / channels
+    kernel = jnp.tanh(products * size * size + 1)
+    means = kernel.mean(1, keepdims=True)
+    kernel = kernel - means - means.mT + means.mean(2, keepdims=True)
+    values, vectors = jax.vmap(leading_eigenpair)(kernel)
+    # A kernel that is constant but for rounding has no component.
+    found = values > ROUNDING * jnp.finfo(kernel.dtype).eps * kernel.shape[1]
+    component = vectors * jnp.sqrt(jnp.where(found, values, 0))[:, None]
     agrees = (component * places.sum(-1)).sum(1, keepdims=True) >= 0
     component = jnp.where(agrees, component, -component)
     return context.finish(component.reshape(len(maps), 1, *grid))
+
+
+@jax.custom_jvp
+def leading_eigenpair(
+    matrix: Float[Array, "n n"],
+) -> tuple[Float[Array, ""], Float[Array, " n"]]:
+    """The largest eigenvalue of a symmetric matrix, and its eigenvector; its sign is arbitrary."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values[-1], vectors[:, -1]
+
+
+@leading_eigenpair.defjvp
+@jax.default_matmul_precision("highest")
+def _leading_eigenpair_jvp(primals: Any, tangents: Any) -> Any:
+    # As that of `eigen_cam.leading_direction`: only gaps to the first eigenvalue are needed, and
+    # others may coincide.
+    ((matrix,), (change,)) = primals, tangents
+    values, vectors = jnp.linalg.eigh(matrix)
+    first = vectors[:, -1]
+    shares = vectors[:, :-1].T @ (change @ first)
+    slope = vectors[:, :-1] @ divide(shares, values[-1] - values[:-1])
+    return (values[-1], first), (first @ change @ first, slope)

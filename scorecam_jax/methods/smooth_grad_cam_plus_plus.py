@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Question
 from scorecam_jax.methods.base import Context, Explanation, Found, run, target_gradients
+from scorecam_jax.steps.combine import into_range
 from scorecam_jax.steps.masks import divide
 from scorecam_jax.steps.outputs import class_scores
 from scorecam_jax.steps.scores import logits
@@ -58,34 +59,33 @@ def smooth_grad_cam_plus_plus(
         raise ValueError(f"form is {form!r}, wanted 'paper' or 'torchcam'")
     return run(
         smooth_grad_cam_plus_plus, _smooth, model, inputs, targets, question, score=logits,
-        edits=True, key=key, samples=samples, deviation=float(deviation), paper=form == "paper",
+        gradients=True, key=key, samples=samples, deviation=float(deviation), paper=form == "paper",
     )  # fmt: skip
 
 
 def _smooth(context: Context, key: jax.Array, samples: int, deviation: Any, paper: bool) -> Found:
-    images, maps = context.inputs, context.activations[:, None]
+    images = context.inputs
     axes = tuple(range(1, images.ndim))
     sigma = deviation * (images.max(axes, keepdims=True) - images.min(axes, keepdims=True))
+    # Powers of gradients would be out of range. In another unit of the maps they are not.
+    _, size = into_range(context.gradients, (*context.space, -1), limit=0)
+    maps = context.activations[:, None] * size
 
     def add(totals: Any, key: Array) -> tuple[Any, None]:
         # The same for all images, so that none depends on its place among them.
         noise = jax.random.normal(key, (1, *images.shape[1:]), images.dtype)
-        slopes = layer_gradients(context, images + sigma.astype(images.dtype) * noise)
-        powers = (slopes, slopes**2, slopes**3)
-        return (
-            *(total + power for total, power in zip(totals[:3], powers, strict=True)),
-            slopes,
-        ), None
+        slopes = layer_gradients(context, images + sigma.astype(images.dtype) * noise) / size
+        powers = [slopes**power for power in (1, 2, 3)]
+        return [*map(jnp.add, totals[:3], powers), slopes], None
 
-    zeros = jnp.zeros((*context.targets.shape, *maps.shape[2:]), maps.dtype)
-    totals, _ = jax.lax.scan(add, (zeros,) * 4, jax.random.split(key, samples))
+    zeros = jnp.zeros_like(context.gradients)
+    totals, _ = jax.lax.scan(add, [zeros] * 4, jax.random.split(key, samples))
     first, second, third = (total / samples for total in totals[:3])
     above, slopes = (first, first) if paper else (second, totals[3])
     below = 2 * second + maps.sum(context.space, keepdims=True) * third
     # Chosen rather than multiplied by 0, so that no derivative is infinity times 0.
-    return context.finish_weighted(
-        jnp.where(slopes > 0, divide(above, below) * slopes, 0).sum(context.space)
-    )
+    weights = jnp.where(slopes > 0, divide(above, below) * slopes, 0).sum(context.space)
+    return context.finish_weighted(weights if paper else weights * size.reshape(*size.shape[:2], 1))
 
 
 def layer_gradients(

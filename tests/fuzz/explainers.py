@@ -25,8 +25,6 @@ _SMALL = {
     "smooth-grad": {"samples": 2},
     "smooth-grad-cam++": {"samples": 2},
 }
-UNSTEADY: set[str] = set()
-"""What is left out."""
 _RANDOM = {name for name in METHODS if "key" in options_of(METHODS[name])}
 _VARIANTS = {**variants.BY_NAME, "signed": variants.SIGNED}
 _CHOICES = {"deviation": Deviation(3), "gradient": Gradient(3), "interpolated": Interpolated(3)}
@@ -37,7 +35,6 @@ EXPLAINERS = {
             METHODS[name], **_SMALL.get(name, {}), **({"key": KEY} if name in _RANDOM else {})
         )
         for name in METHODS.of_any_network()
-        if name not in UNSTEADY
     },
     **{
         f"{name} variant": functools.partial(score_cam, variant=variant)
@@ -52,6 +49,7 @@ EXPLAINERS = {
 # An epsilon knows sizes, and so do a tanh and a constant map that is a mask as it is.
 _BY_SIZE = {
     "poly-cam",
+    "kpca-cam",
     *(f"{name} variant" for name in set(_VARIANTS) - {"official", "increase", "paper", "signed"}),
 }
 FINISHED_OTHERWISE = {*_BY_SIZE, "opti-cam"} - {"poly-cam"}
@@ -61,16 +59,24 @@ _CHOOSES = {f"{name} channels" for name in _CHOICES}
 MINDS = {
     "batch order": set(),
     # Noise and groups belong to a channel's place, and the first of equal channels is chosen.
-    "channel order": {"ss-cam", "group-cam", *_CHOOSES},
+    "channel order": {
+        "group-cam",
+        "gscore-cam",
+        "ss-cam",
+        "smooth-grad",
+        "smooth-grad-cam++",
+        *_CHOOSES,
+    },
     # Random masks and noise belong to a place. A group's threshold is one of its own values. Of
     # channels that are equally important but for rounding, any may be chosen.
-    "flip": {*_RANDOM, "group-cam", "pytorch-grad-cam variant", *_CHOOSES},
+    "flip": {*_RANDOM, "group-cam", "gscore-cam", "pytorch-grad-cam variant", *_CHOOSES},
     "size": {"ss-cam", *_BY_SIZE},
 }
 """The methods to which a change does matter."""
 
-OF_ONE_SIZE = {"yiskw713 variant", "tabayashi variant"}
-"""By their formulas a constant map is a mask as it is: times the input, 1e30 is too large."""
+OF_ONE_SIZE = {"yiskw713 variant", "tabayashi variant", "kpca-cam"}
+"""By their formulas a constant map is a mask as it is: times the input, 1e30 is too large. A kernel
+of products of 1e27 is flat, except where its slope is 1e54."""
 
 
 def suited(name, dtype, recipe):

@@ -5,6 +5,7 @@ from jaxtyping import Array, Float
 
 from scorecam_jax.methods.base import Context, Found, target_gradients
 from scorecam_jax.steps.combine import into_range, peak_of, resize_rectify_normalize
+from scorecam_jax.steps.masks import value_range
 from scorecam_jax.steps.outputs import class_scores, in_full_precision
 
 
@@ -25,6 +26,14 @@ def channels_last(context: Context, values: Float[Array, "..."]) -> Float[Array,
     """Inputs, or their gradients with a targets axis, with the channels last."""
     axis = context.channel_axis % context.inputs.ndim + values.ndim - context.inputs.ndim
     return jnp.moveaxis(values, axis, -1)
+
+
+def largest_of_channels(
+    slopes: Float[Array, "batch targets *spatial channels"],
+) -> Float[Array, "batch targets *spatial"]:
+    """The largest absolute value of each pixel."""
+    # Its derivative is finite also where a compiler rounds a value otherwise than the largest.
+    return value_range(jnp.abs(slopes), 1)[1][..., 0]
 
 
 def finish_pixels(sums: Float[Array, "batch targets *spatial"]) -> Found:

@@ -2,12 +2,10 @@
 
 from typing import Any, Unpack
 
-import jax.numpy as jnp
-
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.base import Context, Explanation, Found, run
-from scorecam_jax.methods.input.base import finish_pixels, input_gradients
+from scorecam_jax.methods.input.base import finish_pixels, input_gradients, largest_of_channels
 from scorecam_jax.steps.scores import logits
 
 
@@ -31,17 +29,10 @@ def gradient(
     Source: Simonyan, Vedaldi and Zisserman 2014 (arXiv 1312.6034), Section 3.1.
     """
     return run(
-        gradient,
-        _gradient,
-        model,
-        inputs,
-        targets,
-        question,
-        score=logits,
-        reads_layer=False,
-        in_frame=False,
-    )
+        gradient, _gradient, model, inputs, targets, question,
+        score=logits, reads_layer=False, in_frame=False,
+    )  # fmt: skip
 
 
 def _gradient(context: Context) -> Found:
-    return finish_pixels(jnp.abs(input_gradients(context, context.inputs)).max(-1))
+    return finish_pixels(largest_of_channels(input_gradients(context, context.inputs)))

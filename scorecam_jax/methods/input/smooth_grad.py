@@ -9,7 +9,7 @@ from jaxtyping import Array
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Output
 from scorecam_jax.methods.base import Context, Explanation, Found, run
-from scorecam_jax.methods.input.base import finish_pixels, input_gradients
+from scorecam_jax.methods.input.base import finish_pixels, input_gradients, largest_of_channels
 from scorecam_jax.steps.scores import logits
 
 
@@ -74,4 +74,4 @@ def _smooth_grad(
     keys = jax.random.split(key, samples)
     total, _ = jax.lax.scan(add, jnp.zeros(shape.shape, shape.dtype), keys)
     mean = total / samples
-    return finish_pixels(mean.sum(-1) if squares else jnp.abs(mean).max(-1))
+    return finish_pixels(mean.sum(-1) if squares else largest_of_channels(mean))
