@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.engine.options import Passes
+from scorecam_jax.engine.options import Passes, Running
 from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.steps.combine import into_range
@@ -74,7 +74,7 @@ class Concepts(NamedTuple):
 
 
 def find_concepts(
-    model: AnyModel, inputs: Any, *, concepts: int = 5, steps: int = 100, **passes: Unpack[Passes]
+    model: AnyModel, inputs: Any, *, concepts: int = 5, steps: int = 100, **passes: Unpack[Running]
 ) -> Concepts:
     """Factorise the layer of a batch of inputs together, so that they share their concepts.
 
@@ -83,7 +83,7 @@ def find_concepts(
         inputs: as in `dff`.
         concepts: how many.
         steps: as in `dff`.
-        **passes: as in `dff`.
+        **passes: see `Running`. The default score is the outputs themselves, the logits.
 
     Raises:
         ValueError: there are no concepts.

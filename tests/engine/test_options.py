@@ -9,8 +9,11 @@ from scorecam_jax.engine.options import Output, Running, Scoring
 from scorecam_jax.methods.controls import uniform
 from tests.networks import images, network
 
-SCORING = {"score-cam", "group-cam", "is-cam", "ss-cam", "opti-cam", "rise", "occlusion"}
-RUNNING = {"ablation-cam", "recipro-cam", "vit-recipro-cam"}
+SCORING = {
+    "score-cam", "group-cam", "gscore-cam", "is-cam", "poly-cam", "ss-cam", "opti-cam", "rise",
+    "occlusion",
+}  # fmt: skip
+RUNNING = {"ablation-cam", "recipro-cam", "vit-recipro-cam", "dff"}
 NO_LAYER = {"rise", "occlusion"} | {
     name for name in METHODS if METHODS.entries[name].group in ("attention", "input", "controls")
 }

@@ -189,10 +189,23 @@ def test_eigen_smoothed_equals_pytorch_grad_cams_but_for_a_sign_left_open(
     compared(record_property, "eigen_smoothed", "grad-cam's eigen_smooth", nearest, 1e-4)
 
 
-def torchcams(networks, kind, layer, **options):
-    """The weights and the map of torchcam; the map is of the layer's size."""
+class Scaled(torch.nn.Module):
+    """A network whose logits are so large that an epsilon does not matter."""
+
+    def __init__(self, peer):
+        super().__init__()
+        self.peer = peer
+
+    def forward(self, x):
+        return SCALE * self.peer(x)
+
+
+def torchcams(networks, kind, scales=True, **options):
+    """The weights, the map of the layer's size, and the gradients that torchcam has."""
     package = pytest.importorskip("torchcam.methods", reason="torchcam is not installed")
     peer, _, inputs = networks
+    peer = Scaled(peer) if scales else peer
+    layer = f"{'peer.' if scales else ''}layer4"
     with getattr(package, kind)(peer, layer, **options) as extractor:
         scores = peer(first(inputs))
         weighing = getattr(extractor, "base_cam", extractor)
@@ -204,15 +217,15 @@ def torchcams(networks, kind, layer, **options):
 
         weighing._get_weights = keep
         (cam,) = extractor(TARGET, scores)
+        slopes = getattr(weighing, "hook_g", [None])[0]
     weights, low = (each[0].detach().numpy().astype(float) for each in (kept[0], cam))
-    return weights, low
+    return weights, low, None if slopes is None else slopes[0].detach().numpy().astype(float)
 
 
 @pytest.mark.parametrize(
     ("method", "kind", "options"),
     [
         (grad_cam, "GradCAM", {}),
-        (grad_cam_plus_plus, "GradCAMpp", {}),
         (
             functools.partial(
                 smooth_grad_cam_plus_plus, key=jax.random.key(0), deviation=1e-7, samples=2,
@@ -229,9 +242,10 @@ def torchcams(networks, kind, layer, **options):
     ids=lambda each: each if isinstance(each, str) else "",
 )  # fmt: skip
 def test_equals_torchcam(networks, method, kind, options, record_property):
-    weights, low = torchcams(networks, kind, "layer4", **options)
+    scales = kind != "ISCAM"
+    weights, low, _ = torchcams(networks, kind, scales, **options)
     _, ours, inputs = networks
-    found = method(ours("layer4"), inputs, TARGET)
+    found = method(ours("layer4"), inputs, TARGET, **({"score": scaled} if scales else {}))
     name = getattr(method, "func", method)
     if found.weights is None:
         differences = found.heatmap[0] - reference.scale(reference.resize(low, SHAPE))
@@ -239,6 +253,13 @@ def test_equals_torchcam(networks, method, kind, options, record_property):
     else:  # its maps are rectified ahead of resizing
         differences = (found.weights[0] - weights) / np.abs(weights).max()
         compared(record_property, name, f"torchcam's {kind}, weights", differences, 1e-4)
+
+
+def test_torchcams_grad_cam_plus_plus_leaves_its_coefficients_undivided(networks):
+    """It divides a copy: α stays g², and the weights are the sums of ReLU(g)³."""
+    weights, _, slopes = torchcams(networks, "GradCAMpp")
+    expected = (np.maximum(slopes, 0) ** 3).sum((1, 2))
+    np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-6 * expected.max())
 
 
 @pytest.mark.parametrize("layer", ["layer3", "layer4"])
