@@ -11,13 +11,14 @@ from scorecam_jax.models.registry import Counterpart, Entry, Package
 _BILINEAR, _BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
 
 
-def _resnet(name: str, make: str | None = None, aliases: tuple[str, ...] = ()) -> Entry:
+def _resnet(name: str, aliases: tuple[str, ...] = ()) -> Entry:
     return Entry(
         "resnet",
-        make or name,
+        "ResNet",
         layer="layer4",
         preprocess=imagenet(224, 256, _BILINEAR),
         counterpart=Counterpart("torchvision.models", name, layer="layer4"),
+        options={"variant": name},
         aliases=aliases,
     )
 
@@ -44,7 +45,7 @@ def _mobilenet(variant: str, epsilon: float, *, same: bool = False, last: int = 
             Counterpart("torchvision.models", name, layer=f"features.{last}") if last else None
         ),
         options={"variant": variant, "epsilon": epsilon, "same": same},
-        publishers=("torchvision",) if last else ("timm",),
+        publishers=("torchvision",) if last else ("timm", "keras") if same else ("timm",),
     )
 
 
@@ -150,7 +151,7 @@ ENTRIES = {
             imagenet(side, int(side / crop), _BICUBIC),
             1e-3,
             same=True,
-            publishers=("timm", "huggingface"),
+            publishers=("timm", "huggingface", "keras"),
         )
         for n, (side, crop) in enumerate(((224, 0.875), (240, 0.882), (260, 0.89), (300, 0.904)))
     },
@@ -161,7 +162,7 @@ ENTRIES = {
         "v2_s", imagenet(288, 288, _BICUBIC), 1e-5, publishers=("timm",)
     ),
     "tf_efficientnetv2_s": _efficientnet(
-        "v2_s", imagenet(300, 300, _BICUBIC), 1e-3, same=True, publishers=("timm",)
+        "v2_s", imagenet(300, 300, _BICUBIC), 1e-3, same=True, publishers=("timm", "keras")
     ),
     "mobilenet_v3_small": _mobilenet("small", 1e-3, last=12),
     "mobilenet_v3_large": _mobilenet("large", 1e-3, last=16),
@@ -170,7 +171,7 @@ ENTRIES = {
     "tf_mobilenetv3_small_100": _mobilenet("small", 1e-3, same=True),
     "tf_mobilenetv3_large_100": _mobilenet("large", 1e-3, same=True),
     **{f"resnet{depth}": _resnet(f"resnet{depth}") for depth in (18, 34, 50, 101, 152)},
-    "resnext50_32x4d": _resnet("resnext50_32x4d", "resnext50", aliases=("resnext50",)),
+    "resnext50_32x4d": _resnet("resnext50_32x4d", aliases=("resnext50",)),
     "convnext_tiny": _convnext("convnext_tiny", 236),
     "convnext_small": _convnext("convnext_small", 230),
     "convnext_base": _convnext("convnext_base", 232),

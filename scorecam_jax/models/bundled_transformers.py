@@ -27,7 +27,7 @@ def _timms(side: int) -> Preprocess:
 
 
 def _vits() -> dict[str, Entry]:
-    """Timm's and transformers' ViT."""
+    """Timm's, big_vision's and transformers' ViT."""
     found = {}
     for size, patch, side in (
         ("tiny", 16, 224),
@@ -52,7 +52,7 @@ def _vits() -> dict[str, Entry]:
             preprocess=_halves(side),
             options={"patch": patch, "cells": (side // patch,) * 2},
             # transformers' folders tell the input's size themselves.
-            publishers=("timm", "huggingface") if side == 224 else ("timm",),
+            publishers=("timm", "big_vision", *(("huggingface",) if side == 224 else ())),
         )
     return found
 

@@ -264,7 +264,11 @@ def _from_disk(
 
         setattr(network, found.entry.module.HEAD, Unchanged())
         labels = ()
-    way = {**settings.preprocess, **({} if size is None else {"size": size})}
+    way = {
+        **found.layout.preprocess,
+        **settings.preprocess,
+        **({} if size is None else {"size": size}),
+    }
     preprocess = dataclasses.replace(found.entry.preprocess, **way)
     return _Found(network, found.entry, found.name, preprocess, labels)
 
@@ -313,8 +317,10 @@ def _put_to(
 
 def _settings(files: Stored) -> Settings:
     """What the configuration says, whoever wrote it."""
-    from scorecam_jax.models.checkpoints import hugging_face, timm
+    from scorecam_jax.models.checkpoints import hugging_face, keras, timm
 
+    if files.weights.suffix in keras.SUFFIXES:
+        return keras.settings(files.weights)
     config, preprocessor = files.settings()
     if timm.is_timms(config):
         return timm.settings(config, files.config)

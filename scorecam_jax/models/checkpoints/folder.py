@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scorecam_jax.models.checkpoints.keras import SUFFIXES as KERAS
 from scorecam_jax.models.checkpoints.read import INDEX, load_checkpoint, shards_of
 
 # As timm, transformers and others call the one file of weights in a folder, the best first; and
@@ -16,7 +17,7 @@ INDEXES = tuple(name + INDEX for name in WEIGHTS)
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".onnx")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".onnx", ".npz", *KERAS)
 # A configuration with the names of 100,000 classes.
 _LONGEST_CONFIG = 2**25
 

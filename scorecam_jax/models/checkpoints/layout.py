@@ -37,6 +37,7 @@ class Layout(NamedTuple):
         assumes: what a configuration must say of the network, if it says anything: by the
             publisher's name for it, all values that the network here computes.
         options: what the network is made with, where this publisher's computes otherwise.
+        preprocess: those fields of a `Preprocess` in which this publisher's differs.
     """
 
     publisher: str
@@ -45,6 +46,7 @@ class Layout(NamedTuple):
     convert: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None
     assumes: Mapping[str, Sequence[Any]] = MappingProxyType(AVERAGED)
     options: Mapping[str, Any] = MappingProxyType({})
+    preprocess: Mapping[str, Any] = MappingProxyType({})
 
     def has(self, checkpoint: Mapping[str, np.ndarray]) -> bool:
         """Whether a checkpoint is of this layout."""

@@ -14,6 +14,8 @@ import numpy as np
 
 from scorecam_jax.models.checkpoints.errors import BadCheckpointError, short, within
 from scorecam_jax.models.checkpoints.exported import load_onnx
+from scorecam_jax.models.checkpoints.keras import SUFFIXES as KERAS
+from scorecam_jax.models.checkpoints.keras import load_keras
 from scorecam_jax.models.checkpoints.pickles import Pairs, Tensor, Unpickler
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -43,7 +45,7 @@ _SAFETENSORS_DTYPES = {
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read the tensors of a `.pth`, `.pt` or `.safetensors` file, or of an ONNX file (`.onnx`).
+    """Read the tensors of a `.pth`, `.pt` or `.safetensors` file, of ONNX, Keras or NumPy.
 
     Of a checkpoint in several files, name the index: `model.safetensors.index.json`.
 
@@ -58,7 +60,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     Args:
         path: a file written by `torch.save` (both the zip format and the older one) or by
-            safetensors, told apart by its contents and by the suffix `.safetensors`.
+            safetensors, told apart by its contents and by the suffix `.safetensors`; `.onnx`; or
+            `.keras`, `.h5` and `.hdf5`, see `scorecam_jax.models.checkpoints.keras`; or
+            `.npz`, as big_vision writes it.
 
     Returns:
         The tensors by name, in the file's order. The arrays are read-only views of the data read.
@@ -67,6 +71,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         FileNotFoundError: there is no such file, or one that an index names is missing.
         ValueError: the file is empty, truncated, no checkpoint, or holds more than tensors; or an
             index does not fit its files.
+        ImportError: the file is of ONNX or Keras, and the package that reads it is not installed.
 
     References:
         PyTorch's serialization semantics; the safetensors format specification.
@@ -74,6 +79,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     path = Path(path)
     if path.suffix == ".onnx":
         return load_onnx(path)
+    if path.suffix in KERAS:
+        return load_keras(path)
     if path.name.endswith(INDEX):
         return _load_shards(path)
     shown = short(str(path), 200)
@@ -86,6 +93,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         try:
             if path.suffix == ".safetensors":
                 return _read_safetensors(file, size)
+            if path.suffix == ".npz":
+                return _read_npz(file, size)
             is_zip = file.read(4) == b"PK\x03\x04"
             file.seek(0)
             return _read_zip(file, size) if is_zip else _read_legacy(file, size)
@@ -223,6 +232,20 @@ def _member(
             "it, and zip it again without compression (zip -0 -r)"
         )
     return archive.read(info)
+
+
+def _read_npz(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(file) as archive:
+        if sum(info.file_size for info in archive.infolist()) > 100 * file_size:
+            raise BadCheckpointError("it grows more than a hundredfold when it is unpacked")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        found = {name: arrays[name] for name in arrays.files}
+    # NumPy has no bfloat16, and keeps its two bytes.
+    return {
+        name: value.view(jnp.bfloat16) if value.dtype == "V2" else value
+        for name, value in found.items()
+    }
 
 
 def _read_legacy(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:

@@ -115,6 +115,7 @@ def recognised(checkpoint: _Tensors, path: Path) -> Recognised:
     if not fitting:
         # What is wrong with it, the filling tells best of the network that is meant.
         return max(told or families, key=lambda one: _alike(checkpoint, one))
+    fitting = _of_its_size(checkpoint, fitting)
     if len(fitting) > 1:
         known = [one.name for one in fitting]
         raise ValueError(
@@ -168,6 +169,14 @@ def _fitting(checkpoint: _Tensors, candidates: list[Recognised]) -> list[Recogni
         if one.kind not in known:
             known[one.kind] = _is_of(checkpoint, one)
     return [one for one in candidates if known[one.kind]]
+
+
+def _of_its_size(checkpoint: _Tensors, fitting: list[Recognised]) -> list[Recognised]:
+    """Of networks that differ in the size of inputs, those for which the table of places is."""
+    if len(fitting) < 2:
+        return fitting
+    cells = fitting[0].arguments(checkpoint).get("cells")
+    return [one for one in fitting if one.entry.options.get("cells") == cells] or fitting
 
 
 def _is_of(checkpoint: _Tensors, one: Recognised) -> bool:

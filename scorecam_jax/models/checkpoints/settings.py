@@ -14,7 +14,7 @@ class Settings(NamedTuple):
     """What is known of a network besides its tensors.
 
     Attributes:
-        publisher: `"timm"` or `"huggingface"`; None: nothing is known.
+        publisher: `"timm"`, `"huggingface"` or `"keras"`; None: nothing is known.
         architecture: the network's name, if the publisher has one.
         classes: how many the network tells apart.
         labels: their names.

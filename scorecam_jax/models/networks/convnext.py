@@ -1,10 +1,14 @@
-"""ConvNeXt, as its authors and torchvision define it."""
+"""ConvNeXt, as its authors, torchvision, transformers and Keras define it."""
+
+import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from scorecam_jax.models.checkpoints.keras import unnormalized
 from scorecam_jax.models.checkpoints.layout import Layout
 from scorecam_jax.models.layers import Conv, LayerNorm, Linear, Tensors
 
@@ -50,6 +54,27 @@ _HUGGING_FACE = {
     r"^norm": "convnext.layernorm",
     r"^head": "classifier",
 }
+_KERAS = {
+    r"^stem\.": "stem_",
+    **{rf"^stages\.{n}\.reduce\.": f"downsampling_{n - 1}_" for n in range(1, 4)},
+    r"^(downsampling)_(\d)_(conv|norm)": r"\1_\3_\2",
+    r"^stages\.(\d)\.blocks\.(\d+)\.": r"stage_\1_block_\2_",
+    r"_filter": "_depthwise_conv",
+    r"_expand": "_pointwise_conv_1",
+    r"_project": "_pointwise_conv_2",
+    r"_scale": "_layer_scale.weight",
+    r"_norm": "_layernorm",
+    r"^norm": "head_layernorm",
+    r"^head\.": "head_dense.",
+}
+
+
+def _from_keras(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without the network's own name before each of its layers'."""
+    own = re.compile(r"^.*?(?=(stem|stage|downsampling|head)_(conv|layernorm|dense|\d))")
+    return {own.sub("", name): value for name, value in unnormalized(checkpoint).items()}
+
+
 LAYOUTS = (
     Layout("torchvision", r"features\.1\.0\.layer_scale", _TORCHVISION),
     Layout("timm", r"stages\.0\.blocks\.0\.gamma", _TIMM),
@@ -65,6 +90,7 @@ LAYOUTS = (
         },
         options={"epsilon": 1e-12},
     ),
+    Layout("keras", r".*stage_0_block_0_layer_scale\.weight", _KERAS, convert=_from_keras),
 )
 HEAD = "head"
 

@@ -1,4 +1,4 @@
-"""DenseNet-121, as torchvision defines it."""
+"""DenseNet-121, as torchvision, timm and Keras define it."""
 
 import re
 from functools import partial
@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from scorecam_jax.models.checkpoints.keras import folded
 from scorecam_jax.models.checkpoints.layout import Layout
 from scorecam_jax.models.layers import BATCH_NORM, Conv, Linear, Tensors, batch_norm
 
@@ -31,6 +32,22 @@ _TORCHVISION = {
     **{rf"\.layers\.{n}\.": f".denselayer{n + 1}." for n in range(max(_DEPTHS))},
     r"\.conv1\.norm": ".norm2",
 }
+_KERAS = {
+    r"^stem\.norm": "conv1_bn",
+    r"^stem": "conv1_conv",
+    **{
+        rf"^denseblock{block}\.layers\.{n}\.": f"conv{block + 1}_block{n + 1}."
+        for block in range(1, 5)
+        for n in range(max(_DEPTHS))
+    },
+    r"\.norm1": "_0_bn",
+    r"\.conv(\d)\.norm": r"_\1_bn",
+    r"\.conv(\d)": r"_\1_conv",
+    **{rf"^transition{n}\.": f"pool{n + 1}_" for n in range(1, 4)},
+    r"^(pool\d_)norm": r"\1bn",
+    r"^norm5": "bn",
+    r"^classifier": "predictions",
+}
 LAYOUTS = (
     Layout(
         "torchvision",
@@ -38,6 +55,7 @@ LAYOUTS = (
         _TORCHVISION,
         convert=_as_torchvision,
     ),
+    Layout("keras", r"conv5_block16_2_conv\.weight", _KERAS, convert=folded),
 )
 HEAD = "classifier"
 

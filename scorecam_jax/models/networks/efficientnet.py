@@ -1,4 +1,4 @@
-"""EfficientNets and EfficientNetV2-S, as timm, torchvision and transformers define them."""
+"""EfficientNets and EfficientNetV2-S, as timm, torchvision, transformers and Keras have them."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from scorecam_jax.models.checkpoints.keras import unnormalized
 from scorecam_jax.models.checkpoints.layout import ANYTHING, Layout
 from scorecam_jax.models.layers import Linear
 from scorecam_jax.models.networks.inverted import (
@@ -18,6 +19,7 @@ from scorecam_jax.models.networks.inverted import (
     Style,
     divisible,
     hugging_face_names,
+    keras_names,
     timm_names,
     torchvision_names,
 )
@@ -142,8 +144,24 @@ def LAYOUTS(variant: str, **options: object) -> tuple[Layout, ...]:  # noqa: N80
             assumes=_HUGGING_FACE_SAYS,
             options={"same": True},
         ),
+        Layout(
+            "keras",
+            r"block1a_dwconv\.weight" if variant != "v2_s" else r"block4a_dwconv2\.weight",
+            keras_names(stages, _KERAS, "dwconv" if variant != "v2_s" else "dwconv2"),
+            convert=unnormalized,
+            preprocess=_HALVES if variant == "v2_s" else {},
+        ),
     )
 
+
+_KERAS = {
+    r"^(stem|head)\.norm": r"\1_bn",
+    r"^(stem|head)\.": r"\1_conv.",
+    r"^head": "top",
+    r"^classifier": "predictions",
+}
+# EfficientNetV2 of Keras divides photographs so.
+_HALVES = {"mean": (128.0,) * 3, "std": (128.0,) * 3}
 
 _HUGGING_FACE = {
     r"^stem\.norm": "efficientnet.embeddings.batchnorm",

@@ -209,6 +209,35 @@ def hugging_face_names(others: dict[str, str]) -> Callable[[str], str]:
     return name
 
 
+_KERAS = {
+    "expand": ("expand_conv", "expand_bn"),
+    "project": ("project_conv", "project_bn"),
+}
+
+
+def keras_names(stages: Stages, others: dict[str, str], filtered: str) -> Callable[[str], str]:
+    """From the paths of tensors to those of Keras's EfficientNets.
+
+    Args:
+        stages: the shapes of blocks.
+        others: expressions for what is outside the blocks, as in `Layout`.
+        filtered: what the layer is called that filters each channel.
+    """
+
+    def name(path: str) -> str:
+        if not path.startswith("blocks."):
+            return renamed(path, others)
+        stage, index, shape, part, rest = _placed(path, stages)
+        block = f"block{stage + 1}{chr(ord('a') + index)}"
+        if part == "squeeze":
+            return f"{block}_se_{rest}"
+        only = shape.parts == ("expand",)
+        layers = _KERAS["project" if only else part] if part != "filter" else (filtered, "bn")
+        return f"{block}_{layers[rest.startswith('norm.')]}.{rest.removeprefix('norm.')}"
+
+    return name
+
+
 def torchvision_names(
     stages: Stages, others: dict[str, str], prefix: Callable[[int, int], str]
 ) -> Callable[[str], str]:

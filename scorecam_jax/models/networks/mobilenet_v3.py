@@ -1,4 +1,4 @@
-"""MobileNetV3, as torchvision and timm define it."""
+"""MobileNetV3, as torchvision, timm and Keras define it."""
 
 from typing import NamedTuple
 
@@ -122,7 +122,28 @@ def LAYOUTS(variant: str, **options: object) -> tuple[Layout, ...]:  # noqa: N80
             ),
         ),
         Layout("timm", rf"blocks\.{len(stages)}\.0\.conv\.weight", timm_names(stages, timm)),
+        Layout("keras", r"expanded_conv_10_project\.weight", _KERAS),
     )
+
+
+_KERAS = {
+    r"^blocks\.0\.": "expanded_conv.",
+    r"^blocks\.": "expanded_conv_",
+    r"\.expand\.norm": "_expand_bn",
+    r"\.squeeze\.reduce": "_squeeze_excite_conv",
+    r"\.squeeze\.expand": "_squeeze_excite_conv_1",
+    r"\.expand\.": "_expand.",
+    r"\.filter\.norm": "_depthwise_bn",
+    r"\.filter": "_depthwise",
+    r"\.project\.norm": "_project_bn",
+    r"\.project": "_project",
+    r"^stem\.norm": "conv_bn",
+    r"^stem": "conv",
+    r"^head\.norm": "conv_1_bn",
+    r"^head": "conv_1",
+    r"^hidden": "conv_2",
+    r"^classifier": "logits",
+}
 
 
 HEAD = "classifier"

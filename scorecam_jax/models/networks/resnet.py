@@ -1,12 +1,14 @@
-"""ResNets and a ResNeXt, as torchvision defines them."""
+"""ResNets and a ResNeXt, as torchvision, transformers and Keras define them."""
 
 from collections.abc import Callable
 from functools import partial
 
 import jax
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from scorecam_jax.models.checkpoints.keras import CAFFE, folded, of_rgb
 from scorecam_jax.models.checkpoints.layout import Layout
 from scorecam_jax.models.layers import Conv, Linear
 
@@ -27,6 +29,25 @@ _HUGGING_FACE = {
     r"((?:layer|shortcut)[.\d]*)\.norm": r"\1.normalization",
     r"(\.layer\.\d|shortcut)\.weight": r"\1.convolution.weight",
 }
+_KERAS = {
+    r"^conv1\.norm": "conv1_bn",
+    r"^conv1": "conv1_conv",
+    **{
+        rf"^layer{n}\.layers\.{block}\.": f"conv{n + 1}_block{block + 1}."
+        for n in range(1, 5)
+        for block in range(36)
+    },
+    r"\.shortcut": ".conv0",
+    r"\.conv(\d)\.norm": r"_\1_bn",
+    r"\.conv(\d)": r"_\1_conv",
+    r"^fc": "predictions",
+}
+
+
+def _from_keras(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return of_rgb(folded(checkpoint), "conv1_conv.weight")
+
+
 LAYOUTS = (
     Layout("torchvision", r"layer4\.0\.conv1\.weight", _TORCHVISION),
     Layout(
@@ -39,6 +60,14 @@ LAYOUTS = (
             "downsample_in_first_stage": (False,),
             "downsample_in_bottleneck": (False,),
         },
+    ),
+    Layout(
+        "keras",
+        r"conv5_block3_3_conv\.weight",
+        _KERAS,
+        convert=_from_keras,
+        options={"early": True},
+        preprocess=CAFFE,
     ),
 )
 HEAD = "fc"
@@ -65,17 +94,23 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """A 3×3 convolution between two 1×1 ones, beside a shortcut; the 3×3 one strides."""
+    """A 3×3 convolution between two 1×1 ones, beside a shortcut.
+
+    The 3×3 one strides, or, if it is to be `early`, the 1×1 one before it.
+    """
 
     expansion = 4
     groups = 1
     widening = 1
 
-    def __init__(self, inputs: int, width: int, stride: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, inputs: int, width: int, stride: int, *, early: bool = False, rngs: nnx.Rngs
+    ):
         outputs = width * self.expansion
         width *= self.widening
-        middle = {"stride": stride, "padding": 1, "groups": self.groups}
-        self.conv1 = _ReluConv(inputs, width, 1, rngs=rngs)
+        first, second = (stride, 1) if early else (1, stride)
+        middle = {"stride": second, "padding": 1, "groups": self.groups}
+        self.conv1 = _ReluConv(inputs, width, 1, stride=first, rngs=rngs)
         self.conv2 = _ReluConv(width, width, 3, **middle, rngs=rngs)
         self.conv3 = _Conv(width, outputs, 1, rngs=rngs)
         self.shortcut = _shortcut(inputs, outputs, stride, rngs)
@@ -99,6 +134,16 @@ class GroupedBottleneck(Bottleneck):
     widening = 2
 
 
+_VARIANTS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+    "resnet152": (Bottleneck, (3, 8, 36, 3)),
+    "resnext50_32x4d": (GroupedBottleneck, (3, 4, 6, 3)),
+}
+
+
 class ResNet(nnx.Module):
     """A residual network in evaluation mode, its batch norms folded into the convolutions.
 
@@ -106,26 +151,31 @@ class ResNet(nnx.Module):
     logits. `layer4` gives the last activations with a spatial grid, (N, 7, 7, 512 or 2048), after
     the residual merge and its ReLU.
 
+    Args:
+        variant: `"resnet18"`, `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"` or
+            `"resnext50_32x4d"`.
+        early: whether bottlenecks stride in their first convolution, as published and in Keras,
+            instead of the 3×3 one, as in torchvision.
+        classes: how many logits.
+        rngs: for random weights.
+
     References:
         He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016
-        (arXiv 1512.03385), with the stride on the 3×3 convolution, as torchvision has it.
+        (arXiv 1512.03385).
     """
 
-    def __init__(
-        self,
-        block: type[BasicBlock] | type[Bottleneck],
-        depths: tuple[int, int, int, int],
-        *,
-        classes: int = 1000,
-        rngs: nnx.Rngs,
-    ):
-        self.conv1 = _ReluConv(3, 64, 7, stride=2, padding=3, rngs=rngs)
+    def __init__(self, *, variant: str, early: bool = False, classes: int = 1000, rngs: nnx.Rngs):
+        block, (d1, d2, d3, d4) = _VARIANTS[variant]
+        made: Callable[..., nnx.Module] = block
+        if early and issubclass(block, Bottleneck):
+            made = partial(block, early=True)
+        stage = partial(_stage, made, rngs)
         wide = block.expansion
-        d1, d2, d3, d4 = depths
-        self.layer1 = _stage(block, 64, 64, d1, 1, rngs)
-        self.layer2 = _stage(block, 64 * wide, 128, d2, 2, rngs)
-        self.layer3 = _stage(block, 128 * wide, 256, d3, 2, rngs)
-        self.layer4 = _stage(block, 256 * wide, 512, d4, 2, rngs)
+        self.conv1 = _ReluConv(3, 64, 7, stride=2, padding=3, rngs=rngs)
+        self.layer1 = stage(64, 64, 64 * wide, d1, 1)
+        self.layer2 = stage(64 * wide, 128, 128 * wide, d2, 2)
+        self.layer3 = stage(128 * wide, 256, 256 * wide, d3, 2)
+        self.layer4 = stage(256 * wide, 512, 512 * wide, d4, 2)
         self.fc = Linear(512 * wide, classes, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
@@ -135,45 +185,15 @@ class ResNet(nnx.Module):
         return self.fc(x.mean((1, 2)))
 
 
-def resnet18(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
-    """ResNet-18."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), classes=classes, rngs=rngs)
-
-
-def resnet34(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
-    """ResNet-34."""
-    return ResNet(BasicBlock, (3, 4, 6, 3), classes=classes, rngs=rngs)
-
-
-def resnet50(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
-    """ResNet-50."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), classes=classes, rngs=rngs)
-
-
-def resnet101(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
-    """ResNet-101."""
-    return ResNet(Bottleneck, (3, 4, 23, 3), classes=classes, rngs=rngs)
-
-
-def resnet152(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
-    """ResNet-152."""
-    return ResNet(Bottleneck, (3, 8, 36, 3), classes=classes, rngs=rngs)
-
-
-def resnext50(rngs: nnx.Rngs, classes: int = 1000) -> ResNet:
-    """ResNeXt-50 (32×4d): 32 groups, of 4 channels each in the first stage."""
-    return ResNet(GroupedBottleneck, (3, 4, 6, 3), classes=classes, rngs=rngs)
-
-
 def _stage(
-    block: type[BasicBlock] | type[Bottleneck],
+    block: Callable[..., nnx.Module],
+    rngs: nnx.Rngs,
     inputs: int,
     width: int,
+    outputs: int,
     depth: int,
     stride: int,
-    rngs: nnx.Rngs,
 ) -> nnx.Sequential:
-    outputs = width * block.expansion
     blocks = [block(inputs, width, stride, rngs=rngs)]
     blocks += [block(outputs, width, 1, rngs=rngs) for _ in range(depth - 1)]
     return nnx.Sequential(*blocks)

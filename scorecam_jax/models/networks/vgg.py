@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from scorecam_jax.models.checkpoints.keras import CAFFE, of_rgb
 from scorecam_jax.models.checkpoints.layout import Layout
 from scorecam_jax.models.layers import Conv, Linear
 
@@ -17,9 +19,35 @@ _TIMM = {
     r"^classifier\.3": "pre_logits.fc2",
     r"^classifier\.6": "head.fc",
 }
+
+
+def _keras_names() -> dict[str, str]:
+    """From the paths of tensors here to Keras's names."""
+    names = {r"^classifier_0": "fc1", r"^classifier_3": "fc2", r"^classifier_6": "predictions"}
+    index, block, conv = 0, 1, 1
+    for width in _WIDTHS:
+        if isinstance(width, int):
+            names[rf"^features_{index}\."] = f"block{block}_conv{conv}."
+            index, conv = index + 2, conv + 1
+        else:
+            index, block, conv = index + 1, block + 1, 1
+    return names
+
+
+def _from_keras(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Keras's checkpoint for RGB, with channels before rows and columns in the first product."""
+    found = of_rgb(checkpoint, "block1_conv1.weight")
+    first = found.get("fc1.weight")
+    if first is not None and first.shape[1:] == (7 * 7 * 512,):
+        places = first.reshape(-1, 7, 7, 512).transpose(0, 3, 1, 2)
+        found["fc1.weight"] = places.reshape(first.shape)
+    return found
+
+
 LAYOUTS = (
     Layout("torchvision", r"classifier\.3\.weight", _TORCHVISION),
     Layout("timm", r"pre_logits\.fc1\.weight", _TIMM),
+    Layout("keras", r"block5_conv3\.weight", _keras_names(), convert=_from_keras, preprocess=CAFFE),
 )
 HEAD = "classifier_6"
 

@@ -1,6 +1,7 @@
 """What can be known of ResNet and VGG without weights; their logits are tested beside PyTorch."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from flax import nnx
 from scorecam_jax import models
 from scorecam_jax.adapters.nnx import from_nnx
 from scorecam_jax.models.checkpoints.fill import fits, wanted
-from scorecam_jax.models.networks.resnet import resnet18, resnet50
+from scorecam_jax.models.networks.resnet import ResNet
 from scorecam_jax.models.networks.vgg import VGG16
 from scorecam_jax.models.registry import entry
 
@@ -19,9 +20,9 @@ NETWORKS = pytest.mark.parametrize(
     ("make", "layer", "shape", "parameters"),
     [
         # Published parameter counts, less a scale for each channel of a folded batch norm.
-        (resnet18, "layer4", (1, 7, 7, 512), 11_689_512 - 4_800),
-        (resnet50, "layer4", (1, 7, 7, 2048), 25_557_032 - 26_560),
-        (lambda rngs: VGG16(rngs=rngs), "features_29", (1, 14, 14, 512), 138_357_544),
+        (partial(ResNet, variant="resnet18"), "layer4", (1, 7, 7, 512), 11_689_512 - 4_800),
+        (partial(ResNet, variant="resnet50"), "layer4", (1, 7, 7, 2048), 25_557_032 - 26_560),
+        (VGG16, "features_29", (1, 14, 14, 512), 138_357_544),
     ],
     ids=["resnet18", "resnet50", "vgg16"],
 )
@@ -29,11 +30,11 @@ NETWORKS = pytest.mark.parametrize(
 
 @NETWORKS
 def test_sizes_are_the_published_ones(make, layer, shape, parameters):
-    state = nnx.state(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+    state = nnx.state(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))))
     assert sum(leaf.size for leaf in jax.tree.leaves(state)) == parameters
 
     def run(inputs):
-        return from_nnx(make(nnx.Rngs(0)), layer)(inputs)
+        return from_nnx(make(rngs=nnx.Rngs(0)), layer)(inputs)
 
     logits, activations = jax.eval_shape(run, jnp.zeros((1, 224, 224, 3)))
     assert logits.shape == (1, 1000)
@@ -52,7 +53,7 @@ def test_vgg16_takes_one_size():
 
 
 def test_timms_vgg16_is_torchvisions_by_other_names():
-    torchvision, timm = entry("vgg16").layouts
+    torchvision, timm, _ = entry("vgg16").layouts
     for path, theirs in [
         ("features_0.weight", "features.0.weight"),
         ("classifier_6.bias", "head.fc.bias"),
