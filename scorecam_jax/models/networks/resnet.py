@@ -31,7 +31,7 @@ _HUGGING_FACE = {
 }
 _KERAS = {
     r"^conv1\.norm": "conv1_bn",
-    r"^conv1": "conv1_conv",
+    r"^conv1\.": "conv1_conv.",
     **{
         rf"^layer{n}\.layers\.{block}\.": f"conv{n + 1}_block{block + 1}."
         for n in range(1, 5)

@@ -19,18 +19,14 @@ RNG = np.random.default_rng(0)
 
 # Of keras.applications: the name, the side, what it is here, and how photographs are prepared.
 NETWORKS = {
-    "ResNet50": ("resnet", 72, "resnet50"),
-    "ResNet101": ("resnet", 64, "resnet101"),
+    "ResNet50": ("resnet", 64, "resnet50"),
     "VGG16": ("vgg16", 224, "vgg16"),
-    "EfficientNetB0": ("efficientnet", 72, "tf_efficientnet_b0"),
     "EfficientNetB1": ("efficientnet", 75, "tf_efficientnet_b1"),
-    "EfficientNetB3": ("efficientnet", 64, "tf_efficientnet_b3"),
     "EfficientNetV2S": ("efficientnet_v2", 72, "tf_efficientnetv2_s"),
     "MobileNetV3Small": ("mobilenet_v3", 75, "tf_mobilenetv3_small_100"),
     "MobileNetV3Large": ("mobilenet_v3", 72, "tf_mobilenetv3_large_100"),
     "DenseNet121": ("densenet", 72, "densenet121"),
     "ConvNeXtTiny": ("convnext", 64, "convnext_tiny"),
-    "ConvNeXtBase": ("convnext", 64, "convnext_base"),
 }
 
 
