@@ -10,7 +10,7 @@ Score-CAM itself.
 The class is the one that the network predicts. `other class` is the correlation with the map of the
 class after it, and `shuffled` that with the map of a network whose weights are all shuffled (seed
 0); of both less is better. `time` is of the processor, which other programs on the machine do not
-lengthen much: of one map, compiled, in seconds.
+lengthen much: of one map, compiled, in seconds, the median.
 """
 
 import argparse
@@ -43,7 +43,7 @@ REDUCED: dict[str, tuple[dict[str, Any], int]] = {
 }
 """Options in place of the defaults, and the passes that remain."""
 
-_MEASURED = ("energy", "auc", "box-iou", "box-acc", "average-gain")
+_MEASURED = ("energy", "auc", "box-acc")
 _STEP = 0.05  # of insertion and deletion
 _CHEAP = 100  # passes; dearer methods are not asked for other classes and shuffled networks
 _WITH_INTERVALS = ("energy", "insertion", "deletion")
@@ -154,7 +154,7 @@ def _missing(
                 "image": photograph.name, "method": name, "target": int(best[0]),
                 "score": float(scores.max()), "seconds": seconds,
                 "findings": [[kind, text] for *_, (kind, _, text) in findings(explanation)],
-                **figures, **others, "time": seconds,
+                **figures, **others,
             }  # fmt: skip
             print(name, photograph.name, f"{seconds:.2f} s", file=sys.stderr, flush=True)
 
@@ -182,15 +182,17 @@ def _table(rows: Mapping[tuple[str, str], dict[str, Any]], passes: Mapping[str, 
     chosen = _metrics()
     for name in ("other class", "shuffled"):
         chosen[name] = Metric(lambda case: None, "less", digits=2)
-    chosen["time"] = Metric(lambda case: None, digits=2)
     methods = sorted({method for method, _ in rows}, key=lambda name: (passes[name], name))
     found = summarize(list(rows.values()), methods, chosen)
-    columns = found.columns[:-1]
-    titles = ["", "passes", *(column.title for column in columns)]
+    columns = found.columns[:-1]  # the last are seconds
+    titles = ["", "passes", "time", *(column.title for column in columns)]
     lines = [titles, ["---"] * len(titles)]
     for method in methods:
         cells = [_cell(column.figures[method], column) for column in columns]
-        lines.append([method, f"{passes[method]:,}", *cells])
+        seconds = np.median([row["seconds"] for row in found.rows if row["method"] == method])
+        lines.append(
+            [method, f"{passes[method]:,}", f"{seconds:.3f}".replace("0.", ".", 1), *cells]
+        )
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{table}\n\n{found.differences_as_text(400, _REFERENCE)}"
 
