@@ -4,13 +4,15 @@ r"""The README's table of agreement, out of what the tests measured.
         -o junit_family=xunit1 --junitxml=report.xml
     python -m tests.agreement report.xml
 
-And the table of other people's networks, of a report of tests/wild: with --wild.
+And the table of other methods, of a report of tests/peers/test_gradient.py and test_attention.py,
+with --methods; of other people's networks, of a report of tests/wild, with --wild.
 """
 
 import sys
 from xml.etree import ElementTree
 
 HEADINGS = ("variant", "equals", "network", "layer", "size", "largest difference")
+METHODS = ("method", "equals", "network", "largest difference")
 WILD = ("network", "version", "default layer", "lines", "size", "largest difference")
 
 
@@ -56,8 +58,9 @@ def round_up(number):
 
 
 if __name__ == "__main__":
-    wild = "--wild" in sys.argv
-    print(f"| {' | '.join(WILD if wild else HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
-    for path in (argument for argument in sys.argv[1:] if argument != "--wild"):
+    options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
+    headings = {"--wild": WILD, "--methods": METHODS}.get("".join(options), HEADINGS)
+    print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
+    for path in (argument for argument in sys.argv[1:] if argument not in options):
         for row in rows(ElementTree.parse(path).getroot()):
             print(f"| {row} |")

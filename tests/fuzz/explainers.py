@@ -68,8 +68,8 @@ MINDS = {
         *_CHOOSES,
     },
     # Random masks and noise belong to a place. A group's threshold is one of its own values. Of
-    # channels that are equally important but for rounding, any may be chosen.
-    "flip": {*_RANDOM, "group-cam", "gscore-cam", "pytorch-grad-cam variant", *_CHOOSES},
+    # channels that are equally important but for rounding, and of places, any may be chosen.
+    "flip": {*_RANDOM, "dff", "group-cam", "gscore-cam", "pytorch-grad-cam variant", *_CHOOSES},
     "size": {"ss-cam", *_BY_SIZE},
 }
 """The methods to which a change does matter."""

@@ -21,7 +21,9 @@ from tests.fuzz.fuzzing import check_same, fuzz
 from tests.networks import ON_THE_SAME_PATHS
 
 SOME, MANY = 46, 600
-COMPILES_LONG = {"is-cam", "ss-cam", "interpolated channels", "plus-plus variant"}
+COMPILES_LONG = {
+    "is-cam", "ss-cam", "interpolated channels", "plus-plus variant", "integrated-gradients",
+}  # fmt: skip
 HALVES = {("score-cam", "float16"), ("score-cam", "bfloat16"), ("xgrad-cam", "float16")}
 
 

@@ -18,7 +18,7 @@ def slopes(inputs):
     return (maps > 0) * head[:, list(TARGETS)].T[:, None, None] / np.prod(maps.shape[1:3])
 
 
-@pytest.mark.parametrize("form", ["paper", "torchcam"])
+@pytest.mark.parametrize("form", ["paper", pytest.param("torchcam", marks=pytest.mark.slow)])
 def test_weights_are_of_gradients_averaged_over_noise(form):
     found = smooth_grad_cam_plus_plus(
         network(), images(), TARGETS, key=KEY, samples=3, deviation=0.2, form=form
@@ -40,6 +40,7 @@ def test_weights_are_of_gradients_averaged_over_noise(form):
         np.testing.assert_allclose(found.heatmap[row], expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_torchcams_form_without_noise_is_grad_cam_plus_plus():
     found = smooth_grad_cam_plus_plus(
         network(), images(), TARGETS, key=KEY, samples=1, deviation=0.0, form="torchcam"

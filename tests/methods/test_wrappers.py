@@ -54,6 +54,7 @@ def test_components_are_of_weighted_maps():
         eigen_smoothed(hires_cam)(network(), images())
 
 
+@pytest.mark.slow
 def test_components_of_several_layers_are_fused():
     def two(x, edit=None):
         edits = edit or (None, None)

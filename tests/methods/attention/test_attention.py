@@ -111,7 +111,7 @@ def test_legrad_differentiates_what_the_head_makes_of_each_blocks_mean(blocks):
     np.testing.assert_allclose(found.heatmap, finished(sum(each[-blocks:])), atol=1e-4)
 
 
-@pytest.mark.parametrize("extra", [1, 3])
+@pytest.mark.parametrize("extra", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_grad_eclip_weighs_values_by_gradients_and_by_how_alike_keys_are(extra):
     net, last = transformer(extra), transformer(extra).blocks[1]
     x = last.norm1(net.blocks[0](embed(extra)))
