@@ -439,7 +439,8 @@ class _Shown:
         last = self._site(self.paths[-1], known)
         sites = layers_by_rule(known, self.tokens, last, len(self.paths))
         if runs:
-            named = dataclasses.replace(self, paths=tuple(site.path for site in sites), by_rule=False)
+            paths = tuple(site.path for site in sites)
+            named = dataclasses.replace(self, paths=paths, by_rule=False)
             return named._shown(weights, inputs)
         return traced, known, sites
 

@@ -243,9 +243,11 @@ def is_stream(path: Path) -> bool:
 
 
 def every_run(jaxpr: Any, kind: str | None = None) -> tuple[Chosen, ...]:
-    """All runs of the layers that loops hold; of a kind, such as attention matrices, if one is given.
+    """All runs of the layers that loops hold, in a program in which they are marked.
 
-    They are to be marked in the program.
+    Args:
+        jaxpr: the program.
+        kind: of the layers, such as that of attention matrices; None for any.
     """
     return tuple(
         Chosen(path, runs)
