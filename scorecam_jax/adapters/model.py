@@ -272,7 +272,7 @@ class _Shown:
         return type(model)(dataclasses.replace(self, outputs=chosen), *model.args)
 
     def replay(self, weights: Any, inputs: Any, edit: Any, raw: bool = False) -> tuple[Any, Any]:
-        traced, known, sites = self._shown(weights, inputs)
+        traced, known, sites = self._sites(weights, inputs)
         views = [
             None if raw else self._place(number, site, known).view
             for number, site in enumerate(sites)
@@ -298,7 +298,7 @@ class _Shown:
 
     def frames(self, weights: Any, inputs: Any) -> tuple[Frame | None, ...]:
         """Where in the image each layer's map belongs; None for all of it."""
-        _, known, sites = self._shown(weights, inputs)
+        _, known, sites = self._sites(weights, inputs)
         for site in sites:
             if site.kind == ATTENTION:
                 raise ValueError(_no_grid(site))
@@ -385,7 +385,7 @@ class _Shown:
         return tuple(found)
 
     def _measure(self, weights: Any, inputs: Any) -> tuple[Arrangement | None, ...]:
-        _, known, sites = self._shown(weights, inputs)
+        _, known, sites = self._sites(weights, inputs)
         self._warn_of_streams(sites, known)
         places = [self._place(number, site, known) for number, site in enumerate(sites)]
         doubtful = {i: p.arrangement for i, p in enumerate(places) if p.guessed and p.arrangement}
@@ -422,7 +422,7 @@ class _Shown:
                     f"together; layer={site.name!r} keeps this one without a warning",
                 )
 
-    def _shown(self, weights: Any, inputs: Any) -> tuple[Any, Analysis, list[Site]]:
+    def _sites(self, weights: Any, inputs: Any) -> tuple[Any, Analysis, list[Site]]:
         """The traced network with the shown layers outside of loops, what is known of it, and they.
 
         The rule chooses among all runs of a loop. Then the other runs stay in it.
@@ -441,7 +441,7 @@ class _Shown:
         if runs:
             paths = tuple(site.path for site in sites)
             named = dataclasses.replace(self, paths=paths, by_rule=False)
-            return named._shown(weights, inputs)
+            return named._sites(weights, inputs)
         return traced, known, sites
 
     def _site(self, path: Path | None, known: Analysis) -> Site:
@@ -455,7 +455,7 @@ class _Shown:
         except ValueError:  # which explaining it says
             default = None
         try:
-            shown = {site.name for site in self._shown(weights, inputs)[-1]}
+            shown = {site.name for site in self._sites(weights, inputs)[-1]}
         except ValueError:
             shown = set()
         listed = [
