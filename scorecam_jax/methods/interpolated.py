@@ -115,7 +115,9 @@ def interpolated_score_cam(
         shares = jnp.moveaxis(owed, 1, 2)[..., None] * layer.shares[:, :, None]
         shares = jnp.where(wanted[..., None], shares.reshape(*wanted.shape, -1), 0)
         more = _each(
-            lambda *given: choose(*given[:3], size, *given[3:], kinds=layer.kinds),
+            lambda looks, shares, free, chosen, scored: choose(
+                looks, shares, free, size, chosen, scored, kinds=layer.kinds
+            ),
             layer.looks, shares, wanted, state.picks[:, :kept], state.fresh[:, :kept],
         )  # fmt: skip
         known, new = put(state.known, more, wanted & state.active[:, None])
@@ -177,7 +179,9 @@ def next_round(
     most = min(most, layer.live.shape[1])
     earlier = _indices(scored, most)
     picks = _each(
-        lambda *given: choose(*given[:3], count, *given[3:], kinds=layer.kinds),
+        lambda looks, shares, free, chosen, scored: choose(
+            looks, shares, free, count, chosen, scored, kinds=layer.kinds
+        ),
         layer.looks, layer.shares / layer.sizes[..., None], wanted, *earlier,
     )  # fmt: skip
     known, _ = _score_picks(contexts, variant, layer, known, picks, wanted)
