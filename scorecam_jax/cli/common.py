@@ -32,8 +32,9 @@ from scorecam_jax.engine.tuning import inputs_together
 from scorecam_jax.methods.several import layers_of
 from scorecam_jax.models.checkpoints.folder import stored
 from scorecam_jax.models.checkpoints.hub import fetched, is_address
+from scorecam_jax.models.own import is_own
 from scorecam_jax.models.prompts import TOKENIZER
-from scorecam_jax.reading import Note, ReadingError, check_picture
+from scorecam_jax.reading import Note, ReadingError, Takes, check_picture
 from scorecam_jax.reading.labels import find_class, short
 from scorecam_jax.study import questions
 from scorecam_jax.study.beside import work_beside
@@ -146,12 +147,22 @@ def translating() -> Any:
         ) from error
 
 
-def listed(asked: argparse.Namespace, *, volumes: bool = False) -> Listed:
-    """The photographs that the options name, with their annotations."""
+def listed(asked: argparse.Namespace, classifier: models.Classifier | None = None) -> Listed:
+    """The photographs, volumes or series that the options name, with their annotations.
+
+    Args:
+        asked: the options.
+        classifier: what it takes is listed. None: what the network that is asked for takes, or, of
+            a network of the user's own, which is not loaded yet, whatever can be read.
+    """
+    takes: Takes | None = "pictures"
+    if classifier or is_own(asked.model or ""):
+        takes = classifier.takes if classifier else None
     with translating():
-        found = Listed(asked.photos, asked.boxes, page=asked.page, volumes=volumes)
+        found = Listed(asked.photos, asked.boxes, page=asked.page, takes=takes)
         if not found.sources:
-            raise UserError(f"there are no photographs in {', '.join(map(str, asked.photos))}")
+            what = "photographs" if takes in ("pictures", None) else takes
+            raise UserError(f"there are no {what} in {', '.join(map(str, asked.photos))}")
         if "annotated" in asked.target and not found.annotations:
             raise UserError("--target annotated: name the file of annotations with --boxes")
         return found
@@ -414,8 +425,8 @@ def _drawn(
             classifier = loaded()
             look = look._replace(network=asked.model or "", layers=asked.layers or 1)
             layer = classifier.layer
-            if len(classifier.input_size) == 3:
-                found = listed(asked, volumes=True)
+            if classifier.takes != "pictures" or is_own(asked.model or ""):
+                found = listed(asked, classifier)
                 jobs, guard = _jobs(asked, found, ending)
                 documents = [_check(job, guard) for job in jobs]
                 pairs = zip(jobs, documents, strict=True)

@@ -85,7 +85,7 @@ def _measure(asked: argparse.Namespace, output: Path) -> Any:
         progress.start("loading the model")
         classifier = common.load(asked, layer=asked.layer, layers=asked.layers)
         progress.start("looking for photographs")
-        found = common.listed(asked, volumes=len(classifier.input_size) == 3)
+        found = common.listed(asked, classifier)
         metrics = asked.metrics or default_metrics(bool(found.annotations))
         plan = common.plan_of(asked, asked.methods, classifier, found, metrics=metrics, maps=False)
         if set(asked.methods) == {*options.METHODS, *options.PRESETS}:

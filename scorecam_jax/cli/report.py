@@ -86,8 +86,7 @@ def run(asked: argparse.Namespace) -> int:
     with Progress(len(found.sources), enabled=not asked.quiet) as progress:
         progress.start("loading the model")
         classifier = common.load(asked, layer=asked.layer, layers=asked.layers)
-        if len(classifier.input_size) == 3:
-            found = common.listed(asked, volumes=True)
+        found = common.listed(asked, classifier)
         plan = common.plan_of(asked, asked.methods, classifier, found, maps=False)
         settings = {**common.settings_of(asked, classifier, found), "methods": asked.methods}
         with common.translating():
@@ -121,9 +120,11 @@ def run(asked: argparse.Namespace) -> int:
 
 def _tell(asked: argparse.Namespace, study: Any, size: int) -> None:
     """Print what was written and what was left out."""
+    from scorecam_jax.study.material import counted
+
     shown = study.records
     if not asked.json:
-        many = f"{len(shown)} photograph{'s' * (len(shown) != 1)}"
+        many = counted(len(shown), study.plan.classifier.takes)
         say(f"wrote {asked.output}: {many}, {size / 1e6:.1f} MB")
     complain_of([*study.remarks, *study.left_out])
     if not asked.json:

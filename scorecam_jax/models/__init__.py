@@ -7,6 +7,7 @@ from scorecam_jax.models.loading import load, packaged_weights, random, takes_pr
 from scorecam_jax.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from scorecam_jax.models.prompts import NEUTRAL as NEUTRAL_PROMPTS
 from scorecam_jax.models.registry import names
+from scorecam_jax.models.series import SeriesPreprocess, SpectrogramPreprocess
 from scorecam_jax.models.volumes import VolumePreprocess
 from scorecam_jax.reading import Dicom, as_rgb, read_dicom, window_of
 
@@ -18,6 +19,8 @@ __all__ = [
     "Dicom",
     "Head",
     "Preprocess",
+    "SeriesPreprocess",
+    "SpectrogramPreprocess",
     "VolumePreprocess",
     "as_rgb",
     "embed",

@@ -8,10 +8,16 @@ from typing import Literal, NamedTuple
 
 from scorecam_jax.reading.errors import ReadingError
 
-Kind = Literal["dicom", "nifti", "array", "picture"]
+Kind = Literal["dicom", "nifti", "array", "table", "sound", "picture"]
+
+Takes = Literal["pictures", "volumes", "series"]
+"""What a network takes."""
 
 NIFTI = (".nii", ".nii.gz")
 DICOM = (".dcm", ".dicom", ".ima")
+ARRAY = (".npy",)
+TABLE = (".csv", ".tsv")
+SOUND = (".wav", ".wave")
 
 _MOST_AT_ONCE = 512 * 2**20
 _MOST_PADDING = 2**14
@@ -61,8 +67,12 @@ def kind_of(path: Path) -> Kind:
     name = path.name.lower()
     if name.endswith(NIFTI):
         return "nifti"
-    if name.endswith(".npy"):
+    if name.endswith(ARRAY):
         return "array"
+    if name.endswith(TABLE):
+        return "table"
+    if name.endswith(SOUND):
+        return "sound"
     return "dicom" if is_dicom(path) else "picture"
 
 

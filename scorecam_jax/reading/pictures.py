@@ -13,6 +13,8 @@ from scorecam_jax.reading.rgb import as_rgb
 from scorecam_jax.reading.sources import Source, pages_in, usual_page
 from scorecam_jax.reading.windows import Window, remark_on, window_of
 
+_NO_PICTURES = {"array": "an array", "table": "a table", "sound": "sound"}
+
 
 class Picture(NamedTuple):
     """What `read_picture` returns.
@@ -39,6 +41,9 @@ def read_picture(source: Source | Path, *, window: Window | None = None) -> Pict
         ReadingError: it cannot be read.
     """
     with told():
+        what = _NO_PICTURES.get(kind_of(stamp_of(_path_of(source)).path))
+        if what:
+            raise ReadingError(f"{what}, and no picture; wanted PNG, JPEG, DICOM or the like")
         stamp, page = _page_of(source)
         remarks = _check_page(stamp, page)
         kind = kind_of(stamp.path)
@@ -57,14 +62,14 @@ def read_picture(source: Source | Path, *, window: Window | None = None) -> Pict
 def check_picture(source: Source | Path) -> None:
     """Check a file's header, its pages and its size; read no pixels.
 
-    Of an array nothing is checked: `read_volume` compares its header with the file.
+    Of arrays, tables and sound nothing is checked: `read_volume` and `read_series` compare what
+    they claim with the file.
 
     Raises:
         ReadingError: it cannot be read.
     """
     with told():
-        path = source.path if isinstance(source, Source) else source
-        if kind_of(stamp_of(path).path) == "array":
+        if kind_of(stamp_of(_path_of(source)).path) in _NO_PICTURES:
             return
         stamp, page = _page_of(source)
         _check_page(stamp, page)
@@ -75,6 +80,10 @@ def check_picture(source: Source | Path) -> None:
                     return
             except pillow.NotPillowsError:
                 tiff.check(stamp, page)
+
+
+def _path_of(source: Source | Path) -> Path:
+    return source.path if isinstance(source, Source) else source
 
 
 def _page_of(source: Source | Path) -> tuple[Stamp, int]:

@@ -11,7 +11,18 @@ from PIL import Image, ImageFile
 
 from scorecam_jax.reading import dicom, nifti, pillow, tiff
 from scorecam_jax.reading.errors import ReadingError, told
-from scorecam_jax.reading.files import DICOM, NIFTI, Stamp, is_dicom, kind_of, stamp_of
+from scorecam_jax.reading.files import (
+    ARRAY,
+    DICOM,
+    NIFTI,
+    SOUND,
+    TABLE,
+    Stamp,
+    Takes,
+    is_dicom,
+    kind_of,
+    stamp_of,
+)
 from scorecam_jax.reading.notes import Note
 
 
@@ -20,7 +31,7 @@ class Source(NamedTuple):
 
     Attributes:
         path: of the file.
-        page: from 1; None: the whole volume.
+        page: from 1; None: the whole volume or series.
         name: what results call it.
         stem: what the names of files made of it begin with.
     """
@@ -49,21 +60,23 @@ def find(
     paths: Sequence[Path],
     *,
     page: int | Literal["all"] | None = None,
-    volumes: bool = False,
+    takes: Takes | None = "pictures",
     skip: Collection[Path] = (),
 ) -> Listing:
-    """List the pictures, frames, slices or volumes that files and folders hold.
+    """List the pictures, frames, slices, volumes or series that files and folders hold.
 
     Files are listed as they are named: what is wrong with one is told when it is read. Folders are
     searched with their subfolders. A file in a folder is taken if its suffix is that of a picture,
-    of DICOM or of NIfTI, or if it begins as DICOM does; hidden files are passed over. Pipes,
-    devices and links that lead nowhere are never opened.
+    of DICOM or of NIfTI, or if it begins as DICOM does; of volumes if it is DICOM, NIfTI or .npy;
+    of series if it is .csv, .tsv, .npy or .wav. Hidden files are passed over. Pipes, devices and
+    links that lead nowhere are never opened.
 
     Args:
         paths: files and folders.
         page: of each file, from 1; `"all"`: every page. None: the usual page, which is the first
             or, of a NIfTI volume, the middle slice.
-        volumes: list NIfTI volumes and DICOM files of several frames whole.
+        takes: what to list. "volumes" lists NIfTI volumes, arrays and DICOM files of several frames
+            whole. None: whatever can be read.
         skip: files that are in use for something else, such as annotations.
     """
     known = {os.path.realpath(one) for one in skip}
@@ -80,18 +93,20 @@ def find(
         if not os.path.isdir(path):
             add(path, path.as_posix())
             continue
-        taken, others = _in_folder(path, known, left_out)
+        taken, others = _in_folder(path, known, left_out, takes)
         prefix = "" if len(paths) == 1 else f"{path.as_posix()}/"
         for name in taken:
             add(path / name, prefix + name)
         if not taken:
-            left_out.append(Note(str(path), "there are no photographs in it"))
+            what = "photographs" if takes in (None, "pictures") else takes
+            left_out.append(Note(str(path), f"there are no {what} in it"))
         if others:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-            why = "no picture" if len(others) == 1 else "no pictures"
+            many, single = takes or "pictures", (takes or "pictures").removesuffix("s")
+            why = f"no {many if len(others) > 1 or takes == 'series' else single}"
             remarks.append(Note(f"{prefix}{others[0]}{more}", why))
     sources = [
-        source for path, name in found.items() for source in _sources(path, name, page, volumes)
+        source for path, name in found.items() for source in _sources(path, name, page, takes)
     ]
     return Listing(sources, left_out, remarks)
 
@@ -119,7 +134,7 @@ def usual_page(stamp: Stamp) -> int:
 
 
 def _sources(
-    path: Path, name: str, page: int | Literal["all"] | None, volumes: bool
+    path: Path, name: str, page: int | Literal["all"] | None, takes: Takes | None
 ) -> list[Source]:
     stem = _stem(path)
     number = page if isinstance(page, int) else 1
@@ -128,7 +143,14 @@ def _sources(
     with contextlib.suppress(ReadingError), told():
         stamp = stamp_of(path)
         kind = kind_of(path)
-        if volumes and (kind in ("nifti", "array") or (kind == "dicom" and pages_in(stamp) > 1)):
+        if (
+            kind in ("array", "table", "sound")
+            or takes == "series"
+            or (
+                takes == "volumes"
+                and (kind == "nifti" or (kind == "dicom" and pages_in(stamp) > 1))
+            )
+        ):
             return [Source(path, None, name, stem)]
         if page == "all":
             pages = pages_in(stamp)
@@ -151,7 +173,7 @@ def _stem(path: Path) -> str:
 
 
 def _in_folder(
-    folder: Path, skip: Collection[str], left_out: list[Note]
+    folder: Path, skip: Collection[str], left_out: list[Note], takes: Takes | None
 ) -> tuple[list[str], list[str]]:
     """What a folder and its subfolders hold: what is taken and what is not, sorted."""
     taken: list[str] = []
@@ -160,7 +182,7 @@ def _in_folder(
         if os.path.realpath(path) in skip:
             continue
         name = path.relative_to(folder).as_posix()
-        (taken if _is_taken(path) else others).append(name)
+        (taken if _is_taken(path, takes) else others).append(name)
     return sorted(taken), sorted(others)
 
 
@@ -177,10 +199,17 @@ def _walk(folder: Path, left_out: list[Note]) -> Iterator[Path]:
         yield from (Path(at, name) for name in files if not name.startswith("."))
 
 
-def _is_taken(path: Path) -> bool:
+def _is_taken(path: Path, takes: Takes | None) -> bool:
     if not os.path.isfile(path) or path.name.upper() == "DICOMDIR":
         return False
-    if path.name.lower().endswith((*DICOM, *NIFTI)) or path.suffix.lower() in _suffixes():
+    suffix, name = path.suffix.lower(), path.name.lower()
+    if takes in ("series", None) and suffix in (*ARRAY, *TABLE, *SOUND):
+        return True
+    if takes == "series":
+        return False
+    if name.endswith((*DICOM, *NIFTI)) or (takes == "volumes" and suffix in ARRAY):
+        return True
+    if takes != "volumes" and suffix in _suffixes():
         return True
     try:
         return is_dicom(path)

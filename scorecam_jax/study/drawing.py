@@ -17,14 +17,16 @@ from PIL.PngImagePlugin import PngInfo
 
 from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.models import Classifier
-from scorecam_jax.reading import Source, read_picture
+from scorecam_jax.reading import Source
 from scorecam_jax.reading.labels import file_names, short
 from scorecam_jax.study.look import Look
+from scorecam_jax.study.material import Material, material
 from scorecam_jax.study.outputs import Guard, OutputError, save
 from scorecam_jax.study.pipeline import Plan
 from scorecam_jax.study.record import Record, Target
 from scorecam_jax.study.volumes import draw_volume
-from scorecam_jax.visualize import mark_crop, overlay, pixelate, sheet, transparent
+from scorecam_jax.visualize import draw_series, mark_crop, overlay, pixelate, sheet, transparent
+from scorecam_jax.visualize.axes import spread, with_axes
 from scorecam_jax.visualize.colours import SIGNED
 from scorecam_jax.visualize.legend import colour_bar, stacked
 from scorecam_jax.visualize.pictures import enlarged, enlargement
@@ -38,6 +40,9 @@ COMMAND = "Command"
 
 # A wider sheet is shrunk to illegibility on a screen.
 _MOST_COLUMNS = 5
+
+# What heads a picture under no heatmap.
+_ITSELF = "photograph"
 
 # A best class below this is no more than a guess.
 _UNSURE = 0.2
@@ -93,13 +98,13 @@ def by_target(
     heatmaps: np.ndarray,
     drawn: list[list[Any]],
 ) -> Page:
-    """The photograph, and then one method's heatmap of each class."""
+    """What is explained, and then one method's heatmap of each class."""
     told = [
         {**target, "empty": not heatmap.any()}
         for target, heatmap in zip(targets, heatmaps[0], strict=True)
     ]
     titles = [f"{_title(target)}{', nothing found' * target['empty']}" for target in told]
-    return Page([photo, *drawn[0]], ["photograph", *titles], told, heatmaps[0])
+    return Page([photo, *drawn[0]], [_ITSELF, *titles], told, heatmaps[0])
 
 
 def by_method(
@@ -131,6 +136,29 @@ def by_method(
     if len(told) == 1 and len(methods) >= _MOST_COLUMNS:
         columns = None
     return Page(panels, titles, told, heatmaps, columns, captions)
+
+
+def in_one_column(page: Page) -> Page:
+    """The same for panels that are wide: each below the other, with its class in its title."""
+    columns = page.columns or len(page.panels)
+    if len(page.titles) == len(page.panels):
+        return page._replace(columns=1)
+    panels: list[Any] = []
+    titles: list[str] = []
+    captions: list[str] = []
+    several = len(page.panels) > columns
+    for place, panel in enumerate(page.panels):
+        row, column = divmod(place, columns)
+        if isinstance(panel, str):
+            continue
+        heading = page.panels[row * columns] if row else page.titles[0]
+        title = page.titles[column]
+        if several:
+            title = f"{title}, {heading}" if column else _ITSELF
+        panels.append(panel)
+        titles.append(title)
+        captions.append(page.captions[place])
+    return page._replace(panels=panels, titles=titles, captions=captions, columns=1)
 
 
 def _likeness(told: dict[str, Any], first: str) -> str:
@@ -192,36 +220,63 @@ def draw(
         for place, target in enumerate(record.targets)
     ]
     methods = list(record.results)
-    if len(record.size) == 3:
-        size: tuple[int, ...] = record.size
+    found = material(classifier, record.item, plan.window)
+    axes = getattr(classifier.preprocess, "axes", None)
+    signs = [one.signed for one in results]
+    shared = scale is not None
+    size: tuple[int, ...] = record.size
+    if look.only and (found.shown is None or axes):
+        raise OutputError(
+            "--only writes the pictures of photographs, and this is a "
+            f"{'volume' if len(size) == 3 else 'series'}: leave it out for a sheet"
+        )
+    if found.shown is None and len(size) == 3:
         page = layout(None, targets, methods, maps, [[None] * len(targets) for _ in methods])
-        note = _small_print(plan, methods, look, factor, shared=scale is not None)
-        ready: Iterable[Any] = [draw_volume(plan, record, maps, page.targets, look, note)]
+        note = _small_print(plan, methods, look, factor, shared=shared)
+        legend = _legend(look, signs, shared=shared)
+        ready: Iterable[Any] = [
+            draw_volume(plan, record, found, maps, page.targets, look, note, legend)
+        ]
+    elif found.shown is None:
+        lines = functools.partial(_lines, found, classifier.preprocess)
+        maps_drawn = [
+            [lines(one, SIGNED if sign else look.colormap) for one in row]
+            for row, sign in zip(shown, signs, strict=True)
+        ]
+        page = layout(lines(None, look.colormap), targets, methods, maps, maps_drawn)
+        opaque = look._replace(alpha=1.0, fade=False)  # as lines are
+        page = _called("series", in_one_column(page))
+        seen = _seen_steps(classifier.preprocess, found)
+        note = "" if seen == (0, *size) else "Grey: not seen by the network."
+        ready = [
+            _sheet(plan, page, methods, opaque, factor, signs, shared=shared, note=note, size=22)
+        ]
     else:
-        photo = read_picture(job.photo, window=plan.window).image
-        size = _drawn_size(record.size, panels=1 if look.only else 1 + maps[..., 0, 0].size)
-        if size != record.size:
+        photo = spread(found.shown) if axes else found.shown
+        size = _drawn_size(photo.size, panels=1 if look.only else 1 + maps[..., 0, 0].size)
+        if size != photo.size:
             photo = photo.resize(size, Image.Resampling.LANCZOS)
-        rows = _draw(photo, shown, [one.signed for one in results], classifier, look)
+        rows = _draw(photo, shown, signs, classifier, look)
         # A sheet needs all at once; single pictures are drawn when they are written.
         undrawn: list[Any] = [None] * len(targets)
         drawn = [undrawn if look.only else list(row) for row in rows]
         ready = rows[0]
         page = layout(photo, targets, methods, maps, drawn)
         if not look.only:
-            factor = enlargement(size)
-            panels = [
-                panel if isinstance(panel, str) else enlarged(panel, factor)
-                for panel in page.panels
-            ]
-            signs = [one.signed for one in results]
-            ready = [
-                sheet(
-                    panels, page.titles, columns=page.columns, captions=page.captions,
-                    note=_small_print(plan, methods, look, factor, shared=scale is not None),
-                    legend=_legend(look, signs, shared=scale is not None),
-                )
-            ]  # fmt: skip
+            factor = 1 if axes else enlargement(size)
+            if axes:
+                size, page = record.size, _called("input", page)
+            page = page._replace(
+                panels=[
+                    panel
+                    if isinstance(panel, str)
+                    else with_axes(panel, axes)[0]
+                    if axes
+                    else enlarged(panel, factor)
+                    for panel in page.panels
+                ]
+            )
+            ready = [_sheet(plan, page, methods, look, factor, signs, shared=shared)]
     classes = [_title(target) for target in targets]
     if len(pictures) < len(classes):
         classes = ["; ".join(classes)]
@@ -251,6 +306,49 @@ def draw(
         "outputs": list(map(str, pictures)),
         "map": str(job.map) if job.map else None,
     }
+
+
+def _sheet(
+    plan: Plan,
+    page: Page,
+    methods: Sequence[str],
+    look: Look,
+    factor: int,
+    signs: Sequence[bool],
+    *,
+    shared: bool,
+    note: str = "",
+    size: int | None = None,
+) -> Image.Image:
+    small = _small_print(plan, methods, look, factor, shared=shared)
+    return sheet(
+        page.panels,
+        page.titles,
+        columns=page.columns,
+        captions=page.captions,
+        note=f"{small} {note}".strip(),
+        legend=_legend(look, signs, shared=shared),
+        size=size,
+    )
+
+
+def _called(name: str, page: Page) -> Page:
+    """The same where what is explained is no photograph."""
+    return page._replace(titles=[name if one == _ITSELF else one for one in page.titles])
+
+
+def _lines(found: Material, preprocess: Any, heatmap: Any, colormap: str) -> Image.Image:
+    """A series, under a heatmap of the network's input if there is one."""
+    whole = None if heatmap is None else preprocess.restore(heatmap, found.size)
+    return draw_series(
+        found.content, whole, colormap=colormap, rate=found.rate, names=found.names,
+        seen=_seen_steps(preprocess, found),
+    )  # fmt: skip
+
+
+def _seen_steps(preprocess: Any, found: Material) -> tuple[int, int]:
+    (steps,) = found.size
+    return preprocess.span(steps)[0] if hasattr(preprocess, "span") else (0, steps)
 
 
 def percent(probability: float) -> str:

@@ -12,13 +12,16 @@ import numpy as np
 from scorecam_jax.engine.tuning import device_of
 from scorecam_jax.metrics import ENTRIES
 from scorecam_jax.models import Classifier
-from scorecam_jax.reading import Note, ReadingError, read_picture, read_volume
+from scorecam_jax.reading import Note
 from scorecam_jax.reading.labels import short
+from scorecam_jax.study.material import SINGLE, material
 from scorecam_jax.study.pipeline import Plan
-from scorecam_jax.study.record import Given, Record, packed
+from scorecam_jax.study.record import Record, packed
 from scorecam_jax.study.results import Evaluation
 from scorecam_jax.study.tables import Column, figure
+from scorecam_jax.visualize.axes import spread, with_axes
 from scorecam_jax.visualize.report import Photograph, photograph, report
+from scorecam_jax.visualize.series import draw_series, lines_region
 from scorecam_jax.visualize.volumes import squared_slices
 
 MEANINGS = {
@@ -67,6 +70,7 @@ def as_page(
         command=command,
         colormap=colormap,
         meanings=MEANINGS,
+        kind=SINGLE[plan.classifier.takes],
     )
 
 
@@ -80,7 +84,7 @@ def photographs(
     for record in records:
         try:
             shown.append(_photograph(plan, record, rows))
-        except (ReadingError, MemoryError) as error:
+        except (ValueError, MemoryError) as error:  # of the file, or of a user's own preprocessing
             gone.append(Note(record.name, str(error) or "out of memory"))
     if not shown:
         raise ValueError(f"no photograph is there any more: {gone[0].what}: {gone[0].why}")
@@ -101,7 +105,8 @@ def manifest(classifier: Classifier, settings: Mapping[str, Any]) -> dict[str, A
             versions[package] = importlib.metadata.version(package)
     return {
         **{names.get(name, name): value for name, value in listed.items()},
-        "input": f"{' x '.join(map(str, classifier.input_size[::-1]))} pixels",
+        "input": f"{' x '.join(map(str, classifier.input_size[::-1]))} "
+        f"{'steps' if classifier.lines else 'pixels'}",
         **versions,
         "Python": platform.python_version(),
         "device": device_of().device_kind,
@@ -109,27 +114,34 @@ def manifest(classifier: Classifier, settings: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _picture_of(plan: Plan, record: Record) -> tuple[Any, float]:
-    """The photograph itself, read again; of a volume its slices and how thick they are."""
-    if isinstance(record.item, Given):
-        return record.item.image, 1.0
-    if len(record.size) == 3:
-        volume = read_volume(record.item)
-        return squared_slices(volume.values, volume.spacing, plan.window)
-    return read_picture(record.item, window=plan.window).image, 1.0
+def _shown(plan: Plan, record: Record) -> dict[str, Any]:
+    """What is looked at, read again, and where the heatmap lies in it."""
+    classifier = plan.classifier
+    found = material(classifier, record.item, plan.window)
+    if found.shown is None and len(found.size) == 3:
+        pictures, thickness = squared_slices(found.content, found.spacing, plan.window)
+        return {"picture": pictures, "thickness": thickness}
+    if found.shown is None:
+        return {
+            "picture": draw_series(found.content, rate=found.rate, names=found.names),
+            **lines_region(classifier.preprocess, *np.shape(found.content)),
+        }
+    axes = getattr(classifier.preprocess, "axes", None)
+    if axes is None:
+        return {"picture": found.shown, **_region(classifier, record.size)}
+    drawn, area = with_axes(spread(found.shown), axes)
+    return {"picture": drawn, "seen": area, "axes": True}
 
 
 def _photograph(
     plan: Plan, record: Record, rows: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> Photograph:
     classifier = plan.classifier
-    picture, thickness = _picture_of(plan, record)
     return photograph(
         record.name,
-        picture,
-        [(_called(plan, one.index), one.probability) for one in record.targets],
-        {method: packed(result, plan.cells) for method, result in record.results.items()},
-        input_size=classifier.input_size[-2:],
+        classes=[(_called(plan, one.index), one.probability) for one in record.targets],
+        heatmaps={method: packed(one, plan.cells) for method, one in record.results.items()},
+        input_size=(1, *classifier.input_size)[-2:],
         boxes=record.boxes,
         findings={
             method: [[(kind, text) for kind, _, text in each] for each in result.findings]
@@ -143,8 +155,7 @@ def _photograph(
             method: {"live channels": record.live, "seconds": round(result.seconds, 4)}
             for method, result in record.results.items()
         },
-        thickness=thickness,
-        **_region(classifier, record.size),
+        **_shown(plan, record),
     )
 
 
@@ -156,8 +167,6 @@ def _called(plan: Plan, index: int) -> str:
 
 def _region(classifier: Classifier, size: Sequence[int]) -> dict[str, Any]:
     """Which part of a photograph the network saw, and where that lies in its input."""
-    if len(size) != 2:
-        return {}
     left, top, right, bottom = seen = classifier.preprocess.box(tuple(size))
     whole = np.array([left, top, right - left, bottom - top])
     place = classifier.preprocess.boxes(whole, tuple(size))

@@ -16,11 +16,12 @@ from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.engine.tuning import inputs_together
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.models import Classifier
-from scorecam_jax.reading import Note, Source, read_picture, read_volume
+from scorecam_jax.reading import Note, Source
 from scorecam_jax.reading.annotations import Annotation, mask_of, usable
 from scorecam_jax.study.beside import one_ahead
 from scorecam_jax.study.choosing import Choice, Targets, choose
 from scorecam_jax.study.journal import Journal
+from scorecam_jax.study.material import material
 from scorecam_jax.study.metering import findings, measure
 from scorecam_jax.study.programs import Method, Prediction, Programs
 from scorecam_jax.study.record import Given, Record, Result, Target, as_row, from_rows
@@ -272,26 +273,20 @@ class _Run:
     def read(self, item: Source | Given) -> _Asked | Note:
         """Read a photograph and make the network's input of it."""
         classifier = self.plan.classifier
-        image: Any
         try:
-            if isinstance(item, Given):
-                image, remarks, sha256 = item.image, [], ""
-            elif len(classifier.input_size) == 3:
-                volume = read_volume(item)
-                image, remarks, sha256 = volume.values, volume.remarks, self._digest(item)
-            else:
-                picture = read_picture(item, window=self.plan.window)
-                image, remarks, sha256 = picture.image, picture.remarks, self._digest(item)
-            inputs = np.asarray(classifier.preprocess(image))[None]
+            found = material(classifier, item, self.plan.window)
+            sha256 = self._digest(item) if isinstance(item, Source) else ""
+            inputs = np.asarray(classifier.preprocess(found.content))[None]
         except ValueError as error:  # of the file, or of a user's own preprocessing
             return Note(item.name, str(error))
         except MemoryError:
             return Note(item.name, "out of memory: the photograph is too large for this machine")
-        if isinstance(image, np.ndarray):  # a volume, which has no boxes
-            return _Asked(item, sha256, image.shape, inputs, [], [], remarks, [])
+        asked = _Asked(item, sha256, found.size, inputs, [], [], found.remarks, [])
+        if classifier.takes != "pictures":  # boxes lie in pictures
+            return asked
         annotation = self.plan.annotations.get(item.name)
-        boxes, kinds, notes = usable(annotation, image.size, item.name)
-        return _Asked(item, sha256, image.size, inputs, boxes, kinds, remarks, notes)
+        boxes, kinds, notes = usable(annotation, found.content.size, item.name)
+        return asked._replace(boxes=boxes, kinds=kinds, notes=notes)
 
     def _digest(self, item: Source) -> str:
         """What tells a journal's photograph from a changed one."""

@@ -9,19 +9,20 @@ from jaxtyping import Float
 from PIL import Image
 
 from scorecam_jax.reading import Note, Source
-from scorecam_jax.visualize.grids import Grid, coarse, pack, unpack
+from scorecam_jax.visualize.grids import Grid, unpack
+from scorecam_jax.visualize.report.packing import packed_map
 
 
 class Given(NamedTuple):
-    """A photograph that is in memory already.
+    """A photograph, a volume or a series that is in memory already.
 
     Attributes:
         name: what results call it.
-        image: upright RGB.
+        image: upright RGB; a volume (depth, height, width); or a series, as in `draw_series`.
     """
 
     name: str
-    image: Image.Image
+    image: Any
 
 
 class Target(NamedTuple):
@@ -63,7 +64,7 @@ class Record(NamedTuple):
     Attributes:
         item: the photograph.
         sha256: of its file; "" if it came from memory.
-        size: of the photograph: width and height; of a volume its three sides.
+        size: of the photograph: width and height; of a volume its three sides; of a series (time,).
         targets: the classes explained, each once.
         top: the likeliest classes, at most five.
         score: of the first target.
@@ -108,12 +109,10 @@ def packed(result: Result, cells: int) -> list[Grid]:
     if result.grids is not None:
         return result.grids
     assert result.heatmaps is not None
-    grids = []
-    for place, heatmap in enumerate(result.heatmaps):
-        sums = result.sums
-        known = None if sums is None or max(sums.shape[-2:]) > cells else sums[place]
-        grids.append(pack(coarse(heatmap, known, cells=cells), signed=bool(heatmap.min() < 0)))
-    return grids
+    return [
+        packed_map(heatmap, None if result.sums is None else result.sums[place], cells)
+        for place, heatmap in enumerate(result.heatmaps)
+    ]
 
 
 def as_row(record: Record, method: str, cells: int) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from PIL import Image
 
 from scorecam_jax.models import Classifier
-from scorecam_jax.reading import Note, Source, find
+from scorecam_jax.reading import Note, Source, Takes, find
 from scorecam_jax.reading.annotations import Annotation, match, read_annotations
 from scorecam_jax.reading.labels import find_class
 from scorecam_jax.study.choosing import RULES, Targets
@@ -37,6 +38,9 @@ from scorecam_jax.study.results import Evaluation, summarize
 from scorecam_jax.study.sameness import same_methods
 from scorecam_jax.visualize.pictures import as_picture
 from scorecam_jax.visualize.show import Viewer
+
+# What results call an array without a name.
+_ONE: Mapping[Takes, str] = {"pictures": "image", "volumes": "volume", "series": "series"}
 
 
 class Study(NamedTuple):
@@ -117,7 +121,8 @@ def study(
     Args:
         classifier: as from `models.load`, or your own.
         pictures: a file or a folder, or a sequence of files, folders, Pillow images and arrays as
-            in `visualize.overlay`. Or a mapping of names to images and arrays.
+            in `visualize.overlay`. Or a mapping of names to images and arrays. For a network of
+            volumes or series, arrays are volumes or series.
         methods: names from `METHODS`, or functions called as `score_cam` is, by name.
         targets: the classes to explain: indices, or names as on the command line. "predicted",
             "annotated" and "folder" alone name rules: each photograph's likeliest class, the
@@ -154,7 +159,7 @@ def study(
     >>> found.records[0].targets[0].index
     24
     """
-    files, given = _sort_out(pictures)
+    files, given = _sort_out(pictures, classifier.takes)
     for path in files:
         if not path.exists():
             raise ValueError(f"{path} is not a folder, and no file either")
@@ -163,7 +168,7 @@ def study(
     asked = asked_targets(targets, top, classifier.labels)
     if boxes is not None and not isinstance(boxes, Mapping):
         boxes = Path(boxes)
-    listing = Listed(files, boxes, page=page, volumes=len(classifier.input_size) == 3)
+    listing = Listed(files, boxes, page=page, takes=classifier.takes)
     listing.require(asked.rule)
     if not listing.sources and not given:
         raise ValueError(f"there are no photographs in {', '.join(map(str, files))}")
@@ -385,7 +390,7 @@ class Listed:
         boxes: Any = None,
         *,
         page: Any = None,
-        volumes: bool = False,
+        takes: Takes | None = "pictures",
     ) -> None:
         """Look for photographs and read annotations.
 
@@ -413,7 +418,7 @@ class Listed:
             and any(one.outlines for one in (known or {}).values())
         ):
             used += self.boxes.rglob("*.png")  # masks, which are no photographs
-        listing = find(paths, page=page, volumes=volumes, skip=used)
+        listing = find(paths, page=page, takes=takes, skip=used)
         self.sources = listing.sources
         self.left_out = [*listing.left_out, *notes]
         self.remarks = list(listing.remarks)
@@ -437,10 +442,11 @@ class Listed:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sort_out(pictures: Any) -> tuple[list[Path], list[Given]]:
-    """Files and folders, and photographs in memory."""
+def _sort_out(pictures: Any, takes: Takes) -> tuple[list[Path], list[Given]]:
+    """Files and folders, and photographs, volumes or series in memory."""
+    checked = as_picture if takes == "pictures" else np.asarray
     if isinstance(pictures, Mapping):
-        return [], [Given(name, as_picture(image)) for name, image in pictures.items()]
+        return [], [Given(name, checked(image)) for name, image in pictures.items()]
     single = isinstance(pictures, str | os.PathLike | Image.Image)
     paths: list[Path] = []
     given: list[Given] = []
@@ -448,5 +454,5 @@ def _sort_out(pictures: Any) -> tuple[list[Path], list[Given]]:
         if isinstance(one, str | os.PathLike):
             paths.append(Path(one))
         else:
-            given.append(Given(f"image {place}", as_picture(one)))
+            given.append(Given(f"{_ONE[takes]} {place}", checked(one)))
     return paths, given

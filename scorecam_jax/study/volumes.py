@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scorecam_jax.reading import Source, read_volume
 from scorecam_jax.reading.labels import short
 from scorecam_jax.study.look import Look
+from scorecam_jax.study.material import Material
 from scorecam_jax.study.pipeline import Plan
 from scorecam_jax.study.record import Record
 from scorecam_jax.visualize import sheet
+from scorecam_jax.visualize.sheet import Legend
 from scorecam_jax.visualize.volumes import enlarged_by, plane_panels, slice_panels
 
 _MOST_SLICES, _COLUMNS = 6, 3
@@ -20,10 +21,12 @@ _MOST_SLICES, _COLUMNS = 6, 3
 def draw_volume(
     plan: Plan,
     record: Record,
+    volume: Material,
     maps: np.ndarray,
     targets: Sequence[dict[str, Any]],
     look: Look,
     note: str,
+    legend: Legend | None,
 ) -> Image.Image:
     """Draw each heatmap's peak in three planes, and the slices in which the heatmap is strongest.
 
@@ -32,13 +35,13 @@ def draw_volume(
     Args:
         plan: the request.
         record: of the volume.
+        volume: what was read.
         maps: (methods, targets, depth, height, width), of the network's input.
         targets: the description of each target.
         look: how heatmaps are drawn.
         note: the small print.
+        legend: what the colours stand for, or None.
     """
-    assert isinstance(record.item, Source)
-    volume = read_volume(record.item)
     space: dict[str, Any] = {"window": plan.window, "spacing": volume.spacing}
     if volume.affine is not None:
         space["affine"] = volume.affine
@@ -52,8 +55,8 @@ def draw_volume(
         how: dict[str, Any] = {"colormap": colormap, "alpha": look.alpha, **space}
         for target, heatmap in zip(targets, each, strict=True):
             whole = plan.classifier.preprocess.restore(heatmap, record.size)
-            through = plane_panels(volume.values, whole, **how)
-            along = slice_panels(volume.values, whole, most=_MOST_SLICES, **how)
+            through = plane_panels(volume.content, whole, **how)
+            along = slice_panels(volume.content, whole, most=_MOST_SLICES, **how)
             empty = -len(along.pictures) % _COLUMNS
             panels += [*through.pictures, *along.pictures, *[""] * empty]
             titles += [*through.titles, *along.titles, *[""] * empty]
@@ -63,4 +66,7 @@ def draw_volume(
             labels += [f"{method}: {short(target['name'])}", *["slices"] * rows]
             factor = along.factor
     text = f"{note} {enlarged_by(factor)}".strip()
-    return sheet(panels, titles, columns=_COLUMNS, row_labels=labels, captions=captions, note=text)
+    return sheet(
+        panels, titles, columns=_COLUMNS, row_labels=labels, captions=captions, note=text,
+        legend=legend,
+    )  # fmt: skip

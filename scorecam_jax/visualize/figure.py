@@ -3,18 +3,16 @@
 import functools
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from scorecam_jax.visualize.axes import Axis
 from scorecam_jax.visualize.colours import SIGNED, checked, colorize
 from scorecam_jax.visualize.overlay import grey
 from scorecam_jax.visualize.pictures import Shown, pictured
 from scorecam_jax.visualize.series import as_series, is_series
 from scorecam_jax.visualize.transparent import transparent
-
-Axis: TypeAlias = tuple[str, int | float, int | float]
-"""A label, and what the first and the last edge of the axis stand for."""
 
 _COLOURS = 511
 

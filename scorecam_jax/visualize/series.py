@@ -1,12 +1,14 @@
 """Series, such as signals: lines coloured by their heatmap."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw
 
+from scorecam_jax.visualize.axes import ticks
 from scorecam_jax.visualize.colours import colorize
 from scorecam_jax.visualize.text import Text
 
@@ -16,6 +18,8 @@ WIDTH = 800
 _CHANNEL, _LEAST, _MOST_HEIGHT = 130, 40, 1200
 _AXIS = 26
 _TYPE = 13
+_NAME = 16
+_UNSEEN = 185
 
 # Drawn larger and reduced, so that lines are smooth.
 _FINER = 3
@@ -58,6 +62,8 @@ def draw_series(
     *,
     colormap: str = "ember",
     rate: int | float | None = None,
+    names: Sequence[str] = (),
+    seen: tuple[int, int] | None = None,
 ) -> Image.Image:
     """Draw a series as lines, one channel below the other, coloured by its heatmap.
 
@@ -68,9 +74,14 @@ def draw_series(
             black lines. It need not have as many steps as the series: it is drawn over all of it.
         colormap: as in `colorize`. The lines have dark edges, so that light colours are seen.
         rate: steps per second, for an axis in seconds; None: in steps.
+        names: of the channels, written above their lines; none: nothing is written.
+        seen: the first step that the network saw, and that after the last: others are grey. None:
+            it saw all.
 
     Returns:
-        An RGB image `WIDTH` pixels wide, whose lines begin and end at `plot_area`.
+        An RGB image `WIDTH` pixels wide, whose lines begin and end at `plot_area`. Of a series of
+        many more steps than pixels, a line shows the least and the largest value at each pixel,
+        under the heatmap's largest there.
 
     Raises:
         ValueError: the series or the heatmap is unfit.
@@ -83,14 +94,17 @@ def draw_series(
     page = Image.new("RGB", (WIDTH * _FINER, (bottom + _AXIS) * _FINER), "white")
     draw = ImageDraw.Draw(page)
     lane = (bottom - top) / values.shape[1]
-    across = left + (np.arange(len(values)) + 0.5) / len(values) * (right - left)
-    colours = None if heatmap is None else _colours(heatmap, len(values), colormap)
-    for number, channel in enumerate(values.T):
-        low, high = channel.min(), channel.max()
+    tops = None if heatmap is None else _between(heatmap, len(values), colormap)
+    for number, whole in enumerate(values.T):
+        at = _extremes(whole)
+        channel, low, high = whole[at], whole.min(), whole.max()
+        across = left + (at + 0.5) / len(values) * (right - left)
         share = (
             (channel - low) / ((high - low) or 1.0) if high > low else np.full(len(channel), 0.5)
         )
-        down = top + number * lane + lane * (0.94 - 0.88 * share)
+        room = lane - _NAME if number < len(names) else lane
+        down = top + (number + 1) * lane - room * (0.06 + 0.88 * share)
+        colours = None if tops is None else _colours(tops, at, colormap, seen)
         points = [(x * _FINER, y * _FINER) for x, y in zip(across, down, strict=True)]
         if len(points) == 1:
             points *= 2
@@ -98,7 +112,7 @@ def draw_series(
         for place, colour in enumerate(() if colours is None else colours.tolist()):
             draw.line(points[place : place + 2], tuple(colour), 3 * _FINER)
     page = page.resize((WIDTH, bottom + _AXIS), Image.Resampling.BOX)
-    _label(page, values, rate)
+    _label(page, values, rate, names)
     return page
 
 
@@ -108,17 +122,73 @@ def plot_area(channels: int) -> tuple[int, int, int, int]:
     return 70, 4, WIDTH - 10, 4 + lane * channels
 
 
-def _colours(heatmap: Any, steps: int, colormap: str) -> np.ndarray:
-    """The colour of the piece between each two steps."""
+def lines_region(preprocess: Any, steps: int, channels: int) -> dict[str, Any]:
+    """Where the part of a series that the network saw lies in its picture, and in the input.
+
+    Args:
+        preprocess: a `models.SeriesPreprocess`, or what has its `span`; else all was seen.
+        steps: of the series.
+        channels: of the series.
+
+    Returns:
+        `seen` and `place` for `photograph`.
+    """
+    left, top, right, bottom = plot_area(channels)
+    if not hasattr(preprocess, "span"):
+        return {"seen": (left, top, right, bottom)}
+    (first, last), (start, stop) = preprocess.span(steps)
+    pixels = (right - left) / steps
+    return {
+        "seen": (left + first * pixels, top, left + last * pixels, bottom),
+        "place": (start, 0, stop - start, 1),
+    }
+
+
+def _extremes(channel: Float[np.ndarray, " time"]) -> Int[np.ndarray, " points"]:
+    """The steps to draw: all, or of very many the least and the largest at each half pixel."""
+    bins = 2 * WIDTH
+    if len(channel) <= 4 * bins:
+        return np.arange(len(channel))
+    edges = np.linspace(0, len(channel), bins + 1).astype(int)
+    pieces = [(start, channel[start:stop]) for start, stop in itertools.pairwise(edges)]
+    ends = [sorted((piece.argmin(), piece.argmax())) for _, piece in pieces]
+    return np.array(
+        [start + at for (start, _), two in zip(pieces, ends, strict=True) for at in two]
+    )
+
+
+def _between(heatmap: Any, steps: int, colormap: str) -> Float[np.ndarray, " pieces"]:
+    """The heatmap between each two steps."""
     row = np.asarray(heatmap, np.float32).reshape(1, -1)
     colorize(row, colormap=colormap)  # refuses what is unfit before it is resized
     at = (np.arange(max(1, steps - 1)) + 1) / steps * row.shape[1] - 0.5
-    between = np.interp(at, np.arange(row.shape[1]), row[0])[None]
-    return colorize(between, colormap=colormap)[0]
+    return np.interp(at, np.arange(row.shape[1]), row[0])
 
 
-def _label(page: Image.Image, values: Float[np.ndarray, "time channels"], rate: Any) -> None:
-    """Write the range of each channel, and the axis of time."""
+def _colours(
+    between: Float[np.ndarray, " pieces"],
+    at: Int[np.ndarray, " points"],
+    colormap: str,
+    seen: tuple[int, int] | None,
+) -> UInt8[np.ndarray, "lines 3"]:
+    """The colour of the line from each step that is drawn to the next."""
+    starts = at[:-1] if len(at) > 1 else at
+    if len(at) < len(between) + 1:  # of many steps, the one of which the heatmap says most
+        groups = np.array_split(between, starts[1:])
+        between = np.array([group[np.abs(group).argmax()] if group.size else 0 for group in groups])
+    colours = colorize(between[None], colormap=colormap)[0]
+    if seen is not None:
+        colours[(starts < seen[0]) | (starts >= seen[1])] = _UNSEEN
+    return colours
+
+
+def _label(
+    page: Image.Image,
+    values: Float[np.ndarray, "time channels"],
+    rate: Any,
+    names: Sequence[str],
+) -> None:
+    """Write the name and the range of each channel, and the axis of time."""
     draw = ImageDraw.Draw(page)
     left, top, right, bottom = plot_area(values.shape[1])
     lane = (bottom - top) / values.shape[1]
@@ -127,17 +197,12 @@ def _label(page: Image.Image, values: Float[np.ndarray, "time channels"], rate: 
         draw.line((left, low, right, low), (190,) * 3)
         Text(f"{channel.max():.3g}", left - 6, _TYPE).draw(draw, left - 6, high + 2, anchor="ra")
         Text(f"{channel.min():.3g}", left - 6, _TYPE).draw(draw, left - 6, low - 2, anchor="rd")
+        if number < len(names):
+            Text(names[number], right - left, _TYPE).draw(draw, left + 4, high + 1, anchor="la")
     end = len(values) / (rate or 1)
-    ticks = _ticks(end)
-    for tick in ticks:
+    shown = [tick for tick in ticks(0, end) if tick < 0.98 * end]
+    for tick in shown:
         x = left + tick / end * (right - left)
         draw.line((x, bottom, x, bottom + 4), "black")
-        unit = (" s" if rate else "") if tick == ticks[-1] else ""
+        unit = (" s" if rate else "") if tick == shown[-1] else ""
         Text(f"{tick:g}{unit}", 90, _TYPE).draw(draw, x, bottom + 6, anchor="ma")
-
-
-def _ticks(end: float) -> Sequence[float]:
-    """About six round numbers from 0 up to `end`."""
-    step = 10 ** np.floor(np.log10(end / 5))
-    step *= next(factor for factor in (1, 2, 5, 10) if end / (step * factor) <= 6)
-    return [float(tick) for tick in np.arange(0, end * 0.98, step)]

@@ -34,6 +34,7 @@ def sheet(
     captions: Sequence[str] = (),
     note: str = "",
     legend: Legend | None = None,
+    size: int | None = None,
 ) -> Image.Image:
     """Arrange panels in rows and columns, with titles.
 
@@ -51,9 +52,10 @@ def sheet(
         note: written small below the panels.
         legend: called with a width and a size of type in pixels, it draws what stands between the
             panels and the note, such as a colour bar.
+        size: of the type of titles, in pixels. None: it grows with the panels.
 
     Returns:
-        An RGB image. The type size grows with the panels. Long titles are wrapped, never cut.
+        An RGB image. Long titles are wrapped, never cut.
 
     Raises:
         ValueError: there are no panels, or their number does not match the titles, labels or
@@ -66,7 +68,8 @@ def sheet(
     if all(isinstance(panel, str) for panel in panels):
         raise ValueError("a sheet needs at least one panel, found none")
     cells = [panel if isinstance(panel, str) else as_picture(panel) for panel in panels]
-    width, tallest, size = _measures(cells)
+    width, tallest, usual = _measures(cells)
+    size, asked = size or usual, size
     if columns is None:
         columns = _landscape(len(cells), width, tallest + 2 * size)
     if columns < 1:
@@ -75,7 +78,8 @@ def sheet(
     largest = max(columns * width, rows * (tallest + 2 * size))
     if largest > _MOST_SIDE:
         cells = [_reduced(cell, _MOST_SIDE / largest) for cell in cells]
-        width, tallest, size = _measures(cells)
+        width, tallest, usual = _measures(cells)
+        size = asked or usual
     gap = max(8, min(width // 30, 2 * size))
     if len(titles) not in (0, min(columns, len(cells)), len(cells)):
         raise ValueError(

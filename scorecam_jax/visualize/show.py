@@ -13,7 +13,7 @@ from PIL import Image
 from scorecam_jax.visualize.grids import layer_sums
 from scorecam_jax.visualize.pictures import Shown, pictured
 from scorecam_jax.visualize.report import Photograph, as_sheet, photograph, report
-from scorecam_jax.visualize.series import as_series, draw_series, plot_area
+from scorecam_jax.visualize.series import as_series, draw_series, lines_region
 from scorecam_jax.visualize.volumes import as_slices
 
 
@@ -78,8 +78,8 @@ def show(
         labels: the name of each class of the model; None: numbers.
         probabilities: (B, classes), of each class of the model; None: none are shown.
         names: of the images; None: numbers.
-        preprocess: what made inputs of the pictures, a `models.Preprocess`, which knows the part
-            that the network saw. None: the network saw all of each picture.
+        preprocess: what made inputs of the images, a `models.Preprocess` or `SeriesPreprocess`,
+            which knows the part that the network saw. None: the network saw all of each picture.
         channel_axis: of the activations.
         picture: what to show of images that are no pictures, such as multispectral ones or
             spectrograms in dB; as in `overlay`.
@@ -105,7 +105,9 @@ def show(
     maps = {name: _heatmaps(one, indices) for name, one in by_method.items()}
     sums = {name: _sums(one, channel_axis) for name, one in by_method.items()}
     series = maps[first].shape[2] == 1 and maps[first].ndim == 4
-    pictures = _pictures(images, len(indices), maps[first].ndim - 2, series, picture, rate)
+    pictures = _pictures(
+        images, len(indices), maps[first].ndim - 2, series, picture, rate, preprocess
+    )
     kind = "series" if series else "volume" if maps[first].ndim == 5 else "image"
     _check_length("labels", labels, int(indices.max(initial=-1)) + 1)
     _check_length("names", names, len(indices))
@@ -125,7 +127,6 @@ def show(
             {name: values[place] for name, values in maps.items()},
             sums={name: values[place] for name, values in sums.items() if values is not None},
             **region,
-            **_region(preprocess, drawn),
         )
         shown.append(found)
     return Viewer(shown, colormap, height)
@@ -161,6 +162,7 @@ def _pictures(
     series: bool,
     picture: Shown,
     rate: int | float | None,
+    preprocess: Any | None,
 ) -> list[tuple[Any, dict[str, Any]]]:
     """A picture for each input, or the slices of a volume, and where the heatmap lies in it."""
     if isinstance(images, Image.Image):
@@ -174,8 +176,13 @@ def _pictures(
         raise ValueError(f"found {len(images)} images for an explanation of {count} inputs")
     if series and picture is None:
         lines = [as_series(one) for one in images]
-        return [(draw_series(one, rate=rate), {"seen": plot_area(one.shape[1])}) for one in lines]
-    return [(as_slices(one) if rank == 3 else pictured(one, picture), {}) for one in images]
+        return [
+            (draw_series(one, rate=rate), lines_region(preprocess, *one.shape)) for one in lines
+        ]
+    if rank == 3:
+        return [(as_slices(one), {}) for one in images]
+    shown = [pictured(one, picture) for one in images]
+    return [(one, _region(preprocess, one)) for one in shown]
 
 
 def _region(preprocess: Any, picture: Any) -> dict[str, Any]:

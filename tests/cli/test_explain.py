@@ -11,9 +11,10 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from scorecam_jax import models, samples, score_cam
-from scorecam_jax.study import drawing, pipeline
+from scorecam_jax.study import drawing, material
 from scorecam_jax.study.programs import Programs
 from scorecam_jax.visualize import colorize
+from scorecam_jax.visualize.series import WIDTH, plot_area
 from tests.cli.toy import BLUE, LABELS, RED, UNIX, panels, read, scorecam
 
 ANIMALS = samples.FOLDER
@@ -443,6 +444,58 @@ def test_a_volume_is_drawn_in_three_planes_and_its_slices(here, monkeypatch, cap
         assert picture.text["Layer"] == "grid"
 
 
+@pytest.fixture
+def of_series(here, monkeypatch):
+    """A network of series in the place of the real one, and a series of two channels."""
+
+    def network(x, edit=lambda a: a):
+        activations = edit(x.reshape(-1, 8, 4, 2).mean(2) + 1e-3)
+        return activations.mean(1), activations
+
+    preprocess = models.SeriesPreprocess(32, channels=2, rate=10)
+    classifier = models.Classifier(network, preprocess, ("first", "second"), (32,), "grid")
+    monkeypatch.setattr(models, "load", lambda *args, **kwargs: classifier)
+    steps = np.arange(48)
+    series = np.stack([(steps >= 24) * 1.0, (steps < 16) * 1.0], -1)
+    rows = [
+        f"{step / 10},{','.join(map(str, row))}" for step, row in zip(steps, series, strict=True)
+    ]
+    (here / "signal.csv").write_text("\n".join(["time,first lead,second lead", *rows]))
+    return series
+
+
+def test_a_series_is_drawn_as_lines(of_series, here, capsys):
+    options = ["--method", "grad-cam", "--target", "first", "--save-map", "map.npy"]
+    assert scorecam("explain", "signal.csv", *options) == 0
+    page = np.asarray(read("signal-gradcam.png")).astype(int)
+    assert page.shape[1] == WIDTH + 2 * 26
+    saved = np.load("map.npy")
+    assert saved.shape == (1, 48)
+    assert saved[0, 26:38].min() > 0.9
+    assert saved[0, :20].max() < 0.1
+    assert not saved[0, :8].any()  # not seen
+    hottest = (page == colorize(np.ones((1, 1)))[0, 0]).all(-1)
+    where = (np.flatnonzero(hottest.any(0)) - 26 - plot_area(2)[0]) / (WIDTH - 80) * 48
+    assert 24 < where.min() < where.max() < 41
+
+
+def test_several_methods_and_classes_of_a_series_stand_below_one_another(of_series, here, capsys):
+    options = ["--methods", "grad-cam,uniform", "--top", 2]
+    assert scorecam("compare", "signal.csv", *options) == 0
+    height = read("signal-compared.png").height
+    panel = plot_area(2)[3]
+    assert 5 * panel < height < 7.5 * panel
+    assert scorecam("explain", "signal.csv", "--only", "overlay") == 1
+    assert "this is a series: leave it out" in capsys.readouterr().err
+    assert scorecam("report", "signal.csv", "--methods", "grad-cam") == 0
+    assert "wrote report.html: 1 series" in capsys.readouterr().out
+
+
+def test_pictures_and_series_are_told_from_one_another(of_series, photo, here, capsys):
+    assert scorecam("explain", photo, "signal.csv", "--method", "uniform") == 1
+    assert "photo.png: not a series; wanted .csv" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("traces")
 class TestPixels:
     @pytest.mark.parametrize("target", [RED, BLUE])
@@ -610,14 +663,14 @@ class TestEdges:
         self, photo, here, monkeypatch, capsys
     ):
         read(photo).save("other.png")
-        read_picture = pipeline.read_picture
+        read_picture = material.read_picture
 
         def scarce(source, **options):
             if source.name == "other.png":
                 raise MemoryError
             return read_picture(source, **options)
 
-        monkeypatch.setattr(pipeline, "read_picture", scarce)
+        monkeypatch.setattr(material, "read_picture", scarce)
         assert scorecam("explain", "other.png", photo) == 1
         assert "other.png: out of memory" in capsys.readouterr().err
         assert (here / "photo-scorecam.png").exists()

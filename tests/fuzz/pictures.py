@@ -184,7 +184,7 @@ def read_all(path):
                 read(source)
             except ReadingError:
                 continue
-    find([path], volumes=True)
+    find([path], takes="volumes")
 
 
 def main(count, seed):

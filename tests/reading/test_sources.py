@@ -100,5 +100,5 @@ def test_volumes_are_listed_whole_or_by_their_middle_slice(tmp_path):
     path = tmp_path / "scan.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.zeros((2, 3, 5)), np.eye(4)), path)
     assert find([path]).sources[0][1:] == (3, str(path), "scan")
-    assert find([path], volumes=True).sources[0][1:] == (None, str(path), "scan")
+    assert find([path], takes="volumes").sources[0][1:] == (None, str(path), "scan")
     assert [one.stem for one in find([path], page="all").sources][-1] == "scan-page5"

@@ -3,15 +3,25 @@
 import contextlib
 import functools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from scorecam_jax import Interpolated, grad_cam, score_cam
-from scorecam_jax.models import Classifier, VolumePreprocess
-from scorecam_jax.study import pipeline, study
+from scorecam_jax.models import (
+    Classifier,
+    SeriesPreprocess,
+    SpectrogramPreprocess,
+    VolumePreprocess,
+)
+from scorecam_jax.study import material, study
+from scorecam_jax.study.page import photographs
 from scorecam_jax.study.pipeline import records
 from scorecam_jax.study.record import Record
+from scorecam_jax.visualize import grids
+from scorecam_jax.visualize.series import plot_area
 from tests.study.toy import toy
 
 GREY = np.full((16, 20, 3), 90, np.uint8)
@@ -65,14 +75,14 @@ def test_records_become_a_page_and_a_viewer(found):
 def test_photographs_that_vanish_meanwhile_are_named(tmp_path, monkeypatch):
     for seed, name in enumerate("abc"):
         picture(seed).save(tmp_path / f"{name}.png")
-    read = pipeline.read_picture
+    read = material.read_picture
 
     def vanishing(source, **options):
         if source.name == "b.png":
             source.path.unlink()
         return read(source, **options)
 
-    monkeypatch.setattr(pipeline, "read_picture", vanishing)
+    monkeypatch.setattr(material, "read_picture", vanishing)
     found = study(toy(fit="stretch"), tmp_path, methods=["uniform"])
     assert [record.name for record in found.records] == ["a.png", "c.png"]
     assert [tuple(note) for note in found.left_out] == [("b.png", "no such file")]
@@ -112,6 +122,77 @@ def test_a_network_of_volumes_gets_the_volume(tmp_path):
     expected = grad_cam(network, preprocess(volume)[None], 0).heatmap[0]
     np.testing.assert_allclose(heatmap, expected, atol=1e-5)
     assert "scan.npy" in found.report()
+
+
+def of_series(shape):
+    """A network that tells a wiggle from a plateau, and its way in."""
+
+    def network(x, edit=lambda a: a):
+        values = x.reshape(len(x), 8, 4, 2)
+        maps = jnp.stack([jnp.ptp(values, 2).mean(-1), values.mean((2, 3))], -1)
+        grid = (8,) if len(shape) == 1 else (1, 8)
+        activations = edit(jax.nn.relu(maps.reshape(-1, *grid, 2)))
+        return activations.mean(tuple(range(1, activations.ndim - 1))), activations
+
+    preprocess = SeriesPreprocess(32, channels=2, rate=10, row=len(shape) == 2)
+    return Classifier(network, preprocess, ("wiggle", "plateau"), shape, "grid")
+
+
+@pytest.mark.parametrize("shape", [(32,), (1, 32)])
+def test_a_network_of_series_gets_the_series(tmp_path, shape):
+    steps = np.arange(48)
+    series = np.stack([(steps > 24) * 1.0, (steps < 20) * (-1.0) ** steps], -1)
+    classifier = of_series(shape)
+    assert classifier.takes == "series"
+    np.savetxt(tmp_path / "a.csv", series, delimiter=",", header="a,b", comments="")
+    found = study(classifier, tmp_path, methods=["grad-cam"], targets="wiggle")
+    again = study(classifier, {"a.csv": series}, methods=["grad-cam"], targets="wiggle")
+    assert "the network takes 2" in " ".join(
+        note.why for note in study(classifier, {"b": series[:, :1], "a": series}).left_out
+    )
+    (record,), (same,) = found.records, again.records
+    assert record.size == same.size == (48,)
+    heatmap = record.results["grad-cam"].heatmaps
+    np.testing.assert_allclose(heatmap, same.results["grad-cam"].heatmaps, atol=1e-6)
+    expected = grad_cam(classifier.model, classifier.preprocess(series)[None], 0).heatmap
+    np.testing.assert_allclose(heatmap, expected, atol=1e-5)
+    whole = classifier.preprocess.restore(heatmap[0], (48,))
+    assert whole[8:20].mean() > 0.5 > whole[28:].max()
+    shown, _ = photographs(found.plan, found.records, found.evaluation())
+    left, _, right, _ = plot_area(2)
+    pixels = (right - left) / 48
+    assert shown[0].seen[::2] == pytest.approx([left + 8 * pixels, left + 40 * pixels])
+    assert shown[0].place == [0, 0, 32, 1]
+    drawn = grids.draw(shown[0].maps["grad-cam"][0], (1, 32))
+    np.testing.assert_allclose(drawn.ravel(), heatmap.ravel(), atol=2 / 255)
+    assert "<p>1 series, grad-cam</p>" in found.report()
+
+
+def test_a_network_of_spectrograms_gets_sound(tmp_path):
+    preprocess = SpectrogramPreprocess(16, rate=1000, window=32, hop=16)
+
+    def network(x, edit=lambda a: a):
+        halves = x.reshape(-1, 2, 8, 4, 4).mean((2, 4))
+        activations = edit(halves[..., None] * jnp.eye(2)[None, :, None] + 1e-3)
+        return activations.mean((1, 2)), activations
+
+    classifier = Classifier(network, preprocess, ("high", "low"), preprocess.size, "grid")
+    at = np.arange(400) / 1000
+    pitch = np.where(at < 0.15, 50, 350)
+    found = study(
+        classifier, {"a": np.sin(2 * np.pi * pitch * at)}, methods=["grad-cam"], targets="high"
+    )
+    (record,) = found.records
+    assert record.size == (16, 16)
+    (shown,), _ = photographs(found.plan, found.records, found.evaluation())
+    assert shown.axes
+    left, top, right, bottom = shown.seen
+    assert (right - left) % 16 == (bottom - top) % 16 == 0
+    values = grids.draw(shown.maps["grad-cam"][0], (16, 16))
+    assert values[:8, 10:].mean() > 4 * values[8:].mean()  # high is above, and late
+    page = found.report()
+    assert 'class="stack axes"' in page
+    assert "<p>1 series, grad-cam</p>" in page
 
 
 def test_unknown_wishes_are_refused():

@@ -45,6 +45,8 @@ class Photograph(NamedTuple):
         cuts: of a volume, two JPEG files in base64: cuts along a row and along a column of its
             slices, the last slice above.
         at: where the cuts lie, as shares of the slices' height and width.
+        axes: whether axes lie around the part that the network saw, rather than more of the
+            photograph.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Photograph(NamedTuple):
     aside: Mapping[str, Mapping[str, int | float | None]] = {}
     cuts: Sequence[str] = ()
     at: Sequence[float] = ()
+    axes: bool = False
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Photograph":
@@ -84,6 +87,7 @@ def photograph(
     metrics: Mapping[str, Mapping[str, int | float | None]] | None = None,
     aside: Mapping[str, Mapping[str, int | float | None]] | None = None,
     thickness: int | float = 1,
+    axes: bool = False,
 ) -> Photograph:
     """Pack a photograph and its heatmaps for a report.
 
@@ -108,6 +112,7 @@ def photograph(
         aside: by method, further figures, to sort by and to summarise.
         thickness: of a volume's slices, in pixels of them. Two cuts across the slices are stored
             too, through the peak of the first heatmap.
+        axes: whether axes lie around what the network saw, as around a spectrogram.
 
     Raises:
         ValueError: there are no heatmaps, or not one for each class.
@@ -124,10 +129,13 @@ def photograph(
     cells = cells_for(len(heatmaps), len(heatmaps) * len(classes) * len(frames))
     width, height = frames[0].size
     rows, columns = input_size or np.shape(next(iter(heatmaps.values())))[-2:]
+    known = sums or {}
     packed = {
         method: [
-            _packed(heatmap, (sums or {}).get(method), index, len(frames), cells)
-            for index, heatmap in enumerate(maps)
+            _in_frames(
+                heatmap, known[method][place] if method in known else None, len(frames), cells
+            )
+            for place, heatmap in enumerate(maps)
         ]
         for method, maps in heatmaps.items()
     }
@@ -149,6 +157,7 @@ def photograph(
         aside=aside or {},
         cuts=[_jpeg(cut) for cut in cuts],
         at=at,
+        axes=axes,
     )
 
 
@@ -197,20 +206,30 @@ def cells_for(methods: int, maps: int) -> int:
     return min(56, math.isqrt(values))
 
 
-def _packed(heatmap: Any, sums: Any, index: int, frames: int, cells: int) -> Grid:
-    if isinstance(heatmap, Grid):
-        if len(heatmap.shape) == 2:
-            return heatmap
-        grid = unpack(heatmap)
-        return pack(enlarge(grid, (frames, *grid.shape[1:])), signed=heatmap.signed)
-    heatmap = np.asarray(heatmap)
-    if heatmap.shape[0] == 1:  # a series: its values lie along one axis
+def packed_map(heatmap: Any, sums: Any | None, cells: int) -> Grid:
+    """A heatmap in few values.
+
+    Args:
+        heatmap: (height, width), (depth, height, width), or of a series (time,) or (1, time).
+        sums: at the layer's resolution, as in `grids.coarse`; None: they are not known.
+        cells: the most values along an axis. A series has its values along one: it may have as many
+            as a picture has in all.
+    """
+    values = np.atleast_2d(np.asarray(heatmap))
+    sums = None if sums is None else np.atleast_2d(np.asarray(sums))
+    if values.shape[0] == 1:
         cells = max(cells, min(cells**2, _MOST_STEPS))
-    known = None if sums is None or max(np.shape(sums)[-2:]) > cells else sums[index]
-    grid = coarse(heatmap, known, cells=cells)
-    if heatmap.ndim == 3:
-        grid = enlarge(grid, (frames, *grid.shape[1:]))
-    return pack(grid, signed=bool(heatmap.min() < 0))
+    known = None if sums is None or max(sums.shape[-2:]) > cells else sums
+    return pack(coarse(values, known, cells=cells), signed=bool(values.min() < 0))
+
+
+def _in_frames(heatmap: Any, sums: Any | None, frames: int, cells: int) -> Grid:
+    """A map as it is stored: that of a volume has as many slices as are shown."""
+    packed = heatmap if isinstance(heatmap, Grid) else packed_map(heatmap, sums, cells)
+    if len(packed.shape) == 2:
+        return packed
+    grid = unpack(packed)
+    return pack(enlarge(grid, (frames, *grid.shape[1:])), signed=packed.signed)
 
 
 def _jpeg(picture: Image.Image) -> str:

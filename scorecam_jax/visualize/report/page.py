@@ -30,6 +30,7 @@ def report(
     command: str | None = None,
     colormap: str = "ember",
     meanings: Mapping[str, str] | None = None,
+    kind: str | None = None,
 ) -> str:
     """Write photographs and their heatmaps as one HTML file that needs nothing else.
 
@@ -45,6 +46,7 @@ def report(
         command: what the user typed to make the report.
         colormap: as in `colorize`.
         meanings: by the name of a metric or column, what it says, with its unit.
+        kind: what is shown, in the singular. None: as it looks, a photograph, volume or series.
 
     Returns:
         The text of the file.
@@ -61,7 +63,7 @@ def report(
             raise ValueError(f"{one.name} has maps by {list(one.maps)}, and others by {methods}")
     script = _part("page.js")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    kind = _kind(shown)
+    kind = kind or _kind(shown)
     count = f"{len(shown)} {kind if len(shown) == 1 else plural(kind)}, {_listing(methods)}"
     told = meanings or {}
     styles = {method: SIGNED if method in signed_methods(shown) else colormap for method in methods}
@@ -265,7 +267,8 @@ def _figure(
     )
     view = f'aria-hidden="true" viewBox="0 0 {width} {height}"'
     return (
-        f'<figure><div class="stack{" signs" * signed}{" line" * is_line(one)}" role="img" '
+        f'<figure><div class="stack{" signs" * signed}{" line" * is_line(one)}'
+        f'{" axes" * one.axes}" role="img" '
         f'aria-label="{html.escape(caption)}">'
         f'<svg class="photo{" tiny" * tiny}" {view}>{photo}</svg>'
         f'<svg class="heat" {view}>'

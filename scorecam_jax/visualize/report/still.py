@@ -67,7 +67,7 @@ def _drawn(
         return ImageChops.multiply(picture, paper.convert("RGB"))
     drawn = grey(picture, signed=colormap == SIGNED).convert("RGBA")
     drawn.alpha_composite(colours, (left, top))
-    return mark_crop(drawn, (left, top, right, bottom))
+    return drawn.convert("RGB") if one.axes else mark_crop(drawn, (left, top, right, bottom))
 
 
 def _part_seen(
