@@ -125,6 +125,28 @@ def with_layers(model: AnyModel, count: int) -> AnyModel:
     return Adapted(shown, *adapted.args)
 
 
+def at_layer(model: AnyModel, layer: str) -> AnyModel:
+    """Show another layer of a model's network.
+
+    Args:
+        model: what an adapter such as `from_linen` returned.
+        layer: its path, as `list_layers` names it.
+
+    Raises:
+        TypeError: `model` was not made by an adapter.
+    """
+    call: Any = getattr(model, "func", None)
+    if not isinstance(call, _Shown):
+        raise TypeError(
+            f"cannot choose layers of a {type(model).__name__}: only models made by an adapter "
+            "know their layers"
+        )
+    paths = (parse_path(layer),)
+    shown = dataclasses.replace(call, paths=paths, several=False, by_rule=False, settled=())
+    adapted: Any = model
+    return Adapted(shown, *adapted.args)
+
+
 def register(model: AnyModel, inputs: Any) -> AnyModel:
     """Measure where a model's layers lie in the image, if the program does not show it.
 

@@ -174,11 +174,14 @@ METHOD_OPTIONS = (
 )
 
 
-def add_how(group: Any) -> None:
-    """Which network and layer, and every option that methods take."""
+def add_how(group: Any, *, apart: bool = False) -> None:
+    """Which network and layer, and every option that methods take.
+
+    `apart`: also several layers side by side.
+    """
     add_model(group)
     add_questions(group)
-    add_layer(group)
+    add_layer(group, apart=apart)
     for option in METHOD_OPTIONS:
         group.add_argument(option.flag, **option.settings)
     group.add_argument(

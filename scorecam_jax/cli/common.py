@@ -42,6 +42,7 @@ from scorecam_jax.study.choosing import RULES
 from scorecam_jax.study.cost import advice
 from scorecam_jax.study.drawing import Job, Layout, draw, percent
 from scorecam_jax.study.journal import Journal
+from scorecam_jax.study.layers import by_layer, every_layer
 from scorecam_jax.study.look import Look
 from scorecam_jax.study.outputs import Guard, OutputError, is_folder, output_paths
 from scorecam_jax.study.pipeline import Plan, Wait, out_of_memory, records
@@ -113,6 +114,11 @@ def load(
         return classifier
     with translating():
         return classifier.with_layers(layers)
+
+
+def fused(asked: argparse.Namespace) -> int | None:
+    """How many layers are fused; None: one, or several that are explained one by one."""
+    return asked.layers if isinstance(asked.layers, int) else None
 
 
 def _prompts(asked: argparse.Namespace) -> list[str]:
@@ -202,16 +208,24 @@ def plan_of(
         targets = asked_targets(wanted, top, classifier.labels)
         other = _contrasted(asked, classifier, targets.named)
         _check_fusion(asked, classifier)
+        wanted = {name: chosen(asked, name, classifier) for name in methods}
+        layers: dict[str, tuple[str, str]] = {}
+        if asked.layers is not None and fused(asked) is None:
+            paths = every_layer(classifier) if asked.layers == "all" else asked.layers
+            wanted, layers = by_layer(wanted, paths)
         return Plan(
             classifier=classifier,
-            methods={name: chosen(asked, name, classifier) for name in methods},
+            methods=wanted,
+            layers=layers,
             metrics=with_boxes(named_metrics(metrics), bool(found.annotations)),
             targets=targets,
             annotations=found.annotations,
             window=asked.window,
             batch_size=asked.batch_size,
             signed=frozenset(
-                name for name in methods if asked.signed and accepts(named(name), "variant")
+                name
+                for name in wanted
+                if asked.signed and accepts(named(layers.get(name, (name,))[0]), "variant")
             ),
             maps=maps,
             rather_than=other,
@@ -360,7 +374,7 @@ def draw_photos(
     """
     check_options(asked, methods)
     # Once, for both of the photographs that --like explains.
-    loaded = functools.cache(lambda: load(asked, layer=asked.layer, layers=asked.layers))
+    loaded = functools.cache(lambda: load(asked, layer=asked.layer, layers=fused(asked)))
     drawn = functools.partial(
         _drawn, methods=methods, ending=ending, layout=layout, remarks=remarks, head=head,
         loaded=loaded,
@@ -423,7 +437,7 @@ def _drawn(
         with Progress(len(todo), enabled=not asked.quiet) as progress:
             progress.start("loading the model")
             classifier = loaded()
-            look = look._replace(network=asked.model or "", layers=asked.layers or 1)
+            look = look._replace(network=asked.model or "", layers=fused(asked) or 1)
             layer = classifier.layer
             if classifier.takes != "pictures" or is_own(asked.model or ""):
                 found = listed(asked, classifier)

@@ -14,7 +14,8 @@ DESCRIPTION = """\
 Draw a sheet of each photograph with methods in columns and classes in rows, and
 print how similar each heatmap is to the first (Pearson's correlation).
 
-An option such as --channels reaches the methods that take it.
+An option such as --channels reaches the methods that take it. --layers all sets
+a network's layers side by side, by one method or several.
 """
 
 DEFAULT = ("score-cam", "grad-cam", "grad-cam++")
@@ -31,7 +32,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME,...",
         help=f"{', '.join(methods)}, or all; uniform and center ignore the model, and any method "
-        f"must beat them (default without --variants: {', '.join(DEFAULT)})",
+        f"must beat them (default without --variants: {', '.join(DEFAULT)}; with several "
+        f"layers {DEFAULT[0]})",
     )
     how.add_argument(
         "--variants",
@@ -40,7 +42,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="NAME,...",
         help=f"published Score-CAMs: {', '.join(options.VARIANTS)}, or all",
     )
-    add_how(how)
+    add_how(how, apart=True)
     options.add_look(command)
     options.add_output(command, "PHOTO-compared.png", "(methods, targets, height, width)")
 
@@ -50,7 +52,8 @@ def run(asked: argparse.Namespace) -> int:
     from scorecam_jax.cli.common import draw_photos
     from scorecam_jax.study.drawing import by_method
 
-    methods = [*asked.variants, *asked.methods] or list(DEFAULT)
+    apart = not isinstance(asked.layers, int | None)
+    methods = [*asked.variants, *asked.methods] or list(DEFAULT[: 1 if apart else None])
     return draw_photos(
         asked,
         methods,

@@ -183,8 +183,8 @@ def add_questions(group: Any) -> None:
     )
 
 
-def add_layer(group: Any) -> None:
-    """Which layer, and how many before it."""
+def add_layer(group: Any, *, apart: bool = False) -> None:
+    """Which layer, and how many before it; `apart`: or several of them side by side."""
     group.add_argument(
         "--layer",
         metavar="L",
@@ -192,11 +192,11 @@ def add_layer(group: Any) -> None:
     )
     group.add_argument(
         "--layers",
-        type=count,
-        metavar="N",
+        type=layers if apart else count,
+        metavar="N|all|L,..." if apart else "N",
         help="explain by N layers together: that one, and the last one at each finer grid before "
         "it, or blocks at even distances in a transformer; --fuse says how their maps become one "
-        "(default: 1)",
+        "(default: 1)" + "; all: each of these layers by itself; L,L: those that are named" * apart,
     )
 
 
@@ -305,6 +305,13 @@ def count(text: str) -> int:
 def page(text: str) -> int | str:
     """A whole number from 1 up, or "all"."""
     return text if text == "all" else count(text)
+
+
+def layers(text: str) -> int | str | list[str]:
+    """How many layers to fuse; or those that are explained one by one: "all", or their names."""
+    if text == "all" or text.isdigit():
+        return text if text == "all" else count(text)
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def counts(text: str) -> list[int]:

@@ -38,7 +38,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help=f"{', '.join(methods)}, or all (default: score-cam)",
     )
     how = command.add_argument_group("how")
-    add_how(how)
+    add_how(how, apart=True)
     how.add_argument(
         "--colormap",
         choices=options.COLORMAPS,
@@ -85,7 +85,7 @@ def run(asked: argparse.Namespace) -> int:
     partial = output.with_name(f"{output.name}.partial")
     with Progress(len(found.sources), enabled=not asked.quiet) as progress:
         progress.start("loading the model")
-        classifier = common.load(asked, layer=asked.layer, layers=asked.layers)
+        classifier = common.load(asked, layer=asked.layer, layers=common.fused(asked))
         found = common.listed(asked, classifier)
         plan = common.plan_of(asked, asked.methods, classifier, found, maps=False)
         settings = {**common.settings_of(asked, classifier, found), "methods": asked.methods}

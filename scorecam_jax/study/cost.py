@@ -37,7 +37,9 @@ def advice(
         return None
     exact = any(
         function is score_cam and options.get("channels") is None
-        for function, options in map(unwrap, methods.values())
+        for function, options in (
+            unwrap(getattr(method, "__wrapped__", method)) for method in methods.values()
+        )
     )
     several = f", {_duration(total * photographs)} in all" if photographs > 1 else ""
     if len(costs) == 1 and exact:
@@ -66,7 +68,7 @@ def passes(method: Callable[..., Any], live: int, targets: int) -> int:
 
     A method that is not in `METHODS` counts as the one it is made of, or as one pass.
     """
-    function, options = unwrap(method)
+    function, options = unwrap(getattr(method, "__wrapped__", method))
     known = {METHODS[one]: METHODS.entries[one] for one in METHODS}
     entry = known.get(function)
     if entry is None:

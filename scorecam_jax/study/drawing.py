@@ -365,7 +365,8 @@ def _small_print(
     plan: Plan, methods: Sequence[str], look: Look, factor: int, *, shared: bool
 ) -> str:
     """What a sheet tells of itself at its foot."""
-    how = [", ".join(methods), look.network, f"layer {_layers(plan, look)}"]
+    layers = ("layers " if plan.layers else "layer ") + _layers(plan, look)
+    how = [_methods(plan, methods), look.network, layers]
     parts = ["; ".join(part for part in how if part)]
     if shared:
         parts.append("Each method's heatmaps are on one scale, for all classes and photographs.")
@@ -398,13 +399,20 @@ def _metadata(plan: Plan, methods: Sequence[str], title: str, look: Look) -> dic
         "Software": _software(),
         "Network": look.network,
         "Layer": _layers(plan, look),
-        "Method": ", ".join(methods),
+        "Method": _methods(plan, methods),
         COMMAND: look.command,
     }
     return {name: text for name, text in told.items() if text}
 
 
+def _methods(plan: Plan, names: Sequence[str]) -> str:
+    """The methods themselves, where names tell their layers too."""
+    return ", ".join(dict.fromkeys(plan.layers.get(name, (name,))[0] for name in names))
+
+
 def _layers(plan: Plan, look: Look) -> str:
+    if plan.layers:
+        return ", ".join(dict.fromkeys(layer for _, layer in plan.layers.values()))
     earlier = look.layers - 1
     return f"{plan.classifier.layer}{f' and {earlier} before it' if earlier else ''}"
 

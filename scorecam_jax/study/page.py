@@ -59,18 +59,22 @@ def as_page(
     """
     shown, gone = photographs(plan, records, found)
     own = {"layer": plan.classifier.layer, "methods": list(plan.methods)}
-    live = figure(np.array([record.live for record in records], float))
-    column = Column("live channels", "live channels", dict.fromkeys(plan.methods, live), 0)
+    columns = list(found.columns)
+    if not plan.layers:  # else it differs from layer to layer
+        live = figure(np.array([record.live for record in records], float))
+        figures = dict.fromkeys(plan.methods, live)
+        columns.append(Column("live channels", "live channels", figures, 0))
     return report(
         shown,
         title=title,
-        columns=[*found.columns, column],
+        columns=columns,
         left_out=[*found.left_out, *gone],
         manifest=manifest(plan.classifier, settings or own),
         command=command,
         colormap=colormap,
         meanings=MEANINGS,
         kind=SINGLE[plan.classifier.takes],
+        layers=plan.layers,
     )
 
 
@@ -152,7 +156,10 @@ def _photograph(
             for method in record.results
         },
         aside={
-            method: {"live channels": record.live, "seconds": round(result.seconds, 4)}
+            method: {
+                **({} if plan.layers else {"live channels": record.live}),
+                "seconds": round(result.seconds, 4),
+            }
             for method, result in record.results.items()
         },
         **_shown(plan, record),

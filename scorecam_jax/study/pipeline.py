@@ -21,6 +21,7 @@ from scorecam_jax.reading.annotations import Annotation, mask_of, usable
 from scorecam_jax.study.beside import one_ahead
 from scorecam_jax.study.choosing import Choice, Targets, choose
 from scorecam_jax.study.journal import Journal
+from scorecam_jax.study.layers import AtLayer
 from scorecam_jax.study.material import material
 from scorecam_jax.study.metering import findings, measure
 from scorecam_jax.study.programs import Method, Prediction, Programs
@@ -52,6 +53,8 @@ class Plan:
         same: by method, the one that gives the same heatmap and is run in its place.
         maps: whether records keep heatmaps at full size, or packed as grids.
         rather_than: the class that the methods' scores contrast the targets with, if any.
+        layers: by the name of a method that explains a layer of its own, the method itself and
+            the layer; see `layers.by_layer`.
     """
 
     classifier: Classifier
@@ -65,6 +68,7 @@ class Plan:
     same: Mapping[str, str] = dataclasses.field(default_factory=dict)
     maps: bool = True
     rather_than: int | None = None
+    layers: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
     @property
     def other_name(self) -> str | None:
@@ -181,7 +185,12 @@ def _registered(plan: Plan, items: Sequence[Source | Given]) -> Plan:
     if inputs is None:
         return plan
     model = register(plan.classifier.model, inputs)
-    return dataclasses.replace(plan, classifier=plan.classifier._replace(model=model))
+    methods = {
+        name: one.measured(model, inputs) if isinstance(one, AtLayer) else one
+        for name, one in plan.methods.items()
+    }
+    classifier = plan.classifier._replace(model=model)
+    return dataclasses.replace(plan, classifier=classifier, methods=methods)
 
 
 class _Asked(NamedTuple):

@@ -297,6 +297,35 @@ def test_sorts_by_any_metric_of_the_method_shown(open_page, four):
     assert names(page) == list(NAMES)[::-1]
 
 
+def test_layers_are_chosen_beside_methods(open_page, four, tmp_path):
+    _, photographs = four
+    layers = dict(zip(METHODS, [("cam", "late"), ("cam", "early"), ("cam", "first")], strict=True))
+    path = tmp_path / "layers.html"
+    path.write_text(report(photographs, layers=layers), "utf-8")
+    page = open_page(path)
+    assert page.locator(".methods").is_hidden()  # there is one
+    assert page.locator("header p").inner_text() == "4 photographs, cam at 3 layers"
+    page.get_by_role("radio", name="early", exact=True).check()
+    assert_shows(card(page, 0), photographs[0], "grad-cam", 0)
+    card(page, 0).focus()
+    page.keyboard.press("l")
+    assert page.get_by_role("radio", name="first", exact=True).is_checked()
+    assert_shows(card(page, 0), photographs[0], "signed", 0)
+    page.keyboard.press("m")  # there is no other method
+    assert page.get_by_role("radio", name="first", exact=True).is_checked()
+
+
+def test_findings_are_of_the_methods_that_are_shown(open_page, four):
+    page = open_page(four[0])
+    found = card(page, 2)
+    found.scroll_into_view_if_needed()
+    assert found.locator(".findings li").is_visible()
+    page.get_by_role("radio", name="grad-cam", exact=True).check()
+    assert found.locator(".findings li").is_hidden()
+    page.get_by_role("checkbox", name="side by side").check()
+    assert found.locator(".findings li").is_visible()
+
+
 def test_filters_by_finding(open_page, four):
     page = open_page(four[0])
     page.get_by_label("Finding", exact=True).select_option("empty (1)")

@@ -50,6 +50,30 @@ def test_layers_are_explained_together(network, photo, capsys):
     np.testing.assert_allclose(saved, PREPROCESS.restore(expected, (48, 32)), atol=1e-5)
 
 
+def test_layers_stand_side_by_side_under_their_names(network, photo, here, capsys):
+    command = ["compare", photo, "--methods", "grad-cam", "--target", "0", "--json"]
+    assert scorecam(*command, "--layers", "all", "--save-map", "map.npy") == 0
+    (told,) = json.loads(capsys.readouterr().out)["photos"][0]["targets"]
+    assert [one["method"] for one in told["maps"]] == ["coarse:relu", "fine:relu"]
+    inputs = np.asarray(PREPROCESS(Image.open(photo)))[None]
+    for layer, saved in zip(("coarse:relu", "fine:relu"), np.load("map.npy")[:, 0], strict=True):
+        expected = jax.jit(grad_cam)(from_nnx(network, layer), inputs, 0).heatmap[0]
+        np.testing.assert_allclose(saved, PREPROCESS.restore(expected, (48, 32)), atol=1e-5)
+    with Image.open("photo-compared.png") as picture:
+        assert (picture.text["Method"], picture.text["Layer"]) == (
+            "grad-cam",
+            "coarse:relu, fine:relu",
+        )
+
+
+def test_a_report_of_several_layers_tells_methods_and_layers_apart(network, photo, here):
+    options = ["--methods", "grad-cam,uniform", "--layers", "fine,coarse", "--target", "0"]
+    assert scorecam("report", photo, *options) == 0
+    page = (here / "report.html").read_text("utf-8")
+    assert "1 photograph, grad-cam and uniform at 2 layers" in page
+    assert '"grad-cam, fine":["grad-cam","fine"]' in page
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -185,7 +185,9 @@
       const picture = card.views.querySelector("image");
       picture.setAttribute("href", `data:image/jpeg;base64,${card.data.frames[card.frame]}`);
     }
-    card.article.querySelectorAll(".findings li").forEach((line) => { line.hidden = Number(line.dataset.class) !== card.chosen; });
+    card.article.querySelectorAll(".findings li").forEach((line) => {
+      line.hidden = Number(line.dataset.class) !== card.chosen || !methods.includes(Number(line.dataset.method));
+    });
     if (card.cuts) drawCuts(card);
     card.drawn = drawn;
     if (card.probe) read(card);
@@ -379,9 +381,20 @@
     field("count").textContent = `${count} of ${cards.length} shown`;
   }
 
+  // A name among the maps stands for a method, or for a method at a layer.
+  const named = index.methods.map((name) => index.layers[name] ?? [name, ""]);
+  const choices = [0, 1].map((part) => [...new Set(named.map((both) => both[part]))]);
+  const groups = ["method", "layer"];
+
+  /** The place of the method and the layer that are checked, or of the next one of a group. */
+  function chosen(next) {
+    const wanted = groups.map((group, part) => choices[part][(Number(field(group).value) + (group === next)) % choices[part].length]);
+    return named.findIndex((both) => both.every((name, part) => name === wanted[part]));
+  }
+
   function choose(method) {
     state.method = method;
-    field("method").value = String(method);
+    groups.forEach((group, part) => { field(group).value = String(choices[part].indexOf(named[method][part])); });
     if (field("sort").value.startsWith("metric ")) arrange();
     legend();
     redraw();
@@ -406,11 +419,17 @@
   for (const { index: one } of cards) for (const kind of one.findings) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
   for (const [kind, count] of [...kinds].sort()) field("finding").append(option(kind, `${kind} (${count})`));
   field("finding").parentElement.hidden = !kinds.size;
-  index.methods.forEach((name, place) => {
-    const input = element("input", { type: "radio", name: "method", value: place, checked: !place });
-    form.querySelector(".methods").append(element("label", {}, input, name));
+  groups.forEach((group, part) => {
+    const fieldset = form.querySelector(`.${group}s`);
+    fieldset.hidden = choices[part].length < 2;
+    choices[part].forEach((name, place) => {
+      const input = element("input", { type: "radio", name: group, value: place, checked: !place });
+      fieldset.append(element("label", {}, input, name));
+    });
   });
-  form.querySelector(".methods").hidden = form.querySelector(".several").hidden = index.methods.length < 2;
+  main.classList.toggle("apart", choices[1].length > 1);
+  main.style.setProperty("--layers", choices[1].length);
+  form.querySelector(".several").hidden = index.methods.length < 2;
   form.querySelector(".many").hidden = cards.length < 2;
 
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -422,7 +441,7 @@
       field("order").parentElement.hidden = target.value === "surprise";
     }
     if (["search", "sort", "order", "finding"].includes(name)) arrange();
-    else if (name === "method") choose(Number(target.value));
+    else if (groups.includes(name)) choose(chosen());
     else if (name === "opacity") {
       state.opacity = target.value / 100;
       field("opacity-value").textContent = `${target.value} %`;
@@ -456,7 +475,8 @@
     else if (event.key === "p") step(-1);
     else if (event.key === "c") {
       card.article.querySelectorAll(".classes input")[(card.chosen + 1) % card.index.classes.length]?.click();
-    } else if (event.key === "m") choose((state.method + 1) % index.methods.length);
+    } else if (event.key === "m") choose(chosen("method"));
+    else if (event.key === "l") choose(chosen("layer"));
     else if (event.key === "s") field("beside").click();
     else if (event.key === "/") field("search").focus();
     else if (event.key === "Escape" && card.probe) forget(card);
@@ -466,10 +486,11 @@
 
   // Paper shows all photographs, those never scrolled to included.
   addEventListener("beforeprint", () => {
-    document.querySelectorAll("details.all").forEach((folded) => { folded.open = true; });
+    document.querySelectorAll("details.all, details.left-out").forEach((folded) => { folded.open = true; });
     for (const card of cards) if (!card.article.hidden && card.drawn < drawn) draw(card);
   });
 
+  document.querySelectorAll("details.left-out").forEach((listed) => { listed.open = false; });
   form.hidden = false;
   arrange();
   for (const card of cards) watcher.observe(card.article);

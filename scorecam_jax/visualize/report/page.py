@@ -31,6 +31,7 @@ def report(
     colormap: str = "ember",
     meanings: Mapping[str, str] | None = None,
     kind: str | None = None,
+    layers: Mapping[str, tuple[str, str]] | None = None,
 ) -> str:
     """Write photographs and their heatmaps as one HTML file that needs nothing else.
 
@@ -47,6 +48,8 @@ def report(
         colormap: as in `colorize`.
         meanings: by the name of a metric or column, what it says, with its unit.
         kind: what is shown, in the singular. None: as it looks, a photograph, volume or series.
+        layers: where methods explain several layers, the method and the layer that each name among
+            the maps stands for. The page then has a choice of layers beside that of methods.
 
     Returns:
         The text of the file.
@@ -64,7 +67,11 @@ def report(
     script = _part("page.js")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     kind = kind or _kind(shown)
-    count = f"{len(shown)} {kind if len(shown) == 1 else plural(kind)}, {_listing(methods)}"
+    apart = layers or {}
+    named = list(dict.fromkeys(apart.get(method, (method,))[0] for method in methods))
+    count = f"{len(shown)} {kind if len(shown) == 1 else plural(kind)}, {_listing(named)}"
+    if apart:
+        count += f" at {len({layer for _, layer in apart.values()})} layers"
     told = meanings or {}
     styles = {method: SIGNED if method in signed_methods(shown) else colormap for method in methods}
     return string.Template(_part("page.html")).substitute(
@@ -76,7 +83,7 @@ def report(
         f"script-src 'sha256-{allowed}'",
         style=_part("page.css"),
         script=script,
-        index=_json(_index(shown, methods, columns, colormap, kind)),
+        index=_json(_index(shown, methods, columns, colormap, kind, apart)),
         legend=_legend(shown, methods, colormap),
         kinds=plural(kind),
         summary=summary(shown, methods, columns, told, plural(kind)),
@@ -102,10 +109,12 @@ def _index(
     columns: Sequence[Any],
     colormap: str,
     kind: str,
+    layers: Mapping[str, tuple[str, str]],
 ) -> dict[str, Any]:
     """What searching, sorting and filtering need, and the colours."""
     return {
         "methods": methods,
+        "layers": layers,
         "signed": signed_methods(shown),
         "metrics": metric_names(shown),
         "titles": {column.name: column.title for column in columns},
@@ -218,7 +227,8 @@ def _article(
         for label, share in one.classes
     )
     findings = "".join(
-        f'<li data-class="{place}">{html.escape(f"{method}, {short(label)}: {sentence}")}</li>'
+        f'<li data-class="{place}" data-method="{list(one.maps).index(method)}">'
+        f"{html.escape(f'{method}, {short(label)}: {sentence}')}</li>"
         for place, (label, _) in enumerate(one.classes)
         for method, of, _, sentence in _findings(one)
         if of == place
