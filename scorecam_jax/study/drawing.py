@@ -28,7 +28,7 @@ from scorecam_jax.study.volumes import draw_volume
 from scorecam_jax.visualize import draw_series, mark_crop, overlay, pixelate, sheet, transparent
 from scorecam_jax.visualize.axes import spread, with_axes
 from scorecam_jax.visualize.colours import SIGNED
-from scorecam_jax.visualize.legend import colour_bar, stacked
+from scorecam_jax.visualize.legend import kinds_of, legend_of
 from scorecam_jax.visualize.pictures import enlarged, enlargement
 from scorecam_jax.visualize.sheet import Legend
 
@@ -377,19 +377,12 @@ def _small_print(
 
 def _legend(look: Look, signed: Sequence[bool], *, shared: bool) -> Legend | None:
     """The colour bars of a sheet: of signs and of a shared scale always, else if asked for."""
-    kinds = [SIGNED] * any(signed)
-    if not all(signed) and (look.colorbar or shared):
-        kinds.append(look.colormap)
-    if not kinds:
-        return None
-    highest = "the strongest of a method's heatmaps" if shared else ""
-    bars = [
-        functools.partial(
-            colour_bar, colormap=kind, alpha=look.alpha, fade=look.fade, highest=highest
-        )
-        for kind in kinds
-    ]
-    return lambda width, size: stacked([bar(width, size) for bar in bars])
+    return legend_of(
+        kinds_of(signed, look.colormap, wanted=look.colorbar or shared),
+        alpha=look.alpha,
+        fade=look.fade,
+        highest="the strongest of a method's heatmaps" if shared else "",
+    )
 
 
 def _metadata(plan: Plan, methods: Sequence[str], title: str, look: Look) -> dict[str, str]:

@@ -28,6 +28,7 @@ def figure(
     photograph: bool = True,
     picture: Shown = None,
     axes: Sequence[Axis] | None = None,
+    colorbar: bool = True,
 ) -> Any:
     """Draw heatmaps of one image side by side, or of one series below one another.
 
@@ -50,6 +51,7 @@ def figure(
             `[("time (s)", 0, 3), ("frequency (Hz)", 0, 8000)]`: a label each, and what the first
             and the last edge stand for. Larger values are drawn above. Of a series, the axis of
             time alone. None: a picture has no axes, and a series counts steps.
+        colorbar: whether to show what the colours stand for.
 
     Returns:
         A `matplotlib.figure.Figure`, which belongs to no window.
@@ -72,10 +74,10 @@ def figure(
         )
     low = -1.0 if any(heatmap.min() < 0 for heatmap in values.values()) else 0.0
     if series:
-        drawn = _of_series(as_series(image), values, low, colormap, width, axes)
+        drawn = _of_series(as_series(image), values, low, colormap, width, axes, colorbar)
     else:
         shown = pictured(image, picture)
-        drawn = _of_picture(shown, values, low, colormap, alpha, width, photograph, axes)
+        drawn = _of_picture(shown, values, low, colormap, alpha, width, photograph, axes, colorbar)
     if title is not None:
         drawn.suptitle(title, fontsize=9)
     return drawn
@@ -90,6 +92,7 @@ def _of_picture(
     width: int | float,
     photograph: bool,
     axes: Sequence[Axis] | None,
+    colorbar: bool,
 ) -> Any:
     """Panels side by side."""
     scale = np.linspace(low, 1, _COLOURS)[None]
@@ -134,7 +137,8 @@ def _of_picture(
         look_of(axis)
     if axes is not None:
         places[0].set_ylabel(axes[1][0], fontsize=7)
-    _add_bar(drawn, mappable, places)
+    if colorbar:
+        _add_bar(drawn, mappable, places)
     return drawn
 
 
@@ -145,6 +149,7 @@ def _of_series(
     colormap: str,
     width: int | float,
     axes: Sequence[Axis] | None,
+    colorbar: bool,
 ) -> Any:
     """Lines below one another: channels, and of these each method's."""
     from matplotlib.collections import LineCollection
@@ -175,7 +180,8 @@ def _of_series(
                 axis.set_title(name, fontsize=8)
     places[-1].set_xlim(first, last)
     places[-1].set_xlabel(label, fontsize=7)
-    _add_bar(drawn, mappable, places)
+    if colorbar:
+        _add_bar(drawn, mappable, places)
     return drawn
 
 

@@ -1,5 +1,6 @@
 """Colour bars: what the colours of a heatmap stand for."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from scorecam_jax.visualize.colours import SIGNED
 from scorecam_jax.visualize.overlay import overlay
+from scorecam_jax.visualize.sheet import Legend
 from scorecam_jax.visualize.text import Text
 
 
@@ -48,7 +50,33 @@ def colour_bar(
     return drawn
 
 
-def stacked(bars: Sequence[Image.Image]) -> Image.Image:
+def legend_of(
+    kinds: Sequence[str], *, alpha: int | float = 0.7, fade: bool = True, highest: str = ""
+) -> Legend | None:
+    """The colour bars of a sheet, below one another; None if there are none.
+
+    Args:
+        kinds: colour maps, `"signed"` among them.
+        alpha: as in `colour_bar`, and so are the next two.
+        fade: whether opacity grows with the heatmap.
+        highest: what 1 stands for.
+    """
+    if not kinds:
+        return None
+    bars = [
+        functools.partial(colour_bar, colormap=kind, alpha=alpha, fade=fade, highest=highest)
+        for kind in kinds
+    ]
+    return lambda width, size: _stacked([bar(width, size) for bar in bars])
+
+
+def kinds_of(signed: Sequence[bool], colormap: str, *, wanted: bool) -> list[str]:
+    """The colour maps that a sheet tells: that of signs always, another if it is wanted."""
+    plain = [colormap] if wanted and not all(signed) and colormap != SIGNED else []
+    return [SIGNED] * any(signed) + plain
+
+
+def _stacked(bars: Sequence[Image.Image]) -> Image.Image:
     """Colour bars below one another."""
     gap = bars[0].height // 2
     height = sum(bar.height for bar in bars) + gap * (len(bars) - 1)

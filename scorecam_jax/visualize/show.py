@@ -20,8 +20,16 @@ from scorecam_jax.visualize.volumes import as_slices
 class Viewer:
     """What `show` returns: a page in a frame, and a picture where no page can be shown."""
 
-    def __init__(self, photographs: Sequence[Photograph], colormap: str, height: int) -> None:
+    def __init__(
+        self,
+        photographs: Sequence[Photograph],
+        colormap: str,
+        height: int,
+        *,
+        colorbar: bool = False,
+    ) -> None:
         self._photographs, self._colormap, self._height = photographs, colormap, height
+        self._colorbar = colorbar
 
     def save(self, path: str | Path) -> None:
         """Write the page as an HTML file of its own."""
@@ -32,7 +40,8 @@ class Viewer:
 
     def _repr_jpeg_(self) -> bytes:
         file = io.BytesIO()
-        as_sheet(self._photographs, colormap=self._colormap).save(file, "JPEG", quality=85)
+        drawn = as_sheet(self._photographs, colormap=self._colormap, colorbar=self._colorbar)
+        drawn.save(file, "JPEG", quality=85)
         return file.getvalue()
 
     def _repr_html_(self) -> str:
@@ -61,6 +70,7 @@ def show(
     picture: Shown = None,
     rate: int | float | None = None,
     colormap: str = "ember",
+    colorbar: bool = False,
     height: int = 640,
 ) -> Viewer:
     """Show heatmaps over the pictures they explain, in a notebook.
@@ -85,6 +95,7 @@ def show(
             spectrograms in dB; as in `overlay`.
         rate: of a series, steps per second; None: its axis counts steps.
         colormap: as in `colorize`.
+        colorbar: show what the colours stand for below the picture, as the page does anyway.
         height: of the viewer, in pixels.
 
     Returns:
@@ -129,7 +140,7 @@ def show(
             **region,
         )
         shown.append(found)
-    return Viewer(shown, colormap, height)
+    return Viewer(shown, colormap, height, colorbar=colorbar)
 
 
 def _targets(explanation: Any) -> np.ndarray:

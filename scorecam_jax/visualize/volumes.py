@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from PIL import Image, ImageDraw
 
 from scorecam_jax.visualize.colours import SIGNED, checked
+from scorecam_jax.visualize.legend import kinds_of, legend_of
 from scorecam_jax.visualize.overlay import overlay
 from scorecam_jax.visualize.pictures import as_picture, enlargement
 from scorecam_jax.visualize.sheet import sheet
@@ -30,17 +31,28 @@ class Panels(NamedTuple):
         titles: of the panels.
         captions: of the panels, or none.
         factor: how many times they are enlarged.
+        colormap: of their heatmaps.
+        alpha: opacity of the colours where a heatmap is 1.
     """
 
     pictures: list[Image.Image]
     titles: list[str]
     captions: Sequence[str]
     factor: int
+    colormap: str
+    alpha: int | float
 
-    def sheet(self, columns: int | None = None) -> Image.Image:
-        """The panels by themselves."""
-        note = enlarged_by(self.factor)
-        return sheet(self.pictures, self.titles, columns=columns, captions=self.captions, note=note)
+    def sheet(self, columns: int | None = None, *, colorbar: bool = False) -> Image.Image:
+        """The panels by themselves, with what their colours stand for if they have signs."""
+        kinds = kinds_of([self.colormap == SIGNED], self.colormap, wanted=colorbar)
+        return sheet(
+            self.pictures,
+            self.titles,
+            columns=columns,
+            captions=self.captions,
+            note=enlarged_by(self.factor),
+            legend=legend_of(kinds, alpha=self.alpha),
+        )
 
 
 class Volume(NamedTuple):
@@ -67,6 +79,7 @@ def slices(
     affine: Any = None,
     colormap: str = "ember",
     alpha: int | float = 0.7,
+    colorbar: bool = False,
 ) -> Image.Image:
     """Set the slices of a volume out under its heatmap.
 
@@ -84,6 +97,7 @@ def slices(
             the affine's. `axis` and the titles are of what was turned. None: nothing is turned.
         colormap: as in `colorize`.
         alpha: as in `overlay`.
+        colorbar: show what the colours stand for. Where they have signs, it is shown anyway.
 
     Returns:
         A sheet; each slice's title is its index. Small slices are enlarged without smoothing, and
@@ -99,7 +113,7 @@ def slices(
     return slice_panels(
         volume, heatmap, most=most, every=every, axis=axis, window=window, spacing=spacing,
         affine=affine, colormap=colormap, alpha=alpha,
-    ).sheet()  # fmt: skip
+    ).sheet(colorbar=colorbar)  # fmt: skip
 
 
 def slice_panels(
@@ -131,7 +145,7 @@ def slice_panels(
         _to_scale(overlay(pictures[at], maps[at], colormap=colormap, alpha=alpha), sides, factor)
         for at in chosen
     ]
-    return Panels(panels, [f"{at}" for at in chosen], (), factor)
+    return Panels(panels, [f"{at}" for at in chosen], (), factor, colormap, alpha)
 
 
 def planes(
@@ -144,6 +158,7 @@ def planes(
     affine: Any = None,
     colormap: str = "ember",
     alpha: int | float = 0.7,
+    colorbar: bool = False,
 ) -> Image.Image:
     """Draw the three planes through a place of a volume, by default the heatmap's peak.
 
@@ -158,6 +173,7 @@ def planes(
         affine: as in `slices`. `at` is then of what was turned.
         colormap: as in `colorize`.
         alpha: as in `overlay`.
+        colorbar: show what the colours stand for. Where they have signs, it is shown anyway.
 
     Returns:
         A sheet of three panels. With an affine they are axial, coronal and sagittal, with the head
@@ -172,7 +188,7 @@ def planes(
     return plane_panels(
         volume, heatmap, at=at, window=window, spacing=spacing, affine=affine, colormap=colormap,
         alpha=alpha,
-    ).sheet(columns=3)  # fmt: skip
+    ).sheet(columns=3, colorbar=colorbar)  # fmt: skip
 
 
 def plane_panels(
@@ -217,7 +233,7 @@ def plane_panels(
         panels.append(_cross(_to_scale(drawn, sides, factor), drawn.size, across, down))
     names = _PLANES if known else ("axis 0", "axis 1", "axis 2")
     titles = [f"{name}, {place}" for name, place in zip(names, at, strict=True)]
-    return Panels(panels, titles, _EDGES if known else (), factor)
+    return Panels(panels, titles, _EDGES if known else (), factor, colormap, alpha)
 
 
 def animate(

@@ -10,6 +10,7 @@ from PIL import Image, ImageChops
 
 from scorecam_jax.visualize.colours import SIGNED
 from scorecam_jax.visualize.grids import Grid, draw, unpack
+from scorecam_jax.visualize.legend import kinds_of, legend_of
 from scorecam_jax.visualize.overlay import grey, mark_crop
 from scorecam_jax.visualize.pictures import enlarged, enlargement
 from scorecam_jax.visualize.report.packing import Photograph, is_line, signed_methods
@@ -20,12 +21,15 @@ from scorecam_jax.visualize.transparent import transparent
 _CELLS = 14
 
 
-def as_sheet(photographs: Sequence[Photograph], *, colormap: str = "ember") -> Image.Image:
+def as_sheet(
+    photographs: Sequence[Photograph], *, colormap: str = "ember", colorbar: bool = False
+) -> Image.Image:
     """The same as one picture: photographs in rows, methods and classes in columns.
 
     Args:
         photographs: made by `photograph`.
         colormap: as in `colorize`.
+        colorbar: show what the colours stand for. Where they have signs, it is shown anyway.
     """
     panels, titles = [], []
     signed = signed_methods(photographs)
@@ -40,7 +44,13 @@ def as_sheet(photographs: Sequence[Photograph], *, colormap: str = "ember") -> I
                 probability = "" if share is None else f" {percent(share)}"
                 titles.append(f"{one.name}, {method}: {short(label)}{probability}")
     columns = len(photographs[0].maps) * len(photographs[0].classes)
-    return sheet(panels, titles, columns=columns if len(photographs) > 1 else None)
+    signs = [method in signed for method in photographs[0].maps]
+    return sheet(
+        panels,
+        titles,
+        columns=columns if len(photographs) > 1 else None,
+        legend=legend_of(kinds_of(signs, colormap, wanted=colorbar)),
+    )
 
 
 def small(one: Photograph, method: str, colormap: str) -> Image.Image:
