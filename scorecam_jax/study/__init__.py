@@ -13,6 +13,7 @@ from scorecam_jax.study.registry import (
 )
 from scorecam_jax.study.results import Evaluation
 from scorecam_jax.study.study import Study, evaluate_folder, study
+from scorecam_jax.study.training import HeatmapLog
 
 __all__ = [
     "DEFAULT_METHODS",
@@ -22,6 +23,7 @@ __all__ = [
     "Batch",
     "Case",
     "Evaluation",
+    "HeatmapLog",
     "Metric",
     "Record",
     "Result",
