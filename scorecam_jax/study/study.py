@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from scorecam_jax.reading.annotations import Annotation, match, read_annotations
 from scorecam_jax.reading.labels import find_class
 from scorecam_jax.study.choosing import RULES, Targets
 from scorecam_jax.study.journal import Journal
+from scorecam_jax.study.layers import by_layer, every_layer
 from scorecam_jax.study.lock import alone_in
 from scorecam_jax.study.page import as_page, photographs
 from scorecam_jax.study.pipeline import Plan, Wait, records
@@ -96,6 +97,7 @@ def study(
     methods: Sequence[str] | Mapping[str, Method] = ("score-cam",),
     targets: Sequence[int | str] | int | str = (),
     top: int | None = None,
+    layers: Sequence[str] | Literal["all"] | None = None,
     boxes: str | os.PathLike[str] | Mapping[str, Annotation] | None = None,
     metrics: Sequence[str] | Mapping[str, Metric | Callable[[Case], Any]] | None = None,
     window: tuple[float, float] | None = None,
@@ -129,8 +131,11 @@ def study(
             annotated class that covers most with the boxes of that class, or the class that its
             folder is called after.
         top: also explain this many of the likeliest classes. None: 1 if no class is named.
+        layers: explain each of these layers by itself, by each method: their paths, or "all": the
+            last layer, and the last at each finer grid or blocks before it. None: the classifier's.
         boxes: a file or folder of annotations (see `read_annotations`), or annotations by
-            photograph. None: `annotations.json` in a folder of photographs, if it is there.
+            photograph, of those in memory too. None: `annotations.json` in a folder of
+            photographs, if it is there.
         metrics: names from `METRICS`, or `Metric`s or functions of a `Case`, by name; measured of
             the first target. None: where the boxes lie, if there are boxes.
         window: the values shown as black and white in greyscale of more than 8 bits.
@@ -168,15 +173,21 @@ def study(
     asked = asked_targets(targets, top, classifier.labels)
     if boxes is not None and not isinstance(boxes, Mapping):
         boxes = Path(boxes)
-    listing = Listed(files, boxes, page=page, takes=classifier.takes)
+    named = [one.name for one in given]
+    listing = Listed(files, boxes, page=page, takes=classifier.takes, given=named)
     listing.require(asked.rule)
     if not listing.sources and not given:
         raise ValueError(f"there are no photographs in {', '.join(map(str, files))}")
     if metrics is None:
         known = named_metrics(LOCALIZATION if listing.annotations else ())
+    apart: Mapping[str, tuple[str, str]] = {}
+    if layers is not None:
+        paths = every_layer(classifier) if layers == "all" else list(layers)
+        wanted, apart = by_layer(wanted, paths)
     plan = Plan(
         classifier=classifier,
         methods=wanted,
+        layers=apart,
         metrics=with_boxes(known, bool(listing.annotations)),
         targets=asked,
         annotations=listing.annotations,
@@ -190,6 +201,7 @@ def study(
         "boxes": listing.digest(),
         "target": targets,
         "top": top,
+        "layers": layers,
         "preprocess": str(classifier.preprocess),
         "window": window,
         "page": page,
@@ -391,8 +403,9 @@ class Listed:
         *,
         page: Any = None,
         takes: Takes | None = "pictures",
+        given: Sequence[str] = (),
     ) -> None:
-        """Look for photographs and read annotations.
+        """Look for photographs and read annotations; `given`: names of those in memory.
 
         Raises:
             ValueError: the annotations cannot be read or name none of the photographs; or there
@@ -422,9 +435,9 @@ class Listed:
         self.sources = listing.sources
         self.left_out = [*listing.left_out, *notes]
         self.remarks = list(listing.remarks)
-        if known and self.sources:
+        names = [*(one.name for one in self.sources), *given]
+        if known and names:
             folder = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
-            names = [one.name for one in self.sources]
             origin = self.boxes or "the annotations"
             self.annotations, unmatched = match(names, known, boxes=origin, folder=folder)
             self.left_out += unmatched

@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
-from scorecam_jax import Interpolated, grad_cam, score_cam
+from scorecam_jax import Interpolated, from_nnx, grad_cam, score_cam
 from scorecam_jax.models import (
     Classifier,
     SeriesPreprocess,
     SpectrogramPreprocess,
     VolumePreprocess,
 )
+from scorecam_jax.reading.annotations import Annotation
 from scorecam_jax.study import material, study
 from scorecam_jax.study.page import photographs
 from scorecam_jax.study.pipeline import records
@@ -25,6 +27,16 @@ from scorecam_jax.visualize.series import plot_area
 from tests.study.toy import toy
 
 GREY = np.full((16, 20, 3), 90, np.uint8)
+
+
+class Layered(nnx.Module):
+    def __init__(self, rngs):
+        self.early = nnx.Conv(3, 4, (3, 3), strides=2, rngs=rngs)
+        self.late = nnx.Conv(4, 4, (3, 3), strides=2, rngs=rngs)
+        self.head = nnx.Linear(4, 5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(nnx.relu(self.late(nnx.relu(self.early(x)))).mean((1, 2)))
 
 
 def picture(seed):
@@ -70,6 +82,24 @@ def test_records_become_a_page_and_a_viewer(found):
     page = found.report(title="Two pictures")
     assert "<h1>Two pictures</h1><p>2 photographs" in page
     assert found.show()._repr_html_().startswith("<div")
+
+
+def test_boxes_of_pictures_in_memory_are_measured_at_each_layer():
+    boxes = {"a": Annotation([(2, 3, 10, 9)], ["dog"])}
+    options = {"methods": ["grad-cam"], "metrics": ["energy"], "targets": "annotated"}
+    network = Layered(nnx.Rngs(0))
+    classifier = toy(fit="stretch")._replace(model=from_nnx(network))
+    found = study(classifier, {"a": picture(0)}, boxes=boxes, layers="all", **options)
+    (record,) = found.records
+    assert list(record.results) == ["late:relu", "early:relu"]
+    for layer, result in record.results.items():
+        model = from_nnx(network, layer)
+        inputs = classifier.preprocess(picture(0))[None]
+        heatmap = grad_cam(model, inputs, np.array([1])).heatmap
+        np.testing.assert_allclose(result.heatmaps, heatmap, atol=1e-5)
+        inside = np.asarray(heatmap)[0, 3:12, 2:12].sum() / heatmap.sum()
+        assert result.metrics["energy"] == pytest.approx(float(inside), abs=1e-5)
+    assert '"layers":{"late:relu":["grad-cam","late:relu"]' in found.report()
 
 
 def test_photographs_that_vanish_meanwhile_are_named(tmp_path, monkeypatch):

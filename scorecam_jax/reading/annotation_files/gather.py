@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from scorecam_jax.reading.annotation_files.outlines import Outline
 from scorecam_jax.reading.notes import Note
 
-Box = tuple[float, float, float, float]
+Box = tuple[int | float, int | float, int | float, int | float]
 Class = int | str | None
 
 # Larger numbers are no pixels, and float32 does not tell them apart.
