@@ -63,8 +63,9 @@ def add_targets(command: argparse.ArgumentParser, *, required: bool = True) -> A
         nargs="+" if required else "*",
         type=place,
         metavar="PHOTO|DIR",
-        help="image, DICOM and NIfTI files, or folders of them; sample:jaguar is a photograph that "
-        "comes with the package, sample: the folder of all",
+        help="image, DICOM and NIfTI files, or folders of them; CSV, NPY and WAV for a network of "
+        "series; sample:jaguar is a photograph that comes with the package, sample: the folder of "
+        "all",
     )
     what = command.add_argument_group("what to explain")
     add_classes(what)

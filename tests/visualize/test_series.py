@@ -53,6 +53,30 @@ def test_channels_stand_below_one_another_with_their_ranges():
     assert (page[:, : left - 2] < 128).any()  # the ranges
 
 
+def test_of_very_many_steps_neither_extremes_nor_heat_are_lost():
+    steps = 200_000
+    series, heatmap = np.zeros(steps), np.zeros(steps)
+    series[50_001], heatmap[150_001:150_003] = 1, 1
+    page = np.asarray(draw_series(series, heatmap, colormap="jet", seen=(0, 180_000))).astype(int)
+    left, top, right, bottom = plot_area(1)
+    rows = np.flatnonzero((page[top:bottom, left:right].max(-1) < 140).any(1))
+    assert np.ptp(rows) > 0.8 * (bottom - top)  # the spike
+    redness = (page[..., 0] - page[..., 1])[top:bottom, left:right].max(0)
+    assert abs(redness.argmax() - 0.75 * (right - left)) < 2
+    assert np.sort(redness)[-4] <= 0  # as nothing else is red
+    unseen = page[top:bottom, left + round(0.92 * (right - left)) : right].reshape(-1, 3)
+    assert np.ptp(unseen, axis=1).max() == 0  # grey
+
+
+def test_names_stand_beside_their_channels():
+    plain, named = (draw_series(np.zeros((9, 2)), names=names) for names in ((), ("lead I", "lead II")))
+    left, *_ = plot_area(2)
+    assert plain.size == named.size
+    corner = (left + 2, 4, left + 60, 18)
+    assert np.ptp(np.asarray(plain.crop(corner))) == 0
+    assert np.asarray(named.crop(corner)).min() < 100
+
+
 def test_many_channels_are_bounded():
     assert draw_series(np.zeros((STEPS, 20))).height < 1300
 
