@@ -69,7 +69,9 @@ def test_of_very_many_steps_neither_extremes_nor_heat_are_lost():
 
 
 def test_names_stand_beside_their_channels():
-    plain, named = (draw_series(np.zeros((9, 2)), names=names) for names in ((), ("lead I", "lead II")))
+    plain, named = (
+        draw_series(np.zeros((9, 2)), names=names) for names in ((), ("lead I", "lead II"))
+    )
     left, *_ = plot_area(2)
     assert plain.size == named.size
     corner = (left + 2, 4, left + 60, 18)
