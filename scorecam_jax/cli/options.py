@@ -312,7 +312,10 @@ def layers(text: str) -> int | str | list[str]:
     """How many layers to fuse; or those that are explained one by one: "all", or their names."""
     if text == "all" or text.isdigit():
         return text if text == "all" else count(text)
-    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names no layer; wanted N, all, or names")
+    return names
 
 
 def counts(text: str) -> list[int]:

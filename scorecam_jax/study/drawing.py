@@ -26,7 +26,7 @@ from scorecam_jax.study.pipeline import Plan
 from scorecam_jax.study.record import Record, Target
 from scorecam_jax.study.volumes import draw_volume
 from scorecam_jax.visualize import draw_series, mark_crop, overlay, pixelate, sheet, transparent
-from scorecam_jax.visualize.axes import spread, with_axes
+from scorecam_jax.visualize.axes import Axis, spread, with_axes
 from scorecam_jax.visualize.colours import SIGNED
 from scorecam_jax.visualize.legend import kinds_of, legend_of
 from scorecam_jax.visualize.pictures import enlarged, enlargement
@@ -266,16 +266,11 @@ def draw(
             factor = 1 if axes else enlargement(size)
             if axes:
                 size, page = record.size, _called("input", page)
-            page = page._replace(
-                panels=[
-                    panel
-                    if isinstance(panel, str)
-                    else with_axes(panel, axes)[0]
-                    if axes
-                    else enlarged(panel, factor)
-                    for panel in page.panels
-                ]
-            )
+            panels = [
+                panel if isinstance(panel, str) else _framed(panel, axes, factor)
+                for panel in page.panels
+            ]
+            page = page._replace(panels=panels)
             ready = [_sheet(plan, page, methods, look, factor, signs, shared=shared)]
     classes = [_title(target) for target in targets]
     if len(pictures) < len(classes):
@@ -330,6 +325,10 @@ def _sheet(
         legend=_legend(look, signs, shared=shared),
         size=size,
     )
+
+
+def _framed(panel: Image.Image, axes: Sequence[Axis] | None, factor: int) -> Image.Image:
+    return with_axes(panel, axes)[0] if axes else enlarged(panel, factor)
 
 
 def _called(name: str, page: Page) -> Page:

@@ -71,7 +71,7 @@ def test_a_report_of_several_layers_tells_methods_and_layers_apart(network, phot
     assert scorecam("report", photo, *options) == 0
     page = (here / "report.html").read_text("utf-8")
     assert "1 photograph, grad-cam and uniform at 2 layers" in page
-    assert '"grad-cam, fine":["grad-cam","fine"]' in page
+    assert '"named":[["grad-cam","fine"],["grad-cam","coarse"],["uniform","fine"]' in page
 
 
 @pytest.mark.parametrize(

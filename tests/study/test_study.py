@@ -99,7 +99,7 @@ def test_boxes_of_pictures_in_memory_are_measured_at_each_layer():
         np.testing.assert_allclose(result.heatmaps, heatmap, atol=1e-5)
         inside = np.asarray(heatmap)[0, 3:12, 2:12].sum() / heatmap.sum()
         assert result.metrics["energy"] == pytest.approx(float(inside), abs=1e-5)
-    assert '"layers":{"late:relu":["grad-cam","late:relu"]' in found.report()
+    assert '"named":[["grad-cam","late:relu"],["grad-cam","early:relu"]]' in found.report()
 
 
 def test_photographs_that_vanish_meanwhile_are_named(tmp_path, monkeypatch):

@@ -382,7 +382,7 @@
   }
 
   // A name among the maps stands for a method, or for a method at a layer.
-  const named = index.methods.map((name) => index.layers[name] ?? [name, ""]);
+  const { named } = index;
   const choices = [0, 1].map((part) => [...new Set(named.map((both) => both[part]))]);
   const groups = ["method", "layer"];
 

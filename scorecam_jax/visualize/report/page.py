@@ -114,7 +114,7 @@ def _index(
     """What searching, sorting and filtering need, and the colours."""
     return {
         "methods": methods,
-        "layers": layers,
+        "named": [layers.get(method, (method, "")) for method in methods],
         "signed": signed_methods(shown),
         "metrics": metric_names(shown),
         "titles": {column.name: column.title for column in columns},
