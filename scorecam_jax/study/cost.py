@@ -6,6 +6,7 @@ from typing import Any
 from scorecam_jax.methods import METHODS
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.steps.interpolation import Interpolated
+from scorecam_jax.study.layers import AtLayer
 from scorecam_jax.study.sameness import unwrap
 
 PATIENCE = 10.0
@@ -37,9 +38,7 @@ def advice(
         return None
     exact = any(
         function is score_cam and options.get("channels") is None
-        for function, options in (
-            unwrap(getattr(method, "__wrapped__", method)) for method in methods.values()
-        )
+        for function, options in map(_below, methods.values())
     )
     several = f", {_duration(total * photographs)} in all" if photographs > 1 else ""
     if len(costs) == 1 and exact:
@@ -68,7 +67,7 @@ def passes(method: Callable[..., Any], live: int, targets: int) -> int:
 
     A method that is not in `METHODS` counts as the one it is made of, or as one pass.
     """
-    function, options = unwrap(getattr(method, "__wrapped__", method))
+    function, options = _below(method)
     known = {METHODS[one]: METHODS.entries[one] for one in METHODS}
     entry = known.get(function)
     if entry is None:
@@ -80,6 +79,11 @@ def passes(method: Callable[..., Any], live: int, targets: int) -> int:
     scored = live if count is None else min(live, count)
     fixed, per_channel, per_target = entry.passes
     return fixed + per_channel * scored + per_target * targets
+
+
+def _below(method: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """A method's function and its options, at whatever layer."""
+    return unwrap(method.method if isinstance(method, AtLayer) else method)
 
 
 def _duration(seconds: int | float) -> str:
