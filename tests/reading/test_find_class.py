@@ -38,7 +38,7 @@ def test_classes_are_found_by_index_name_or_part(name, index):
         ("tig", ["6", "7"]),
         ("gren lizard", ["1"]),
         ("lizrad", ["1"]),
-        ("tigre", ["6"]),
+        ("tigre", ["6", "7"]),
     ],
 )
 def test_ambiguous_and_unknown_classes_list_candidates(name, candidates):
