@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import scorecam_jax
-from scorecam_jax.cli import bench, compare, evaluate, explain, layers, methods, report
+from scorecam_jax.cli import app, bench, compare, evaluate, explain, layers, methods, report
 from scorecam_jax.cli.errors import OutputError, UserError, complain, say
 from scorecam_jax.cli.options import DEFAULT_MODEL, Help, Parser
 from scorecam_jax.cli.system import Stopped, prepare_streams, silence_output, stoppable
 
-COMMANDS = (explain, compare, report, evaluate, bench, layers, methods)
+COMMANDS = (explain, compare, report, app, evaluate, bench, layers, methods)
 """Each has a NAME, ARGUMENTS, a SUMMARY and a DESCRIPTION, `add_options` and `run`."""
 
 PACKAGES = (
@@ -50,6 +50,9 @@ examples:
 
   A folder to look through, in one HTML file:
     scorecam report photos/ --methods score-cam,grad-cam -o report.html
+
+  A page in the browser on which photographs are explained at once:
+    scorecam app
 
   Which method is best on your photographs, with boxes of what is in them:
     scorecam evaluate photos/ --boxes annotations.json

@@ -23,7 +23,7 @@ LABELS = (
 )
 RED, GREEN, BLUE = 0, 1, 2
 UNIX = pytest.mark.skipif(sys.platform == "win32", reason="there are no such files or signals")
-COMMANDS = ("explain", "compare", "evaluate", "bench", "layers", "methods")
+COMMANDS = ("explain", "compare", "app", "evaluate", "bench", "layers", "methods")
 
 
 def colour_network(traces):

@@ -1,0 +1,473 @@
+"""The page: what is shown, and what happens when it is used. This file alone needs Gradio."""
+
+import contextlib
+import html
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from scorecam_jax import samples
+from scorecam_jax.app import engine, files, pictures
+from scorecam_jax.app.engine import Answer, Networks
+from scorecam_jax.app.pictures import Style
+from scorecam_jax.app.question import Question, class_called, class_names, suggestions
+from scorecam_jax.visualize import COLORMAPS
+
+MOST_BYTES = 20 * 2**20
+"""Of a photograph."""
+
+MOST_PIXELS = 50_000_000
+"""Likewise. A larger one takes more than about half a gigabyte to read."""
+
+_TOGETHER = 4
+_WAITING = 32
+_KEPT_SECONDS = 3600
+
+_STYLE = """
+.gradio-container { max-width: 1240px !important; margin: auto !important; }
+#result img, #beside img { width: 100%; height: 100%; object-fit: contain; cursor: crosshair; }
+#beside img { cursor: auto; }
+.status { display: flex; gap: .2em .8em; align-items: center; min-height: 2.2em; flex-wrap: wrap; }
+.status p { margin: 0; flex: 1 1 14em; }
+.status progress { flex: 0 0 10em; accent-color: var(--color-accent); }
+.status .wrong { color: var(--error-text-color, #b91c1c); white-space: pre-line; }
+"""
+
+
+class Kept(NamedTuple):
+    """What a session knows.
+
+    Attributes:
+        answers: to the last question; two where photographs are explained by one another.
+        corner: the first corner of a box, in the photograph's pixels, while there is no second.
+    """
+
+    answers: tuple[Answer, ...] = ()
+    corner: tuple[float, float] | None = None
+
+
+class Sessions:
+    """Which question of each session is the last: earlier ones are given up."""
+
+    def __init__(self) -> None:
+        self._last: dict[str | None, object] = {}
+
+    def begin(self, session: str | None) -> object:
+        """Ask another question."""
+        self._last[session] = mine = object()
+        return mine
+
+    def is_last(self, session: str | None, mine: object) -> bool:
+        """Whether no other was asked since."""
+        return self._last.get(session) is mine
+
+    def end(self, session: str | None) -> None:
+        """Forget a session, and give up what it asked."""
+        self._last.pop(session, None)
+
+
+def launch(
+    networks: Networks,
+    *,
+    host: str | None = "127.0.0.1",
+    port: int | None = None,
+    inbrowser: bool = False,
+) -> tuple[Any, str]:
+    """Serve the page, in threads of its own.
+
+    Pictures of more than `MOST_PIXELS` are refused from now on, in this whole process.
+
+    Args:
+        networks: what questions are put to.
+        host: the address to listen on; None: what `GRADIO_SERVER_NAME` says, or this machine's.
+        port: None: the first free one from 7860 on.
+        inbrowser: open the page.
+
+    Returns:
+        What `close()` ends, and the page's address.
+
+    Raises:
+        ImportError: Gradio is not installed.
+        OSError: the port is taken.
+    """
+    page = build(networks)
+    gradio = _gradio()
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow itself refuses twice as many
+    _, address, _ = page.queue(max_size=_WAITING, default_concurrency_limit=_TOGETHER).launch(
+        server_name=host,
+        server_port=port,
+        inbrowser=inbrowser,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        show_error=True,
+        ssr_mode=False,
+        run_history=False,
+        enable_monitoring=False,
+        max_file_size=MOST_BYTES,
+        state_session_capacity=100,
+        footer_links=[],
+        theme=_theme(gradio),
+        css=_STYLE,
+    )
+    return page, address
+
+
+def _gradio() -> Any:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio
+    except ImportError as error:
+        raise ImportError(
+            "the app is a page made with Gradio: pip install 'scorecam_jax[app]'"
+        ) from error
+    return gradio
+
+
+def _theme(gradio: Any) -> Any:
+    """Gradio's usual look, with the fonts that the machine has: none is fetched."""
+    return gradio.themes.Default(
+        primary_hue="violet",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+
+
+def build(networks: Networks) -> Any:
+    """The page, a `gradio.Blocks`.
+
+    Raises:
+        ImportError: Gradio is not installed.
+    """
+    gr = _gradio()
+    labels = networks.usual.labels
+    sessions = Sessions()
+    private: dict[str, Any] = {"api_visibility": "private"}
+    small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 90}
+
+    async def uploaded(path: Any) -> str:
+        """The file of an upload; Gradio's own way would also fetch an address that is sent."""
+        if str(path).lower().startswith(("http:", "https:")):
+            raise gr.Error("a photograph is uploaded here, not fetched")
+        return str(path)
+
+    def drawn(kept: Kept, style: Style, status: str, *, busy: bool) -> dict[Any, Any]:
+        """What the page shows of what is known."""
+        first, *others = kept.answers
+        shown: dict[Any, Any] = {
+            result: pictures.draw(first, style),
+            beside: gr.update(visible=bool(others)),
+            state: kept,
+            says: status,
+            cancel: gr.update(visible=busy),
+            code: files.as_python(first, style, networks.source),
+            keep: gr.update(interactive=True),
+            unbox: gr.update(visible=first.question.box is not None),
+        }
+        if others:
+            shown[beside] = gr.update(value=pictures.draw(others[0], style), visible=True)
+        if not first.question.like:
+            shown[top] = pictures.likeliest(first)
+        return shown
+
+    def wrong(problem: object) -> dict[Any, Any]:
+        return {
+            says: _status(str(problem), wrong=True),
+            cancel: gr.update(visible=False),
+        }
+
+    def explain(
+        photo: dict[str, Any] | None, like: dict[str, Any] | None, name: str | None,
+        other: str | None, method: str, layer: str | None, layers: int, colormap: str,
+        alpha: float, threshold: float, kept: Kept, request: gr.Request,
+    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
+        mine = sessions.begin(request.session_hash)
+        style = Style(colormap, alpha, threshold)
+        if not photo:
+            yield {cancel: gr.update(visible=False)}
+            return
+        path = Path(photo["path"])
+        before = kept.answers[0].question if kept.answers else None
+        box = before.box if before and before.photo == path else None
+        question = Question(
+            path, name or "", other or "", method, layer or None, int(layers),
+            Path(like["path"]) if like else None, box,
+        )  # fmt: skip
+        asked = [question]
+        if question.like:
+            asked.append(question._replace(photo=question.like, like=question.photo, box=None))
+        yield {
+            says: _status("Looking …", busy=True),
+            cancel: gr.update(visible=True),
+            maybe: gr.update(visible=False),
+            kept_files: gr.update(value=None, visible=False),
+        }
+        found: list[Answer] = []
+        try:
+            if not labels and not question.like:
+                raise ValueError(
+                    "This network tells no classes apart. Give a second photograph below: the map "
+                    "then shows what makes this one like it."
+                )
+            for place, one in enumerate(asked):
+                with contextlib.closing(engine.answers(networks, one)) as each:
+                    last = None
+                    for answer in each:
+                        if not sessions.is_last(request.session_hash, mine):
+                            return
+                        new = last is None or answer.record is not last.record
+                        last = answer
+                        found[place:] = [answer]
+                        done = answer.exact and place == len(asked) - 1
+                        status = _status_of(found, done=done)
+                        if new:
+                            yield drawn(Kept(tuple(found)), style, status, busy=not done)
+                        else:
+                            yield {says: status}
+        except (ValueError, TypeError, OSError, MemoryError) as error:
+            texts = [text for text in (name, other) if text and not _is_class(text, labels)]
+            guesses = suggestions(texts[0], labels) if texts and not question.like else []
+            if guesses and texts[0] == name:
+                yield {
+                    **wrong(f"No class is called {name!r}."),
+                    maybe: gr.update(choices=guesses, value=None, visible=True),
+                }
+            else:
+                yield wrong(error)
+
+    def stop(kept: Kept, request: gr.Request) -> tuple[Any, Any]:
+        sessions.begin(request.session_hash)
+        text = "Stopped."
+        if kept.answers:
+            text = f"Stopped. {' '.join(pictures.told(kept.answers[0]))}"
+        return _status(text), gr.update(visible=False)
+
+    def redraw(colormap: str, alpha: float, threshold: float, kept: Kept) -> tuple[Any, Any, Any]:
+        if not kept.answers:
+            return gr.skip(), gr.skip(), gr.skip()
+        style = Style(colormap, alpha, threshold)
+        first, *others = kept.answers
+        return (
+            pictures.draw(first, style),
+            pictures.draw(others[0], style) if others else gr.skip(),
+            files.as_python(first, style, networks.source),
+        )
+
+    def click(
+        colormap: str, alpha: float, threshold: float, kept: Kept, event: gr.SelectData
+    ) -> dict[Any, Any]:
+        if not kept.answers:
+            return {state: kept}
+        answer = kept.answers[0]
+        size = answer.photo.size
+        scale = size[0] / pictures.shown(answer.photo).width
+        point = event.index[0] * scale, event.index[1] * scale
+        if kept.corner is None:
+            return {
+                state: kept._replace(corner=point),
+                says: _status("One corner of a box. Click the opposite one."),
+            }
+        box = _box(kept.corner, point, size)
+        return measured(kept, box, Style(colormap, alpha, threshold))
+
+    def measured(kept: Kept, box: Any, style: Style) -> dict[Any, Any]:
+        answer = kept.answers[0]
+        try:
+            found = engine.boxed(networks, answer, box)
+        except ValueError as error:
+            return {state: kept._replace(corner=None), **wrong(error)}
+        if found is None:  # another question to the network, which `explain` puts next
+            asked = answer._replace(question=answer.question._replace(box=box))
+            return {state: Kept((asked, *kept.answers[1:])), again: str(box)}
+        both = Kept((found, *kept.answers[1:]))
+        return drawn(both, style, _status_of(both.answers, done=True), busy=False)
+
+    def without_box(colormap: str, alpha: float, threshold: float, kept: Kept) -> dict[Any, Any]:
+        if not kept.answers:
+            return {state: kept}
+        return measured(kept, None, Style(colormap, alpha, threshold))
+
+    def write(colormap: str, alpha: float, threshold: float, kept: Kept) -> tuple[Any, Any]:
+        if not kept.answers:
+            return gr.skip(), gr.skip()
+        style = Style(colormap, alpha, threshold)
+        folder = Path(tempfile.mkdtemp(dir=page.GRADIO_CACHE))
+        made: list[Path] = []
+        try:
+            for answer in kept.answers:
+                made += files.write(answer, style, folder, networks.source)
+        except (ValueError, OSError) as error:
+            return gr.skip(), _status(f"{error}: choose the photograph again", wrong=True)
+        return gr.update(value=[str(path) for path in made], visible=True), gr.skip()
+
+    def choose(event: gr.SelectData) -> str:
+        return event.value
+
+    def leave(request: gr.Request) -> None:
+        sessions.end(request.session_hash)
+
+    with gr.Blocks(
+        title="What did the network look at?",
+        analytics_enabled=False,
+        delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS),
+    ) as page:
+        state = gr.State(Kept(), time_to_live=_KEPT_SECONDS)
+        again = gr.Textbox(visible=False)
+        gr.Markdown(_heading(networks))
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                photo = gr.Image(
+                    label="Photograph", sources=["upload", "clipboard", "webcam"], height=320,
+                    buttons=[], elem_id="photo",
+                    placeholder="# Drop a photograph here\nor click to choose one",
+                )  # fmt: skip
+                paths = [str(path) for path in samples.paths().values()]
+                gr.Examples(
+                    [[path] for path in paths], photo, examples_per_page=len(paths),
+                    label="or take one of these", elem_id="samples", api_visibility="private",
+                )  # fmt: skip
+            with gr.Column(scale=3, min_width=300):
+                result = gr.Image(
+                    label="What the network looked at: click two corners to ask about a box",
+                    format="jpeg", interactive=False, height=440, buttons=["fullscreen"],
+                    elem_id="result",
+                )  # fmt: skip
+                with gr.Row(elem_id="below"):
+                    says = gr.HTML(_status("The map appears here."), elem_id="says", padding=False)
+                    cancel = gr.Button("Cancel", variant="stop", visible=False, **small)
+                    unbox = gr.Button("Remove the box", visible=False, **small)
+                beside = gr.Image(
+                    label="And the other way round", format="jpeg", interactive=False, height=360,
+                    visible=False, buttons=["fullscreen"], elem_id="beside",
+                )  # fmt: skip
+                with gr.Row(equal_height=False, visible=bool(labels)):
+                    with gr.Column(min_width=260):
+                        top = gr.Label(
+                            label="The likeliest classes: click one", num_top_classes=5,
+                            show_heading=False, elem_id="top",
+                        )  # fmt: skip
+                    with gr.Column(min_width=260):
+                        names = sorted(class_names(labels), key=str.casefold)
+                        target = gr.Dropdown(
+                            [("the likeliest", ""), *names], value="", label="What speaks for",
+                            allow_custom_value=True, elem_id="class",
+                        )  # fmt: skip
+                        maybe = gr.Radio([], label="Did you mean", visible=False, elem_id="maybe")
+                        rather = gr.Dropdown(
+                            [("any other", ""), *names], value="", label="rather than",
+                            allow_custom_value=True, elem_id="rather",
+                        )  # fmt: skip
+        with gr.Row(equal_height=False):
+            with gr.Accordion("How it is explained", open=False):
+                method = gr.Dropdown(
+                    networks.methods(), value="score-cam", label="Method", elem_id="method",
+                    info="Score-CAM sharpens step by step; others appear when they are done",
+                )  # fmt: skip
+                known = networks.layers()
+                layer = gr.Dropdown(
+                    [(f"the usual one: {networks.usual.layer}", ""), *known], value="",
+                    label="Layer", info="Earlier layers are finer, and know less of the class",
+                    visible=bool(known), elem_id="layer",
+                )  # fmt: skip
+                layers = gr.Slider(
+                    1, 4, value=1, step=1, label="Layers together",
+                    info="That one and earlier ones; the map is the product of theirs",
+                    visible=bool(known),
+                )  # fmt: skip
+            with gr.Accordion("How it looks", open=False):
+                colormap = gr.Dropdown(list(COLORMAPS), value="ember", label="Colours")
+                alpha = gr.Slider(0, 1, value=0.7, step=0.05, label="Opacity")
+                threshold = gr.Slider(
+                    0, 0.95, value=0, step=0.05, label="Threshold",
+                    info="Frames what is at least this share of the map's maximum",
+                    elem_id="threshold",
+                )  # fmt: skip
+            with gr.Accordion("Like another photograph?", open=not labels):
+                like = gr.Image(
+                    label="What makes it like this one?", sources=["upload", "clipboard"],
+                    height=240, buttons=[], elem_id="like",
+                    placeholder="Drop a second photograph here",
+                )  # fmt: skip
+        with gr.Accordion("To keep", open=False):
+            keep = gr.Button("Make picture, report, NPY and Python", interactive=False)
+            kept_files = gr.Files(label="Files", visible=False, interactive=False)
+            code = gr.Code(label="The same in Python", language="python", interactive=False)
+
+        for picture in (photo, like):
+            picture.async_move_resource_to_block_cache = uploaded
+        asked = [photo, like, target, rather, method, layer, layers]
+        looks = [colormap, alpha, threshold]
+        run = gr.on(
+            [photo.change, like.change, target.change, rather.change, method.change, layer.change,
+             layers.release, again.change],
+            explain, [*asked, *looks, state],
+            [result, beside, says, cancel, top, maybe, state, code, keep, kept_files, unbox],
+            # Uploads go to the library's own readers as they are.
+            preprocess=False, show_progress="hidden", trigger_mode="multiple",
+            concurrency_limit=_TOGETHER, **private,
+        )  # fmt: skip
+        cancel.click(stop, state, [says, cancel], cancels=[run], queue=False, **private)
+        shown = [result, beside, says, cancel, top, state, code, keep, unbox, again]
+        quick: dict[str, Any] = {"show_progress": "hidden", **private}
+        gr.on(
+            [colormap.change, alpha.release, threshold.release], redraw, [*looks, state],
+            [result, beside, code], **quick,
+        )  # fmt: skip
+        result.select(click, [*looks, state], shown, **quick)
+        unbox.click(without_box, [*looks, state], shown, **quick)
+        top.select(choose, None, target, **quick)
+        maybe.input(lambda name: name, maybe, target, **quick)
+        keep.click(write, [*looks, state], [kept_files, says], **private)
+        page.unload(leave)
+    return page
+
+
+def _is_class(text: str, labels: tuple[str, ...]) -> bool:
+    try:
+        class_called(text, labels)
+    except ValueError:
+        return False
+    return True
+
+
+def _box(
+    first: tuple[float, float], second: tuple[float, float], size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """The box of two corners, at least a pixel wide and high."""
+    (left, right), (top, bottom) = (sorted(pair) for pair in zip(first, second, strict=True))
+    left, top = min(left, size[0] - 1.0), min(top, size[1] - 1.0)
+    return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def _status_of(found: Any, *, done: bool) -> str:
+    """The line below the map."""
+    answer = found[-1]
+    lines = pictures.told(found[0])
+    if len(found) > 1:
+        lines += pictures.told(answer)
+    if done or not answer.masks:
+        return _status(" ".join(lines))
+    return _status(" ".join(lines), done=answer.scored, total=answer.masks)
+
+
+def _status(
+    text: str, *, done: int | None = None, total: int = 1, busy: bool = False, wrong: bool = False
+) -> str:
+    bar = "<progress></progress>" if busy else ""
+    if done is not None:
+        bar = f'<progress value="{done}" max="{total}"></progress><span>{done} of {total}</span>'
+    kind = ' class="wrong" role="alert"' if wrong else ""
+    return f'<div class="status" aria-live="polite">{bar}<p{kind}>{html.escape(text)}</p></div>'
+
+
+def _heading(networks: Networks) -> str:
+    name = networks.source.get("name") or networks.usual.name or "a network of your own"
+    return (
+        "# What did the network look at?\n"
+        "Give it a photograph: the parts that made the network name its class light up, coarsely "
+        f"at first, then exactly. The network is {name}."
+    )
