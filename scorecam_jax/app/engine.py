@@ -182,6 +182,22 @@ def answers(networks: Networks, question: Question) -> Iterator[Answer]:
     return _rounds(networks, question, networks.of(question), Given(name, image))
 
 
+def in_turn(networks: Networks, asked: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
+    """Answer several questions step by step in turn; each answer with its question's place.
+
+    Raises:
+        ValueError: as of `answers`.
+    """
+    running = {place: answers(networks, one) for place, one in enumerate(asked)}
+    while running:
+        for place, each in list(running.items()):
+            answer = next(each, None)
+            if answer is None:
+                del running[place]
+            else:
+                yield place, answer
+
+
 def boxed(networks: Networks, answer: Answer, box: Corners | None) -> Answer | None:
     """The same map with another box to measure; None if that is another question to the network.
 

@@ -4,7 +4,7 @@ import contextlib
 import html
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from scorecam_jax.app import engine, files, pictures
 from scorecam_jax.app.engine import Answer, Networks
 from scorecam_jax.app.pictures import Style
 from scorecam_jax.app.question import Question, class_called, class_names, suggestions
+from scorecam_jax.reading import ReadingError
 from scorecam_jax.visualize import COLORMAPS
 
 MOST_BYTES = 20 * 2**20
@@ -33,7 +34,11 @@ _STYLE = """
 #beside img { cursor: auto; }
 .status { display: flex; gap: .2em .8em; align-items: center; min-height: 2.2em; flex-wrap: wrap; }
 .status p { margin: 0; flex: 1 1 14em; }
-.status progress { flex: 0 0 10em; accent-color: var(--color-accent); }
+.status .bar { flex: 0 0 10em; height: .5em; border-radius: .25em; overflow: hidden;
+  background: var(--border-color-primary); }
+.status .bar i { display: block; height: 100%; background: var(--color-accent); }
+.status .busy i { width: 40%; animation: pace 1.2s ease-in-out infinite alternate; }
+@keyframes pace { to { margin-left: 60%; } }
 .status .wrong { color: var(--error-text-color, #b91c1c); white-space: pre-line; }
 """
 
@@ -54,7 +59,7 @@ class Sessions:
     """Which question of each session is the last: earlier ones are given up."""
 
     def __init__(self) -> None:
-        self._last: dict[str | None, object] = {}
+        self._last: dict[str | None, object | None] = {}
 
     def begin(self, session: str | None) -> object:
         """Ask another question."""
@@ -62,8 +67,16 @@ class Sessions:
         return mine
 
     def is_last(self, session: str | None, mine: object) -> bool:
-        """Whether no other was asked since."""
+        """Whether nothing was asked since, and nobody left or stopped it."""
         return self._last.get(session) is mine
+
+    def is_stopped(self, session: str | None) -> bool:
+        """Whether the last question was stopped."""
+        return session in self._last and self._last[session] is None
+
+    def stop(self, session: str | None) -> None:
+        """Give up the last question."""
+        self._last[session] = None
 
     def end(self, session: str | None) -> None:
         """Forget a session, and give up what it asked."""
@@ -206,28 +219,28 @@ def build(networks: Networks) -> Any:
             maybe: gr.update(visible=False),
             kept_files: gr.update(value=None, visible=False),
         }
-        found: list[Answer] = []
+        found: dict[int, Answer] = {}
         try:
             if not labels and not question.like:
                 raise ValueError(
                     "This network tells no classes apart. Give a second photograph below: the map "
                     "then shows what makes this one like it."
                 )
-            for place, one in enumerate(asked):
-                with contextlib.closing(engine.answers(networks, one)) as each:
-                    last = None
-                    for answer in each:
-                        if not sessions.is_last(request.session_hash, mine):
-                            return
-                        new = last is None or answer.record is not last.record
-                        last = answer
-                        found[place:] = [answer]
-                        done = answer.exact and place == len(asked) - 1
-                        status = _status_of(found, done=done)
-                        if new:
-                            yield drawn(Kept(tuple(found)), style, status, busy=not done)
-                        else:
-                            yield {says: status}
+            with contextlib.closing(engine.in_turn(networks, asked)) as each:
+                for place, answer in each:
+                    if not sessions.is_last(request.session_hash, mine):
+                        if sessions.is_stopped(request.session_hash):
+                            yield stopped(found.values())
+                        return
+                    new = place not in found or answer.record is not found[place].record
+                    found[place] = answer
+                    done = len(found) == len(asked) and all(one.exact for one in found.values())
+                    status = _status_of(list(found.values()), done=done)
+                    if new:
+                        kept = Kept(tuple(found.values()))
+                        yield drawn(kept, style, status, busy=not done)
+                    else:
+                        yield {says: status}
         except (ValueError, TypeError, OSError, MemoryError) as error:
             texts = [text for text in (name, other) if text and not _is_class(text, labels)]
             guesses = suggestions(texts[0], labels) if texts and not question.like else []
@@ -237,14 +250,19 @@ def build(networks: Networks) -> Any:
                     maybe: gr.update(choices=guesses, value=None, visible=True),
                 }
             else:
-                yield wrong(error)
+                named = f"{path.name}: " if isinstance(error, ReadingError) else ""
+                yield wrong(f"{named}{error or type(error).__name__}")
 
-    def stop(kept: Kept, request: gr.Request) -> tuple[Any, Any]:
-        sessions.begin(request.session_hash)
-        text = "Stopped."
-        if kept.answers:
-            text = f"Stopped. {' '.join(pictures.told(kept.answers[0]))}"
-        return _status(text), gr.update(visible=False)
+    def stopped(found: Iterable[Answer]) -> dict[Any, Any]:
+        lines = [line for one in found for line in pictures.told(one)]
+        return {
+            says: _status(" ".join(["Stopped.", *lines])),
+            cancel: gr.update(visible=False),
+        }
+
+    def stop(request: gr.Request) -> str:
+        sessions.stop(request.session_hash)
+        return _status("Stopping …", busy=True)
 
     def redraw(colormap: str, alpha: float, threshold: float, kept: Kept) -> tuple[Any, Any, Any]:
         if not kept.answers:
@@ -401,7 +419,7 @@ def build(networks: Networks) -> Any:
             picture.async_move_resource_to_block_cache = uploaded
         asked = [photo, like, target, rather, method, layer, layers]
         looks = [colormap, alpha, threshold]
-        run = gr.on(
+        gr.on(
             [photo.change, like.change, target.change, rather.change, method.change, layer.change,
              layers.release, again.change],
             explain, [*asked, *looks, state],
@@ -410,7 +428,7 @@ def build(networks: Networks) -> Any:
             preprocess=False, show_progress="hidden", trigger_mode="multiple",
             concurrency_limit=_TOGETHER, **private,
         )  # fmt: skip
-        cancel.click(stop, state, [says, cancel], cancels=[run], queue=False, **private)
+        cancel.click(stop, None, says, queue=False, **private)
         shown = [result, beside, says, cancel, top, state, code, keep, unbox, again]
         quick: dict[str, Any] = {"show_progress": "hidden", **private}
         gr.on(
@@ -443,23 +461,25 @@ def _box(
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
-def _status_of(found: Any, *, done: bool) -> str:
+def _status_of(found: Sequence[Answer], *, done: bool) -> str:
     """The line below the map."""
-    answer = found[-1]
-    lines = pictures.told(found[0])
-    if len(found) > 1:
-        lines += pictures.told(answer)
-    if done or not answer.masks:
-        return _status(" ".join(lines))
-    return _status(" ".join(lines), done=answer.scored, total=answer.masks)
+    text = " ".join(line for one in found for line in pictures.told(one))
+    total = sum(one.masks for one in found)
+    if done or not total:
+        return _status(text)
+    return _status(text, done=sum(one.scored for one in found), total=total)
 
 
 def _status(
     text: str, *, done: int | None = None, total: int = 1, busy: bool = False, wrong: bool = False
 ) -> str:
-    bar = "<progress></progress>" if busy else ""
+    bar = '<div class="bar busy"><i></i></div>' if busy else ""
     if done is not None:
-        bar = f'<progress value="{done}" max="{total}"></progress><span>{done} of {total}</span>'
+        bar = (
+            f'<div class="bar" role="progressbar" aria-valuenow="{done}" aria-valuemax="{total}">'
+            f'<i style="width: {100 * done / max(total, 1):.0f}%"></i></div>'
+            f"<span>{done} of {total}</span>"
+        )
     kind = ' class="wrong" role="alert"' if wrong else ""
     return f'<div class="status" aria-live="polite">{bar}<p{kind}>{html.escape(text)}</p></div>'
 

@@ -60,9 +60,15 @@ def run(asked: argparse.Namespace) -> int:
             progress.start("compiling")
             networks.warm()
             progress.start("starting the page")
-            served, address = page.launch(
-                networks, host=asked.host, port=asked.port, inbrowser=asked.open
-            )
+            try:
+                served, address = page.launch(
+                    networks, host=asked.host, port=asked.port, inbrowser=asked.open
+                )
+            except OSError as error:
+                where = f"{asked.host} at port {asked.port or '7860 to 7959'}"
+                raise UserError(
+                    f"cannot listen on {where}, which may be in use: name another --port"
+                ) from error
         except (ImportError, ValueError, TypeError, OSError) as error:
             raise translated(error) from error
     try:
