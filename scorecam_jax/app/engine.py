@@ -242,34 +242,35 @@ def _rounds(
             shown = _record(plan, item, rounds)
 
 
-def _record(plan: Plan, item: Given, rounds: Any) -> Record:
+def _record(plan: Plan, item: Given, rounds: "_Rounds") -> Record:
     (found,) = records(plan, [item], programs=rounds)
     if not isinstance(found, Record):
         raise ValueError(found.why)
     return found
 
 
-class _Rounds:
+class _Rounds(Programs):
     """Programs for `records` that know what they found before, and go on when told to."""
 
     def __init__(self, predict: Callable[..., Prediction], method: Callable[..., Any]) -> None:
-        self._predict, self._method = predict, method
+        super().__init__({})
+        self._say, self._method = predict, method
         self._predicted: Prediction | None = None
         self._asked: tuple[Any, ...] = ()
         self._found: Explanation | None = None
         self.whole = False
         self.scored = 0
 
-    def predict(self, model: Any, inputs: Any) -> Prediction:
+    def predict(self, model: Callable[..., Any], inputs: Any) -> Prediction:
         """As `Programs.predict`, once."""
         if self._predicted is None:
-            self._predicted = self._predict(model, inputs)
+            self._predicted = self._say(model, inputs)
         return self._predicted
 
     def explain_each(
         self,
         method: str,
-        model: Any,
+        model: Callable[..., Any],
         inputs: Sequence[Any],
         targets: Sequence[Any],
         size: int,

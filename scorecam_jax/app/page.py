@@ -39,6 +39,12 @@ _STYLE = """
 .status .bar i { display: block; height: 100%; background: var(--color-accent); }
 .status .busy i { width: 40%; animation: pace 1.2s ease-in-out infinite alternate; }
 @keyframes pace { to { margin-left: 60%; } }
+@media (max-width: 640px) {
+  #samples { max-width: calc(100vw - 4rem); }
+  #samples .gallery { flex-wrap: nowrap; overflow-x: auto; align-items: center; }
+  #samples .gallery > * { flex: none; }
+  #photo, #result, #beside { height: 300px !important; }
+}
 .status .wrong { color: var(--error-text-color, #b91c1c); white-space: pre-line; }
 """
 
@@ -108,7 +114,7 @@ def launch(
         OSError: the port is taken.
     """
     page = build(networks)
-    gradio = _gradio()
+    gradio = installed()
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow itself refuses twice as many
     _, address, _ = page.queue(max_size=_WAITING, default_concurrency_limit=_TOGETHER).launch(
         server_name=host,
@@ -130,7 +136,12 @@ def launch(
     return page, address
 
 
-def _gradio() -> Any:
+def installed() -> Any:
+    """Gradio, which sends nothing to anybody.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio
@@ -156,7 +167,7 @@ def build(networks: Networks) -> Any:
     Raises:
         ImportError: Gradio is not installed.
     """
-    gr = _gradio()
+    gr = installed()
     labels = networks.usual.labels
     sessions = Sessions()
     private: dict[str, Any] = {"api_visibility": "private"}
@@ -217,6 +228,8 @@ def build(networks: Networks) -> Any:
             says: _status("Looking …", busy=True),
             cancel: gr.update(visible=True),
             maybe: gr.update(visible=False),
+            classes: gr.update(visible=bool(labels) and not question.like),
+            beside: gr.update(visible=bool(question.like)),
             kept_files: gr.update(value=None, visible=False),
         }
         found: dict[int, Answer] = {}
@@ -350,7 +363,7 @@ def build(networks: Networks) -> Any:
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=300):
                 result = gr.Image(
-                    label="What the network looked at: click two corners to ask about a box",
+                    label="What it looked at · click two corners for a box",
                     format="jpeg", interactive=False, height=440, buttons=["fullscreen"],
                     elem_id="result",
                 )  # fmt: skip
@@ -362,7 +375,7 @@ def build(networks: Networks) -> Any:
                     label="And the other way round", format="jpeg", interactive=False, height=360,
                     visible=False, buttons=["fullscreen"], elem_id="beside",
                 )  # fmt: skip
-                with gr.Row(equal_height=False, visible=bool(labels)):
+                with gr.Row(equal_height=False, visible=bool(labels)) as classes:
                     with gr.Column(min_width=260):
                         top = gr.Label(
                             label="The likeliest classes: click one", num_top_classes=5,
@@ -380,7 +393,7 @@ def build(networks: Networks) -> Any:
                             allow_custom_value=True, elem_id="rather",
                         )  # fmt: skip
         with gr.Row(equal_height=False):
-            with gr.Accordion("How it is explained", open=False):
+            with gr.Column(min_width=300), gr.Accordion("How it is explained", open=False):
                 method = gr.Dropdown(
                     networks.methods(), value="score-cam", label="Method", elem_id="method",
                     info="Score-CAM sharpens step by step; others appear when they are done",
@@ -396,7 +409,7 @@ def build(networks: Networks) -> Any:
                     info="That one and earlier ones; the map is the product of theirs",
                     visible=bool(known),
                 )  # fmt: skip
-            with gr.Accordion("How it looks", open=False):
+            with gr.Column(min_width=300), gr.Accordion("How it looks", open=False):
                 colormap = gr.Dropdown(list(COLORMAPS), value="ember", label="Colours")
                 alpha = gr.Slider(0, 1, value=0.7, step=0.05, label="Opacity")
                 threshold = gr.Slider(
@@ -404,7 +417,10 @@ def build(networks: Networks) -> Any:
                     info="Frames what is at least this share of the map's maximum",
                     elem_id="threshold",
                 )  # fmt: skip
-            with gr.Accordion("Like another photograph?", open=not labels):
+            with (
+                gr.Column(min_width=300),
+                gr.Accordion("Like another photograph?", open=not labels),
+            ):
                 like = gr.Image(
                     label="What makes it like this one?", sources=["upload", "clipboard"],
                     height=240, buttons=[], elem_id="like",
@@ -423,7 +439,8 @@ def build(networks: Networks) -> Any:
             [photo.change, like.change, target.change, rather.change, method.change, layer.change,
              layers.release, again.change],
             explain, [*asked, *looks, state],
-            [result, beside, says, cancel, top, maybe, state, code, keep, kept_files, unbox],
+            [result, beside, says, cancel, top, classes, maybe, state, code, keep, kept_files,
+             unbox],
             # Uploads go to the library's own readers as they are.
             preprocess=False, show_progress="hidden", trigger_mode="multiple",
             concurrency_limit=_TOGETHER, **private,

@@ -85,6 +85,8 @@ def told(answer: Answer) -> list[str]:
     target = record.targets[0]
     (result,) = record.results.values()
     name = short(answer.plan.classifier.labels[target.index])
+    if answer.question.like:
+        name = f"{answer.question.photo.stem} {name}"
     other = answer.plan.other_name
     against = f" rather than {short(other)}" if other else ""
     lines = [f"{name}{against}, {percent(target.probability)}: {_state(answer)}"]

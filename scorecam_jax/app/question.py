@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from scorecam_jax._internal.signatures import accepts, requires
+from scorecam_jax._internal.signatures import requires
 from scorecam_jax.methods import METHODS
 from scorecam_jax.metrics.localization import cover
 from scorecam_jax.models import Classifier
@@ -114,7 +114,7 @@ def plan_of(
     score = own if other is None else scores.contrast(other, score=own or scores.logits)
     plan = Plan(
         classifier=classifier,
-        methods={question.method: _method(question.method, score, other is not None)},
+        methods={question.method: _method(question.method, score)},
         metrics=named_metrics(["energy"] if boxes else []),
         targets=targets,
         annotations={name: Annotation(boxes, [None])} if boxes else {},
@@ -136,15 +136,13 @@ def _other(question: Question, targets: Targets, labels: Sequence[str]) -> int |
     return other
 
 
-def _method(name: str, score: Any, contrasted: bool) -> Callable[..., Any]:
+def _method(name: str, score: Any) -> Callable[..., Any]:
     if name not in METHODS:
         raise ValueError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
     method = METHODS[name]
     options: dict[str, Any] = {}
-    if score is not None and accepts(method, "score"):
+    if score is not None:
         options["score"] = score
-    elif contrasted:
-        raise ValueError(f"{name} looks at no score, so it takes no class to contrast with")
     if requires(method, "key"):
         options["key"] = jax.random.key(0)
     return functools.partial(method, **options)

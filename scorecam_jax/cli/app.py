@@ -13,9 +13,9 @@ NAME, ARGUMENTS = "app", ""
 SUMMARY = "look at photographs in a browser"
 
 DESCRIPTION = """\
-Serve a page on which a photograph is explained at once: the map appears after
-the first passes, and sharpens to the exact one. Classes, methods and layers are
-chosen on the page. The page is for this machine alone, unless --host opens it to
+Serve a page on which a photograph is explained at once: a map appears after the
+first passes, and sharpens to the exact one. Classes, methods and layers are
+chosen on it. The page is for this machine alone, unless --host opens it to
 others, and nothing is sent anywhere. Ctrl-C ends it.
 """
 
@@ -52,6 +52,10 @@ def run(asked: argparse.Namespace) -> int:
         except UserError as error:
             raise ValueError(str(error)) from error  # the page tells it
 
+    try:
+        page.installed()
+    except ImportError as error:
+        raise translated(error) from error
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
         given = {"name": asked.model, "weights": asked.weights, "labels": asked.labels}
@@ -69,7 +73,7 @@ def run(asked: argparse.Namespace) -> int:
                 raise UserError(
                     f"cannot listen on {where}, which may be in use: name another --port"
                 ) from error
-        except (ImportError, ValueError, TypeError, OSError) as error:
+        except (ValueError, TypeError) as error:
             raise translated(error) from error
     try:
         say(f"open {address} in a browser; Ctrl-C ends this")
