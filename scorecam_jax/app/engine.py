@@ -1,9 +1,10 @@
 """Questions in, maps out that sharpen."""
 
 import collections
+import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +87,7 @@ class Networks:
             )
         self.programs = Programs({})
         self._predicting = threading.Lock()
+        self._ending, self._running, self._closed = threading.Condition(), 0, False
 
     def of(self, question: Question) -> Classifier:
         """The classifier that answers a question.
@@ -104,6 +106,34 @@ class Networks:
             return questions.like(classifier, Path(question.like or ""), None, known).classifier
 
         return self._cached(("like", question.photo, question.like, layer, layers), put)
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """While something is computed, for which `close` waits.
+
+        Raises:
+            ValueError: it was closed.
+        """
+        with self._ending:
+            if self._closed:
+                raise ValueError("this page has ended")
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._ending:
+                self._running -= 1
+                self._ending.notify_all()
+
+    def close(self, seconds: float) -> None:
+        """Compute nothing any more: a process that ends in the midst of it aborts.
+
+        Args:
+            seconds: how long to wait for what is being computed.
+        """
+        with self._ending:
+            self._closed = True
+            self._ending.wait_for(lambda: not self._running, seconds)
 
     def predict(self, score: Any, model: Any, inputs: Any) -> Prediction:
         """What a network says of an input."""
@@ -168,7 +198,7 @@ class Networks:
         return made
 
 
-def answers(networks: Networks, question: Question) -> Iterator[Answer]:
+def answers(networks: Networks, question: Question) -> Generator[Answer, None, None]:
     """Answer a question, first by a coarse map and in the end by the exact one.
 
     Nothing goes on once the iterator is closed. A map is made after `FIRST` and `COARSE` masks and
@@ -182,7 +212,9 @@ def answers(networks: Networks, question: Question) -> Iterator[Answer]:
     return _rounds(networks, question, networks.of(question), Given(name, image))
 
 
-def in_turn(networks: Networks, asked: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
+def in_turn(
+    networks: Networks, asked: Sequence[Question]
+) -> Generator[tuple[int, Answer], None, None]:
     """Answer several questions step by step in turn; each answer with its question's place.
 
     Raises:
@@ -222,24 +254,26 @@ def boxed(networks: Networks, answer: Answer, box: Corners | None) -> Answer | N
         carried[None].astype(np.float32) if boxes else None,
     )  # fmt: skip
     results = {question.method: result._replace(metrics=metrics)}
-    changed = record._replace(boxes=boxes, results=results, left_out=notes)
+    changed = record._replace(boxes=[*boxes], results=results, left_out=notes)
     return answer._replace(question=question, plan=plan, record=changed)
 
 
 def _rounds(
     networks: Networks, question: Question, classifier: Classifier, item: Given
-) -> Iterator[Answer]:
+) -> Generator[Answer, None, None]:
     plan, score = plan_of(question, classifier, item.name, item.image.size)
     rounds = _Rounds(functools.partial(networks.predict, score), plan.methods[question.method])
-    shown = _record(plan, item, rounds)
+    with networks.computing():
+        shown = _record(plan, item, rounds)
     while True:
         masks = max(rounds.scored, shown.live) if rounds.scored else 0
         yield Answer(question, plan, shown, item.image, rounds.scored, masks, rounds.whole)
         if rounds.whole:
             return
-        rounds.go_on()
-        if rounds.whole or rounds.scored == COARSE:
-            shown = _record(plan, item, rounds)
+        with networks.computing():
+            rounds.go_on()
+            if rounds.whole or rounds.scored == COARSE:
+                shown = _record(plan, item, rounds)
 
 
 def _record(plan: Plan, item: Given, rounds: "_Rounds") -> Record:
@@ -256,8 +290,8 @@ class _Rounds(Programs):
         super().__init__({})
         self._say, self._method = predict, method
         self._predicted: Prediction | None = None
-        self._asked: tuple[Any, ...] = ()
-        self._found: Explanation | None = None
+        self._asked: tuple[Any, Any, Any] = (None, None, None)
+        self._made: Explanation | None = None
         self.whole = False
         self.scored = 0
 
@@ -276,24 +310,27 @@ class _Rounds(Programs):
         size: int,
     ) -> list[tuple[np.ndarray, Explanation | None, float]]:
         """As `Programs.explain_each`, of one input: what is known by now."""
-        if self._found is None:
+        if self._made is None:
             self._asked = model, inputs[0], np.asarray(targets[0], np.int32)[:1]
             self.go_on()
-        found = jax.tree.map(np.asarray, self._found)
+        found = jax.tree.map(np.asarray, self._made)
         return [(found.heatmap[:, None][0], found, 0.0)]
 
     def go_on(self) -> None:
         """Score further masks; of any other method than Score-CAM, find all."""
         function, options = unwrap(self._method)
         if function is not METHODS["score-cam"]:
-            self._found = jax.block_until_ready(self._method(*self._asked))
+            self._made = jax.block_until_ready(self._method(*self._asked))
             self.whole = True
             return
         coarse = self.scored < COARSE
         count = FIRST if coarse else AT_ONCE
         most = COARSE if coarse else None
-        made = score_cam_round(*self._asked, self._found, count=count, most=most, **options)
-        self._found = jax.block_until_ready(made)
+        model, inputs, targets = self._asked
+        made = score_cam_round(
+            model, inputs, targets, self._made, count=count, most=most, **options
+        )  # fmt: skip
+        self._made = jax.block_until_ready(made)
         scored = sum(int(each.sum()) for each in jax.tree.leaves(made.scored))
         self.whole = scored - self.scored < count
         self.scored = scored

@@ -1,8 +1,9 @@
 """Answers as files to keep: a picture, a report, the heatmap, and the Python that repeats it."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 
@@ -13,6 +14,7 @@ from scorecam_jax.reading import find
 from scorecam_jax.study.drawing import Job, by_target, draw
 from scorecam_jax.study.look import Look
 from scorecam_jax.study.outputs import Guard, save
+from scorecam_jax.study.sameness import unwrap
 from scorecam_jax.study.study import Study
 
 
@@ -50,9 +52,12 @@ def write(answer: Answer, style: Style, folder: Path, source: Mapping[str, Any])
         colormap=style.colormap,
     )  # fmt: skip
     for path, content in ((report, text), (program, as_python(answer, style, source))):
-        encoded = content.encode("utf-8", "backslashreplace")
-        save(path, lambda file, encoded=encoded: file.write(encoded))
+        save(path, functools.partial(_write_text, content))
     return files
+
+
+def _write_text(text: str, file: BinaryIO) -> None:
+    file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def as_python(answer: Answer, style: Style, source: Mapping[str, Any]) -> str:
@@ -100,7 +105,7 @@ def as_python(answer: Answer, style: Style, source: Mapping[str, Any]) -> str:
         options["score"] = score
     if answer.scored and not answer.exact:
         options["channels"] = str(answer.scored)
-    if "key" in plan.methods[question.method].keywords:
+    if "key" in unwrap(plan.methods[question.method])[1]:
         options["key"] = "jax.random.key(0)"
     given = "".join(f", {name}={value}" for name, value in options.items())
     code = "\n".join(

@@ -14,8 +14,14 @@ from scorecam_jax import samples
 from scorecam_jax.app import engine, files, pictures
 from scorecam_jax.app.engine import Answer, Networks
 from scorecam_jax.app.pictures import Style
-from scorecam_jax.app.question import Question, class_called, class_names, suggestions
-from scorecam_jax.reading import ReadingError
+from scorecam_jax.app.question import (
+    Corners,
+    Question,
+    class_called,
+    class_names,
+    suggestions,
+)
+from scorecam_jax.reading import ReadingError, read_picture
 from scorecam_jax.visualize import COLORMAPS
 
 MOST_BYTES = 20 * 2**20
@@ -54,11 +60,17 @@ class Kept(NamedTuple):
 
     Attributes:
         answers: to the last question; two where photographs are explained by one another.
+        photo: the photograph that is shown.
+        size: its width and height.
         corner: the first corner of a box, in the photograph's pixels, while there is no second.
+        box: the last box that was drawn on it.
     """
 
     answers: tuple[Answer, ...] = ()
+    photo: Path | None = None
+    size: tuple[int, int] = (1, 1)
     corner: tuple[float, float] | None = None
+    box: Corners | None = None
 
 
 class Sessions:
@@ -167,7 +179,9 @@ def build(networks: Networks) -> Any:
     Raises:
         ImportError: Gradio is not installed.
     """
-    gr = installed()
+    installed()
+    import gradio as gr
+
     labels = networks.usual.labels
     sessions = Sessions()
     private: dict[str, Any] = {"api_visibility": "private"}
@@ -215,8 +229,7 @@ def build(networks: Networks) -> Any:
             yield {cancel: gr.update(visible=False)}
             return
         path = Path(photo["path"])
-        before = kept.answers[0].question if kept.answers else None
-        box = before.box if before and before.photo == path else None
+        box = kept.box if kept.photo == path else None
         question = Question(
             path, name or "", other or "", method, layer or None, int(layers),
             Path(like["path"]) if like else None, box,
@@ -250,7 +263,8 @@ def build(networks: Networks) -> Any:
                     done = len(found) == len(asked) and all(one.exact for one in found.values())
                     status = _status_of(list(found.values()), done=done)
                     if new:
-                        kept = Kept(tuple(found.values()))
+                        size = found[0].photo.size
+                        kept = Kept(tuple(found.values()), path, size, box=box)
                         yield drawn(kept, style, status, busy=not done)
                     else:
                         yield {says: status}
@@ -265,6 +279,12 @@ def build(networks: Networks) -> Any:
             else:
                 named = f"{path.name}: " if isinstance(error, ReadingError) else ""
                 yield wrong(f"{named}{error or type(error).__name__}")
+                if not found and not named:  # to draw a box on
+                    image = read_picture(path).image
+                    yield {
+                        result: pictures.shown(image),
+                        state: Kept(photo=path, size=image.size, box=box),
+                    }
 
     def stopped(found: Iterable[Answer]) -> dict[Any, Any]:
         lines = [line for one in found for line in pictures.told(one)]
@@ -291,35 +311,31 @@ def build(networks: Networks) -> Any:
     def click(
         colormap: str, alpha: float, threshold: float, kept: Kept, event: gr.SelectData
     ) -> dict[Any, Any]:
-        if not kept.answers:
+        if kept.photo is None:
             return {state: kept}
-        answer = kept.answers[0]
-        size = answer.photo.size
-        scale = size[0] / pictures.shown(answer.photo).width
+        scale = pictures.shown_scale(kept.size)
         point = event.index[0] * scale, event.index[1] * scale
         if kept.corner is None:
             return {
                 state: kept._replace(corner=point),
                 says: _status("One corner of a box. Click the opposite one."),
             }
-        box = _box(kept.corner, point, size)
+        box = _box(kept.corner, point, kept.size)
         return measured(kept, box, Style(colormap, alpha, threshold))
 
-    def measured(kept: Kept, box: Any, style: Style) -> dict[Any, Any]:
-        answer = kept.answers[0]
+    def measured(kept: Kept, box: Corners | None, style: Style) -> dict[Any, Any]:
+        kept = kept._replace(corner=None)
         try:
-            found = engine.boxed(networks, answer, box)
+            found = engine.boxed(networks, kept.answers[0], box) if kept.answers else None
         except ValueError as error:
-            return {state: kept._replace(corner=None), **wrong(error)}
+            return {state: kept, **wrong(error)}
+        kept = kept._replace(box=box)
         if found is None:  # another question to the network, which `explain` puts next
-            asked = answer._replace(question=answer.question._replace(box=box))
-            return {state: Kept((asked, *kept.answers[1:])), again: str(box)}
-        both = Kept((found, *kept.answers[1:]))
-        return drawn(both, style, _status_of(both.answers, done=True), busy=False)
+            return {state: kept, again: str(box)}
+        kept = kept._replace(answers=(found, *kept.answers[1:]))
+        return drawn(kept, style, _status_of(kept.answers, done=True), busy=False)
 
     def without_box(colormap: str, alpha: float, threshold: float, kept: Kept) -> dict[Any, Any]:
-        if not kept.answers:
-            return {state: kept}
         return measured(kept, None, Style(colormap, alpha, threshold))
 
     def write(colormap: str, alpha: float, threshold: float, kept: Kept) -> tuple[Any, Any]:
@@ -344,7 +360,7 @@ def build(networks: Networks) -> Any:
     with gr.Blocks(
         title="What did the network look at?",
         analytics_enabled=False,
-        delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS),
+        delete_cache=(_KEPT_SECONDS // 6, _KEPT_SECONDS),
     ) as page:
         state = gr.State(Kept(), time_to_live=_KEPT_SECONDS)
         again = gr.Textbox(visible=False)
@@ -469,9 +485,7 @@ def _is_class(text: str, labels: tuple[str, ...]) -> bool:
     return True
 
 
-def _box(
-    first: tuple[float, float], second: tuple[float, float], size: tuple[int, int]
-) -> tuple[float, float, float, float]:
+def _box(first: tuple[float, float], second: tuple[float, float], size: tuple[int, int]) -> Corners:
     """The box of two corners, at least a pixel wide and high."""
     (left, right), (top, bottom) = (sorted(pair) for pair in zip(first, second, strict=True))
     left, top = min(left, size[0] - 1.0), min(top, size[1] - 1.0)

@@ -62,6 +62,15 @@ def shown(photo: Image.Image) -> Image.Image:
     return picture
 
 
+def shown_scale(size: tuple[int, int]) -> float:
+    """How many pixels of a photograph of this size one pixel of `shown` stands for.
+
+    >>> shown_scale((48, 40)), shown_scale((2048, 512))
+    (0.2, 2.0)
+    """
+    return max(1 / enlargement(size), max(size) / MOST_SIDE)
+
+
 def implied_box(answer: Answer, threshold: float) -> Corners | None:
     """What a threshold frames, in the photograph's pixels; None if the heatmap is empty."""
     found = boxes_from_heatmap(jnp.asarray(_heatmap(answer))[None], threshold)[0]

@@ -19,6 +19,9 @@ chosen on it. The page is for this machine alone, unless --host opens it to
 others, and nothing is sent anywhere. Ctrl-C ends it.
 """
 
+# For what is being computed when the page ends.
+_PATIENCE = 20.0
+
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -80,4 +83,5 @@ def run(asked: argparse.Namespace) -> int:
         threading.Event().wait()
     finally:
         served.close(verbose=False)
+        networks.close(_PATIENCE)
     return 0

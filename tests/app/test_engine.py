@@ -54,6 +54,15 @@ def test_nothing_goes_on_once_the_iterator_is_closed(photo):
     assert list(each) == []
 
 
+def test_once_it_is_closed_nothing_is_computed(photo):
+    networks = toy.networks()
+    each = answers(networks, Question(photo))
+    next(each)
+    networks.close(0)
+    with pytest.raises(ValueError, match="has ended"):
+        next(each)
+
+
 def test_several_questions_are_answered_in_turn(photo):
     asked = [Question(photo, target="tiger"), Question(photo, target="blue jay")]
     found = list(in_turn(toy.networks(), asked))
