@@ -125,7 +125,7 @@ class Networks:
                 self._running -= 1
                 self._ending.notify_all()
 
-    def close(self, seconds: float) -> None:
+    def close(self, seconds: int | float) -> None:
         """Compute nothing any more: a process that ends in the midst of it aborts.
 
         Args:
