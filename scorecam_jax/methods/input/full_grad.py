@@ -30,7 +30,8 @@ def full_grad(
     absolute values and scales them to [0, 1] over a whole layer of an image, all channels
     together; Up keeps the corners in place. The bias of a batch norm is β − γ μ / σ. Layers without
     a grid, such as the last, are left out of the map. `shortfall` tells by how much all
-    contributions miss the score: it is 0 but for rounding, unless nonlinearities are no ReLUs.
+    contributions miss the score: it is 0 but for rounding if all nonlinearities are ReLUs. What
+    others add of their own, such as the ceiling of a ReLU6, is not counted.
     `weights` and `scores` are None. The map is scaled to [0, 1].
 
     Made for convolutional networks: biases are found in the traced program, wherever an array is
