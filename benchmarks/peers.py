@@ -8,6 +8,7 @@ import contextlib
 import functools
 import importlib
 import io
+import math
 import multiprocessing
 import operator
 import os
@@ -15,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -48,7 +50,7 @@ def race(
         name: one of `models.names()`.
         inputs: (1, height, width, 3), preprocessed.
         weights: a checkpoint, or a folder with one. None takes those that are installed, or random
-            ones.
+            ones where there are none for PyTorch.
         contenders: functions (name, weights, inputs) -> (a function that makes a map), by name;
             they must pickle. None: `CONTENDERS`. The first is what the others are compared with.
         repeats: how many maps of each package are timed; the median counts.
@@ -62,7 +64,7 @@ def race(
     contenders = CONTENDERS if contenders is None else contenders
     rows: dict[str, dict[str, Any]] = {who: {"all_seconds": []} for who in contenders}
     with contextlib.ExitStack() as stack:
-        weights = files_of(weights).weights if weights else models.packaged_weights(name)
+        weights = files_of(weights).weights if weights else _packaged(name)
         weights = weights or stack.enter_context(_random(name))
         processes = {}
         for who in contenders:
@@ -114,15 +116,16 @@ def _scorecam_jax(name: str, weights: Any, inputs: Inputs) -> Callable[[], Any]:
 
 
 def _pytorch_grad_cam(name: str, weights: Any, inputs: Inputs) -> Callable[[], Any]:
-    network, layer, images = _torch_network(name, weights, inputs)
+    network, (layer, tokens), images = _torch_network(name, weights, inputs)
     from pytorch_grad_cam import ScoreCAM  # needs the torchvision that was imported above
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     target = ClassifierOutputTarget(int(network(images).argmax()))
 
     def explain() -> Any:
-        with ScoreCAM(network, [layer]) as cam, contextlib.redirect_stderr(io.StringIO()):
-            return cam(images, [target])
+        with contextlib.redirect_stderr(io.StringIO()):
+            with ScoreCAM(network, [layer], reshape_transform=tokens) as cam:
+                return cam(images, [target])
 
     return explain
 
@@ -131,11 +134,11 @@ def _torchcam(name: str, weights: Any, inputs: Inputs) -> Callable[[], Any]:
     import torch
     from torchcam.methods import ScoreCAM
 
-    network, layer, images = _torch_network(name, weights, inputs)
+    network, (layer, tokens), images = _torch_network(name, weights, inputs)
     target = int(network(images).argmax())
 
     def explain() -> Any:
-        with ScoreCAM(network, layer) as cam, torch.no_grad():
+        with ScoreCAM(network, layer, reshape_transform=tokens) as cam, torch.no_grad():
             network(images)
             return [heatmap.cpu() for heatmap in cam(target)]
 
@@ -150,7 +153,10 @@ CONTENDERS: dict[str, Contender] = {
 
 
 def _torch_network(name: str, weights: Any, inputs: Inputs) -> tuple[Any, Any, Any]:
-    """The network in PyTorch, its layer that is explained, and the input, in the fastest layout."""
+    """The network in PyTorch, in the fastest layout, its layer that is explained, and the input.
+
+    With the layer comes what makes maps of its tokens, None if it gives maps.
+    """
     import torch
 
     torch.set_num_threads(os.cpu_count() or 1)
@@ -162,10 +168,24 @@ def _torch_network(name: str, weights: Any, inputs: Inputs) -> tuple[Any, Any, A
     if twin.activation:
         layer = torch.nn.Sequential(layer, getattr(torch.nn, twin.activation)())
         network.set_submodule(twin.layer, layer)
+    tokens = None if twin.prefix is None else functools.partial(_maps_of, twin.prefix)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = torch.from_numpy(inputs.transpose(0, 3, 1, 2).copy()).to(device)
     layout = torch.channels_last
-    return network.eval().to(device, memory_format=layout), layer, images.to(memory_format=layout)
+    network = network.eval().to(device, memory_format=layout)
+    return network, (layer, tokens), images.to(memory_format=layout)
+
+
+def _maps_of(prefix: int, tokens: Any) -> Any:
+    """The tokens of a layer, (N, tokens, C), as the maps of its patches, (N, C, side, side)."""
+    patches = tokens[:, prefix:].transpose(1, 2)
+    return patches.unflatten(2, (math.isqrt(patches.shape[2]),) * 2)
+
+
+def _packaged(name: str) -> Path | None:
+    """Weights that come with a package, unless they are an export, which PyTorch does not read."""
+    path = models.packaged_weights(name)
+    return None if path is None or path.suffix == ".onnx" else path
 
 
 def _counterpart(name: str) -> Any:
@@ -173,7 +193,7 @@ def _counterpart(name: str) -> Any:
     twin = counterpart(name)
     _import_torchvision()
     make = operator.attrgetter(twin.make)(importlib.import_module(twin.module))
-    return make(*twin.arguments)
+    return make(*twin.arguments, **twin.options)
 
 
 @contextlib.contextmanager

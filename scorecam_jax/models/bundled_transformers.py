@@ -1,11 +1,12 @@
 """The bundled transformers, by name."""
 
 import dataclasses
+from typing import Any
 
 from PIL import Image
 
 from scorecam_jax.models.preprocess import Preprocess, imagenet
-from scorecam_jax.models.registry import Entry, Package
+from scorecam_jax.models.registry import Counterpart, Entry, Package
 
 BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
 
@@ -15,6 +16,12 @@ _DEPTHS = {"tiny": 12, "small": 12, "base": 12, "large": 24}
 def _layer(size: str) -> str:
     """What the last attention reads: the last tokens that still have places to the output."""
     return f"blocks/{_DEPTHS[size] - 1}/norm1"
+
+
+def _timm(name: str, size: str, **options: Any) -> Counterpart:
+    """The network in timm, and what its last attention reads."""
+    layer = f"blocks.{_DEPTHS[size] - 1}.norm1"
+    return Counterpart("timm", "create_model", (name,), layer, options=options, prefix=1)
 
 
 def _halves(side: int) -> Preprocess:
@@ -50,6 +57,7 @@ def _vits() -> dict[str, Entry]:
             f"vit_{size}",
             layer=_layer(size),
             preprocess=_halves(side),
+            counterpart=_timm(f"vit_{size}_patch{patch}_{side}", size),
             options={"patch": patch, "cells": (side // patch,) * 2},
             # transformers' folders tell the input's size themselves.
             publishers=("timm", "big_vision", *(("huggingface",) if side == 224 else ())),
@@ -81,6 +89,12 @@ def _torchvisions() -> dict[str, Entry]:
                 f"vit_{size}",
                 layer=_layer(size),
                 preprocess=imagenet(224, 242 if (letter, patch) == ("l", 16) else 256, BILINEAR),
+                counterpart=Counterpart(
+                    "torchvision.models",
+                    f"vit_{letter}_{patch}",
+                    layer=f"encoder.layers.encoder_layer_{_DEPTHS[size] - 1}.ln_1",
+                    prefix=1,
+                ),
                 options={"patch": patch, "cells": (224 // patch,) * 2},
                 publishers=("torchvision",),
             )
@@ -102,6 +116,10 @@ def _dinov2s() -> dict[str, Entry]:
             f"vit_{size}",
             layer=_layer(size),
             preprocess=imagenet(224, 256, BICUBIC),
+            # Of any size of input, and without a head.
+            counterpart=_timm(
+                f"vit_{size}_patch14_dinov2", size, dynamic_img_size=True, num_classes=0
+            ),
             options={"patch": 14, "cells": (37, 37)},
             aliases=(
                 f"dinov2_vit{letter}14_reg",

@@ -19,6 +19,8 @@ class Counterpart(NamedTuple):
         layer: the path of the submodule that computes the layer explained by default.
         activation: the class in `torch.nn` of the activation that follows that submodule, where
             the network has no submodule for it alone.
+        options: what `make` is called with by name.
+        prefix: of a layer that gives tokens, how many stand before those of the patches.
     """
 
     module: str
@@ -26,6 +28,8 @@ class Counterpart(NamedTuple):
     arguments: tuple[str, ...] = ()
     layer: str = "layer4"
     activation: str | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
+    prefix: int | None = None
 
 
 class Package(NamedTuple):

@@ -73,10 +73,18 @@ def test_without_the_first_there_is_nothing_to_compare_with():
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "efficientnet_lite0",
+        "resnet18",
+        pytest.param("vit_tiny_patch16_224", marks=pytest.mark.slow),
+    ],
+)
 def test_each_package_explains_the_bundled_networks(name):
     pytest.importorskip("torch", reason="times packages for PyTorch, which is not installed")
-    inputs = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
+    side = 224 if "vit" in name else 64
+    inputs = np.random.default_rng(0).uniform(-1, 1, (1, side, side, 3)).astype(np.float32)
     rows = race(name, inputs, repeats=1)
     assert list(rows) == list(CONTENDERS)
     assert [row.get("error") for row in rows.values()] == [None] * 3
