@@ -123,9 +123,9 @@ def _pytorch_grad_cam(name: str, weights: Any, inputs: Inputs) -> Callable[[], A
     target = ClassifierOutputTarget(int(network(images).argmax()))
 
     def explain() -> Any:
-        with contextlib.redirect_stderr(io.StringIO()):
-            with ScoreCAM(network, [layer], reshape_transform=tokens) as cam:
-                return cam(images, [target])
+        explainer = ScoreCAM(network, [layer], reshape_transform=tokens)
+        with explainer as cam, contextlib.redirect_stderr(io.StringIO()):
+            return cam(images, [target])
 
     return explain
 
