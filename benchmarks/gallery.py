@@ -113,24 +113,30 @@ def said(explanation: Explanation) -> str:
     return ", ".join(finding.kind for finding in diagnose(explanation)) or "nothing"
 
 
-def every_method() -> Image.Image:
-    """Every method that explains any network, on the same two photographs."""
+def drawn(method: Any, model: Any, inputs: Any, targets: Any = None, **options: Any) -> np.ndarray:
+    """Heatmaps, of one compiled program."""
+    explain = jax.jit(lambda model, inputs: method(model, inputs, targets, **options).heatmap)
+    return np.asarray(explain(model, inputs))
+
+
+def methods(*groups: str) -> Image.Image:
+    """Every method of some groups, on the same two photographs."""
     classifier = models.load("efficientnet_lite0")
-    names = METHODS.of_any_network()
+    names = [name for name in METHODS if METHODS.entries[name].group in groups]
     pictures = [photograph(name) for name in PHOTOGRAPHS]
     inputs = np.stack([classifier.preprocess(picture) for picture in pictures])
     pairs = []
     for name in names:
-        method = functools.partial(METHODS[name], **OPTIONS.get(name, {}))
-        explain = jax.jit(lambda model, inputs, method=method: method(model, inputs).heatmap)
-        maps = explain(classifier.model, inputs)
-        drawn = [
-            panel(classifier, picture, heatmap, side=120)
-            for picture, heatmap in zip(pictures, maps, strict=True)
-        ]
-        pairs.append(beside(drawn))
-        print(name, file=sys.stderr, flush=True)
-    return sheet(pairs, names, columns=5)
+        maps = drawn(METHODS[name], classifier.model, inputs, **OPTIONS.get(name, {}))
+        pairs.append(
+            beside(
+                [
+                    panel(classifier, picture, heatmap, side=120)
+                    for picture, heatmap in zip(pictures, maps, strict=True)
+                ]
+            )
+        )
+    return sheet(pairs, names, columns=4)
 
 
 def beside(pictures: Sequence[Image.Image]) -> Image.Image:
@@ -151,8 +157,9 @@ def published_variants() -> Image.Image:
         picture = photograph("lemur")
         inputs = classifier.preprocess(picture)[None]
         for variant in variants.BY_NAME.values():
-            found = score_cam(classifier.model, inputs, channels=PASSES, variant=variant)
-            panels.append(panel(classifier, picture, found.heatmap[0], side=140))
+            options = {"channels": PASSES, "variant": variant}
+            (heatmap,) = drawn(score_cam, classifier.model, inputs, **options)
+            panels.append(panel(classifier, picture, heatmap, side=140))
     return sheet(panels, list(variants.BY_NAME), columns=len(variants.BY_NAME), row_labels=rows)
 
 
@@ -165,7 +172,7 @@ def layers() -> Image.Image:
     def add(title: str, classifier: Classifier) -> None:
         titles.append(title)
         inputs = np.stack([classifier.preprocess(picture) for picture in pictures])
-        maps = score_cam(classifier.model, inputs, channels=PASSES).heatmap
+        maps = drawn(score_cam, classifier.model, inputs, channels=PASSES)
         for row, picture, heatmap in zip(rows, pictures, maps, strict=True):
             row.append(panel(classifier, picture, heatmap, side=150))
 
@@ -211,9 +218,9 @@ def two_classes() -> Image.Image:
         ("German shepherd rather than panda", dog, {"score": scores.contrast(rather_than=panda)}),
     )
     for title, target, options in asked:
-        found = score_cam(classifier.model, inputs, target, channels=PASSES, **options)
+        (heatmap,) = drawn(score_cam, classifier.model, inputs, target, channels=PASSES, **options)
         colours = "signed" if "variant" in options else "ember"
-        panels.append(panel(classifier, picture, found.heatmap[0], side=220, colormap=colours))
+        panels.append(panel(classifier, picture, heatmap, side=220, colormap=colours))
         titles.append(title)
     return sheet(panels, titles, columns=3)
 
@@ -234,8 +241,8 @@ def transformer() -> Image.Image:
             inputs = classifier.preprocess(picture)[None]
             for name in methods:
                 options = OPTIONS.get(name, {})
-                found = METHODS[name](classifier.model, inputs, 0, **options)
-                panels.append(panel(classifier, picture, found.heatmap[0], side=200))
+                (heatmap,) = drawn(METHODS[name], classifier.model, inputs, 0, **options)
+                panels.append(panel(classifier, picture, heatmap, side=200))
     return sheet(panels, titles, columns=len(titles))
 
 
@@ -347,11 +354,16 @@ def _refusal() -> str:
 
 
 PICTURES: dict[str, Callable[[], Image.Image]] = {
-    function.__name__: function
-    for function in (
-        every_method, published_variants, layers, two_classes, transformer, other_inputs, bad_maps,
-    )
-}  # fmt: skip
+    "methods_that_mask": functools.partial(methods, "masks"),
+    "methods_of_gradients": functools.partial(methods, "gradients"),
+    "other_methods": functools.partial(methods, "activations", "input", "controls"),
+    "published_variants": published_variants,
+    "layers": layers,
+    "two_classes": two_classes,
+    "transformer": transformer,
+    "other_inputs": other_inputs,
+    "bad_maps": bad_maps,
+}
 
 if __name__ == "__main__":
     main()
