@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from benchmarks.layers import _shuffled as shuffled
 from scorecam_jax import (
@@ -193,14 +193,10 @@ def layers() -> Image.Image:
 
 
 def pair() -> Image.Image:
-    """A German shepherd and a panda, side by side."""
+    """A German shepherd above a panda."""
     both = Image.new("RGB", (512, 512))
-    for left, name in ((0, "dog"), (256, "panda")):
-        animal = photograph(name)
-        across = animal.height // 2
-        start = (animal.width - across) // 2
-        middle = animal.crop((start, 0, start + across, animal.height))
-        both.paste(middle.resize((256, 512), Image.Resampling.LANCZOS), (left, 0))
+    for top, name in ((0, "dog"), (256, "panda")):
+        both.paste(ImageOps.fit(photograph(name), (512, 256)), (0, top))
     return both
 
 
@@ -209,13 +205,14 @@ def two_classes() -> Image.Image:
     classifier, picture = models.load("efficientnet_lite0"), pair()
     inputs = classifier.preprocess(picture)[None]
     dog, panda = 235, 388
+    contrast = scores.contrast(rather_than=panda)
     panels, titles = [plain(classifier, picture, 220)], ["photograph"]
     asked: tuple[tuple[str, int, dict[str, Any]], ...] = (
         ("German shepherd", dog, {}),
         ("giant panda", panda, {}),
         ("German shepherd, signed", dog, {"variant": variants.SIGNED}),
-        ("giant panda, signed", panda, {"variant": variants.SIGNED}),
-        ("German shepherd rather than panda", dog, {"score": scores.contrast(rather_than=panda)}),
+        ("German shepherd rather than panda", dog, {"score": contrast}),
+        ("the same, signed", dog, {"score": contrast, "variant": variants.SIGNED}),
     )
     for title, target, options in asked:
         (heatmap,) = drawn(score_cam, classifier.model, inputs, target, channels=PASSES, **options)
