@@ -179,7 +179,7 @@ def layers() -> Image.Image:
     for layer in LAYERS:
         classifier = models.load("efficientnet_lite0", layer=layer)
         _, activations = classifier.model(np.zeros((1, *classifier.input_shape), np.float32))
-        add("{}, {} × {}".format(layer, *activations.shape[1:3]), classifier)
+        add("{}, {} x {}".format(layer, *activations.shape[1:3]), classifier)
     for count in (2, 3):
         add(f"layers={count}", models.load("efficientnet_lite0").with_layers(count))
     half = (len(titles) + 1) // 2
