@@ -51,7 +51,7 @@ def home(module: Any, name: str) -> str:
     value = getattr(module, name)
     if inspect.ismodule(value):
         return value.__name__
-    if hasattr(value, "__qualname__"):
+    if hasattr(value, "__qualname__") and value.__module__.startswith("scorecam_jax"):
         return f"{value.__module__}.{name}"
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
