@@ -400,7 +400,7 @@ def build(networks: Networks) -> Any:
                     with gr.Column(min_width=260):
                         names = sorted(class_names(labels), key=str.casefold)
                         target = gr.Dropdown(
-                            [("the likeliest", ""), *names], value="", label="What speaks for",
+                            [("the likeliest", ""), *names], value="", label="Evidence for",
                             allow_custom_value=True, elem_id="class",
                         )  # fmt: skip
                         maybe = gr.Radio([], label="Did you mean", visible=False, elem_id="maybe")

@@ -79,8 +79,8 @@ class Explanation(NamedTuple):
     Attributes:
         heatmap: (B, [T,] *spatial), in [0, 1], at the input's size. All zero where the weighted
             sum is nowhere positive, or where the network's values are not finite. From
-            `variants.SIGNED` in [-1, 1]: positive where the input speaks for the target, negative
-            where it speaks against it.
+            `variants.SIGNED` in [-1, 1]: positive where the input is evidence for the target,
+            negative where it is evidence against it.
         weights: (B, [T,] K), what each activation map was multiplied by; None for a method that
             weights no whole maps.
         scores: (B, [T,] K), the target's score under each mask, 0 for channels not chosen; None
@@ -416,7 +416,7 @@ def run(
             fused heatmap's deviation or None), where `fuse` turns what was found into a heatmap.
         reads_layer: whether the formula looks at a layer. If not, it is run once.
         in_frame: whether its heatmaps are of the layer's frame, as opposed to the whole image.
-        signed: whether negative values of its heatmaps speak against the target.
+        signed: whether negative values of its heatmaps are evidence against the target.
         **options: the formula's own. Floats among them may vary without another compilation.
 
     Raises:

@@ -27,7 +27,7 @@ def dff(
     steps: int = 100,
     **passes: Unpack[Passes],
 ) -> Explanation:
-    """Show the concept that speaks most for the target, of those that make up an input's layer.
+    """Show the concept with the strongest evidence for the target, of those in an input's layer.
 
     The layer's values at all places, a matrix (places, K), are factorised into nonnegative maps
     (places, concepts) and vectors (concepts, K). The minimum of each channel is taken off before

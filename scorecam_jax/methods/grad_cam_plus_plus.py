@@ -17,7 +17,7 @@ def grad_cam_plus_plus(
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:
-    """Weight each map by its positive gradients, those of small objects no less.
+    """Weight each map by its positive gradients, normalised so that small objects count as much.
 
     w_k = Σ_ij α_ij ReLU(g_ij) with α = g² / (2 g² + Σ_ab A_ab g³), which is 1 / (2 + g Σ_ab A_ab).
     This closed form holds for a score exp(y) where the network is piecewise linear, so that its

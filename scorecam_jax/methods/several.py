@@ -43,7 +43,7 @@ def fuse_found(
 
     Args:
         fuse: how.
-        signed: whether negative values of heatmaps speak against the target.
+        signed: whether negative values of heatmaps are evidence against the target.
         contexts: the `Context` of each layer, from the finest on.
         found: what a formula found in each, a `Found`.
 

@@ -81,13 +81,13 @@ def fuse_maps(
 ) -> tuple[Float[Array, "batch targets *spatial"], Float[Array, "batch targets"]]:
     """Fuse the heatmaps of layers, and scale the result to [0, 1], or signed ones to [-1, 1].
 
-    What speaks for a target and what speaks against it are fused apart.
+    Evidence for a target and evidence against it are fused separately.
 
     Args:
         fuse: how.
         maps: each layer's heatmap, of one size, from the finest layer on.
         sums: what each was scaled from, at the layer's resolution if it has one; for "poly-cam".
-        signed: whether negative values speak against the target.
+        signed: whether negative values are evidence against the target.
 
     Returns:
         The heatmap, and its largest absolute value before it was scaled.

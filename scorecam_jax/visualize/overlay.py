@@ -24,9 +24,9 @@ def overlay(
     The picture is grey. The opacity of the colours is the square root of the heatmap. Every colour
     is therefore the heatmap's, and where the heatmap is low the photograph remains visible.
 
-    A signed heatmap has two hues alone: blue speaks against the class, and orange for it. Opacity
-    is the square root of the value without its sign, and the grey picture has half its contrast, so
-    that its own light and dark do not pass for evidence.
+    A signed heatmap has two hues: orange is evidence for the class, and blue evidence against it.
+    Opacity is the square root of the value without its sign, and the grey picture has half its
+    contrast, so that its own light and dark do not pass for evidence.
 
     Args:
         image: a Pillow image, or an array (H, W) or (H, W, 3), uint8 or floating point in [0, 1].

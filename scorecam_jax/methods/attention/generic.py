@@ -21,7 +21,7 @@ def generic_attention(
     grid: tuple[int, ...] | None = None,
     **question: Unpack[Output],
 ) -> Explanation:
-    """Multiply what speaks for the target in the attention of the blocks.
+    """Accumulate the evidence for the target through the attention of the blocks.
 
     R starts as the identity. Each block in turn makes it R + Ā R, where Ā is the mean over the
     heads of ReLU(∇A ∘ A), and ∇A the gradient of the target's score. The map is the row of R that

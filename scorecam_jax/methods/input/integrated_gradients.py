@@ -30,7 +30,7 @@ def integrated_gradients(
     A pixel's attribution is Σ_c (x_c − x'_c) ∫ ∂y/∂x_c(x' + α (x − x')) dα, with α from 0 to 1, by
     the Gauss–Legendre rule. The attributions of all pixels sum to y(x) − y(x'), but for the rule's
     error: `shortfall` tells their sum less this difference, `confidence` is y(x) and `empty` y(x').
-    What speaks against the target is cut off: the map is rectified and scaled to [0, 1].
+    Evidence against the target is cut off: the map is rectified and scaled to [0, 1].
 
     Args:
         model: as in `gradient`.
