@@ -19,8 +19,8 @@ def grad_cam_elementwise(
 ) -> Explanation:
     """Sum the positive products of maps and gradients, place by place: Σ_k ReLU(g_k ∘ A_k).
 
-    As in `hires_cam`, but evidence against the target in one channel is not subtracted from evidence
-    for it in another. The sum is resized to the input's size and scaled to [0, 1].
+    As in `hires_cam`, but evidence against the target in one channel is not subtracted from
+    evidence for it in another. The sum is resized to the input's size and scaled to [0, 1].
 
     Args:
         model: as in `score_cam`; it must take `edit`.
