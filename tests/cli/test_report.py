@@ -188,11 +188,12 @@ def test_json_tells_the_same(traces, folder, capsys):
         (["photo.png", "-o", "report.png"], "a report is an HTML file; name report.html with -o"),
         (["nothing"], "none of the 1 photographs could be explained: nothing: no such file"),
         (["photo.png", "--top", "99"], "the model knows only 9 classes"),
-        (["photo.png", "--boxes", "photo.png"], "neither COCO's JSON nor"),
+        (["photo.png", "--boxes", "boxes.json"], "neither COCO's JSON nor"),
         (["photo.png", "--methods", "grad-cam", "--channels", "3"], "takes no --channels"),
     ],
 )
 def test_mistakes_are_told(traces, photo, capsys, arguments, message):
+    photo.with_name("boxes.json").write_text("two boxes")
     assert scorecam("report", *arguments) == 2
     assert message in capsys.readouterr().err
     assert not (photo.parent / "report.html").exists()

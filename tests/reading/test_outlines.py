@@ -123,6 +123,8 @@ def test_masks_are_read_from_png_files(tmp_path):
     Image.new("L", (30, 20)).save(tmp_path / "empty.png")
     Image.new("RGBA", (30, 20)).save(tmp_path / "see-through.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    values = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    Image.fromarray(values).save(tmp_path / "photo.png")
     found, notes = read_annotations(tmp_path)
     assert found["deep/grey"].boxes == [(4, 3, 25, 12)]
     assert found["palette"].boxes == [(4, 3, 2, 6), (20, 12, 9, 3)]
@@ -131,7 +133,9 @@ def test_masks_are_read_from_png_files(tmp_path):
     for name in ("deep/grey", "palette"):
         got, _ = mask_of(found[name], found[name].boxes, SIZE, name)
         np.testing.assert_array_equal(got, mask > 0)
-    assert [note.what for note in notes] == ["broken.png", "empty.png", "see-through.png"]
+    named = ["broken.png", "empty.png", "photo.png", "see-through.png"]
+    assert [note.what for note in notes] == named
+    assert "600 colours, as a photograph has" in notes[2].why
     assert "transparency" in notes[-1].why
     alone, _ = read_annotations(tmp_path / "palette.png")
     assert alone == {"palette": found["palette"]}

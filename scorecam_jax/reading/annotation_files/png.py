@@ -13,6 +13,7 @@ from scorecam_jax.reading.files import stamp_of
 from scorecam_jax.reading.pillow import opened
 
 _VOID = 255  # Pascal VOC's border between objects, where a palette tells classes or objects apart
+_COLOURS = 32  # that fill nearly all of a mask; the rest are smooth edges
 
 
 def read_masks(files: Iterable[tuple[Path, Path]]) -> Gathered:
@@ -51,4 +52,11 @@ def _masks(file: Path) -> list[Bool[np.ndarray, "rows columns"]]:
     if palette:
         numbers = [number for number in np.unique(values).tolist() if number not in (0, _VOID)]
         return [values == number for number in numbers] or [np.zeros(values.shape, bool)]
-    return [np.asarray((values > 0).reshape(*values.shape[:2], -1).any(2))]
+    pixels = values.reshape(*values.shape[:2], -1)
+    _, counts = np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0, return_counts=True)
+    if np.sort(counts)[-_COLOURS:].sum() < 0.9 * counts.sum():
+        raise ValueError(
+            f"it has {len(counts)} colours, as a photograph has; wanted a mask, black where there "
+            "is no object"
+        )
+    return [np.asarray((pixels > 0).any(2))]
