@@ -99,7 +99,7 @@ def test_the_conda_recipe_asks_for_what_the_package_does():
 
 def test_tables_of_the_paper_are_those_of_the_documentation():
     text = (ROOT / "paper" / "paper.md").read_text("utf-8")
-    told = {line for page in ("variants", "performance") for line in lines_of(f"docs/{page}.md")}
+    told = {line for page in ("variants", "benchmarks") for line in lines_of(f"docs/{page}.md")}
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) > 10
     assert not [row for row in rows if row not in told]

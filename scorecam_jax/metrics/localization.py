@@ -115,8 +115,8 @@ def relevance_rank_accuracy(heatmaps: Heatmaps, boxes: Regions) -> Float[Array, 
     in which they are stored.
 
     >>> heatmap = jnp.array([[[0.5, 3.0], [2.0, 1.0]]])
-    >>> relevance_rank_accuracy(heatmap, jnp.array([[[True, True], [False, False]]]))
-    Array([0.5], dtype=float32)
+    >>> relevance_rank_accuracy(heatmap, jnp.array([[[True, True], [False, False]]])).tolist()
+    [0.5]
     """
     inside = _on_object(boxes, heatmaps.shape[1:])
     return _share_of_highest(heatmaps, inside, inside.sum(_space(heatmaps)))
@@ -142,8 +142,8 @@ def top_k_intersection(
     Source: Theiner et al. 2022 (arXiv 2104.14995); Quantus's `TopKIntersection`.
 
     >>> heatmap = jnp.array([[[0.5, 3.0], [2.0, 1.0]]])
-    >>> top_k_intersection(heatmap, jnp.array([[[True, True], [False, False]]]), k=1)
-    Array([1.], dtype=float32)
+    >>> top_k_intersection(heatmap, jnp.array([[[True, True], [False, False]]]), k=1).tolist()
+    [1.0]
     """
     pixels = math.prod(heatmaps.shape[1:])
     if not (0 < k < 1 if isinstance(k, float) else 1 <= k <= pixels):
@@ -323,8 +323,8 @@ def cover(boxes: Regions, shape: Sequence[int]) -> Float[Array, "batch *spatial"
 def boxes_from_masks(masks: Masks) -> Float[Array, "batch sides"]:
     """The box around the pixels of each mask; (0, ..., 0) for an empty mask.
 
-    >>> boxes_from_masks(jnp.array([[[False, True, True], [False, True, False]]]))
-    Array([[1., 0., 2., 2.]], dtype=float32)
+    >>> boxes_from_masks(jnp.array([[[False, True, True], [False, True, False]]])).tolist()
+    [[1.0, 0.0, 2.0, 2.0]]
     """
     start, stop = [], []
     for axis in _space(masks):

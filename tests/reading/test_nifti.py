@@ -115,5 +115,5 @@ def test_arrays_of_three_axes_are_volumes(tmp_path):
     np.save(tmp_path / "c.npy", np.array([None]), allow_pickle=True)
     with pytest.raises(ReadingError, match="cannot be read"):
         read_volume(tmp_path / "c.npy")
-    with pytest.raises(ReadingError, match="not an image in a format"):
+    with pytest.raises(ReadingError, match="an array, and no picture"):
         read_picture(tmp_path / "a.npy")
