@@ -101,7 +101,7 @@ def load(
             weights = asked.weights = fetched(weights, beside).weights.parent
         if or_random and not (weights or models.packaged_weights(name)):
             return models.random(name, layer, dtype, size=asked.size)
-        classifier = models.load(name, weights, layer, dtype, **told)
+        classifier = models.load(name, weights, layer=layer, dtype=dtype, **told)
     except (ImportError, LookupError, OSError, TypeError, ValueError) as error:
         raise translated(error) from error
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
