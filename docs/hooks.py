@@ -115,9 +115,9 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
 
     for name in NOTEBOOKS:
-        path = ROOT / "notebooks" / f"{name}.ipynb"
         uri = f"notebooks/{name}.ipynb"
-        files.append(File.generated(config, uri, abs_src_path=str(path)))
+        directory_urls = config["use_directory_urls"]
+        files.append(File(uri, str(ROOT), config["site_dir"], directory_urls))
     return files
 
 
