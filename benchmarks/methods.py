@@ -26,7 +26,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from scorecam_jax import Interpolated, metrics, models, samples
+from scorecam_jax import metrics, models, samples
 from scorecam_jax.methods import METHODS
 from scorecam_jax.metrics.sanity import correlation, randomized
 from scorecam_jax.study.metering import findings, measure
@@ -36,8 +36,8 @@ from scorecam_jax.study.results import summarize
 from scorecam_jax.study.tables import Column, Figure
 
 REDUCED: dict[str, tuple[dict[str, Any], int]] = {
-    "is-cam": ({"channels": Interpolated(64), "steps": 5}, 322),
-    "ss-cam": ({"channels": Interpolated(64), "samples": 5}, 322),
+    "is-cam": ({"channels": 64, "steps": 5}, 322),
+    "ss-cam": ({"channels": 64, "samples": 5}, 322),
     "rise": ({"count": 500}, 501),
     "poly-cam": ({"channels": 128}, 259),
 }
