@@ -1,1 +1,1 @@
-"""PyTorch and safetensors checkpoints: reading files, and filling networks with them."""
+"""Checkpoints: reading files, and filling networks with their tensors."""

@@ -1,4 +1,4 @@
-"""CLIP's and SigLIP's checkpoints, as transformers saves them."""
+"""Checkpoints of CLIP and SigLIP, as transformers saves them."""
 
 import re
 from collections.abc import Mapping
@@ -50,10 +50,10 @@ _SIGLIP = r"vision_model\.embeddings\.patch_embedding\.bias"
 
 
 def image_names(checkpoint: Checkpoint) -> Values:
-    """The image tower of a checkpoint as `ImageTower` takes it.
+    """The image tower of a checkpoint, under the names of `ImageTower`.
 
     Raises:
-        ValueError: the table of positions is that of no square grid.
+        ValueError: the position table fits no square grid.
     """
     values = renamed(checkpoint, _IMAGE)
     for kind in ("weight", "bias"):
@@ -70,14 +70,14 @@ SIGLIP = Layout("huggingface", _SIGLIP, NAMES, image_names, MappingProxyType({})
 
 
 def arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of an image tower: `ImageTower`'s arguments, besides its sizes.
+    """`ImageTower`'s arguments for a checkpoint, except width, depth, heads and patch.
 
     Args:
-        checkpoint: as published.
-        config: what its configuration says.
+        checkpoint: the published tensors.
+        config: the content of config.json.
 
     Raises:
-        ValueError: the table of positions is that of no square grid.
+        ValueError: the position table fits no square grid.
     """
     values = image_names(checkpoint)
     found = shapes(values)
@@ -95,11 +95,11 @@ def arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, An
 
 
 def text_arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of a text tower: `TextTower`'s arguments.
+    """`TextTower`'s arguments for a checkpoint.
 
     Args:
-        checkpoint: as published.
-        config: what its configuration says.
+        checkpoint: the published tensors.
+        config: the content of config.json.
 
     Raises:
         ValueError: the checkpoint has no text tower.
@@ -108,8 +108,8 @@ def text_arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[st
     missing = [name for name in ("token_embed", "positions", "head.weight") if name not in values]
     if missing:
         raise ValueError(
-            "the checkpoint has no text tower, which prompts are put to; give the weights of the "
-            "whole network, as CLIPModel or SiglipModel of transformers saves them"
+            "the checkpoint has no text tower, which prompts require; give the weights of the "
+            "whole network, as transformers' CLIPModel or SiglipModel saves them"
         )
     is_clip = "logit_bias" not in checkpoint
     told = _told(config, "text_config")
@@ -129,13 +129,13 @@ def text_arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[st
 
 
 def likeness(checkpoint: Checkpoint) -> tuple[float, float]:
-    """The factor and the offset that make logits of cosines."""
+    """The factor and the offset that turn cosines into logits."""
     scale = float(np.exp(np.float32(checkpoint["logit_scale"]).reshape(())))
     return scale, float(np.float32(checkpoint.get("logit_bias", 0.0)).reshape(()))
 
 
 def text_names(checkpoint: Checkpoint) -> Values:
-    """The text tower of a checkpoint as `TextTower` takes it."""
+    """The text tower of a checkpoint, under the names of `TextTower`."""
     values = renamed(checkpoint, _TEXT)
     biased = "head.bias" in values
     values = folded(values)
@@ -145,13 +145,13 @@ def text_names(checkpoint: Checkpoint) -> Values:
 
 
 def _told(config: Mapping[str, Any], tower: str) -> Mapping[str, Any]:
-    """What a configuration says of one tower; that of a tower alone has it at the top."""
+    """The part of a configuration about one tower: all of it if only one tower was saved."""
     told = config.get(tower)
     return told if isinstance(told, Mapping) else config
 
 
 def _usual(told: Mapping[str, Any], is_clip: bool) -> dict[str, Any]:
-    """What a configuration says, or transformers assumes where it says nothing."""
+    """The activation and the epsilon from a configuration, or transformers' defaults."""
     return {
         "activation": told.get("hidden_act", "quick_gelu" if is_clip else "gelu_pytorch_tanh"),
         "epsilon": told.get("layer_norm_eps", 1e-5 if is_clip else 1e-6),

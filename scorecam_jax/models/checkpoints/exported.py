@@ -1,4 +1,4 @@
-"""Weights out of ONNX files that PyTorch exported, under the names they had in PyTorch."""
+"""Weights from ONNX files that PyTorch exported, under their PyTorch names."""
 
 import os
 from pathlib import Path
@@ -10,19 +10,19 @@ from jaxtyping import Num
 def load_onnx(path: str | os.PathLike[str]) -> dict[str, Num[np.ndarray, "..."]]:
     """Read the tensors of an ONNX file; the graph is not run.
 
-    PyTorch's exporter keeps the names of biases, norms and convolutions. A matrix that it has
-    transposed for a product loses its name, and gets it back here from the node that multiplies
-    by it: that of `/encoder/fc1/MatMul` is `encoder.fc1.weight`, (outputs, inputs) as in PyTorch.
-    Any other tensor without a name is called as the node that takes it:
-    `/embeddings/Concat_6` gives `embeddings.Concat_6`.
+    PyTorch's exporter keeps the names of biases, norms and convolutions. A matrix that it
+    transposes for a product loses its name. The name is recovered from the node that multiplies by
+    the matrix: `/encoder/fc1/MatMul` gives `encoder.fc1.weight`, (outputs, inputs) as in PyTorch.
+    Any other unnamed tensor is named after the node that uses it: `/embeddings/Concat_6` gives
+    `embeddings.Concat_6`.
 
     Args:
-        path: an ONNX file that holds its weights itself.
+        path: an ONNX file with its weights inside.
 
     Raises:
         ImportError: the package onnx is not installed.
         FileNotFoundError: there is no such file.
-        ValueError: it is no ONNX file.
+        ValueError: it is not an ONNX file.
     """
     try:
         import onnx
@@ -30,14 +30,14 @@ def load_onnx(path: str | os.PathLike[str]) -> dict[str, Num[np.ndarray, "..."]]
         from onnx import numpy_helper
     except ImportError as error:
         raise ImportError(
-            "ONNX files are read by the package onnx: pip install 'scorecam_jax[dinov2]'"
+            "ONNX files require the package onnx: pip install 'scorecam_jax[dinov2]'"
         ) from error
     if not Path(path).is_file():
         raise FileNotFoundError(f"no ONNX file at {path}: give the path of an existing file")
     try:
         graph = onnx.load(os.fspath(path)).graph
     except DecodeError:
-        raise ValueError(f"{path} is no ONNX file, or a damaged one") from None
+        raise ValueError(f"{path} is not an ONNX file, or it is damaged") from None
     tensors = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     unnamed = {name for name in tensors if "::" in name}
     for node in graph.node:

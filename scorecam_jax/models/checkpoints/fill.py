@@ -22,17 +22,17 @@ def from_checkpoint(
 ) -> nnx.Module:
     """Build a network whose layers hold a checkpoint's weights.
 
-    A layer's tensors are called as its path in the network, with what its `tensors` has, such as
-    `.weight` and `.bias`; those of a folded batch norm have `.norm` between.
+    A tensor is named by its layer's path in the network and a key of the layer's `tensors`, such as
+    `weight` or `bias`, or `norm.weight` for a folded batch norm. `names` turns that into the
+    publisher's name.
 
     Args:
-        make: builds the network; its weights are never computed.
+        make: builds the network. Its initial weights are never computed.
         checkpoint: PyTorch's tensors by name (convolutions OIHW), as `load_checkpoint` returns.
         names: as in `Layout`.
 
     Raises:
-        ValueError: names the entries that are missing, left over, of another shape, or not
-            finite.
+        ValueError: entries are missing, left over, of the wrong shape, or not finite.
     """
     model = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     reader = _Reader(checkpoint)
@@ -50,7 +50,7 @@ def from_checkpoint(
 
 
 def wanted(make: Callable[[nnx.Rngs], nnx.Module], names: Names) -> Shapes:
-    """The tensors that a network takes from a checkpoint: their shapes by the publisher's names.
+    """The tensors that a network needs from a checkpoint: shapes by the publisher's names.
 
     Args:
         make: as in `from_checkpoint`.
@@ -65,9 +65,9 @@ def wanted(make: Callable[[nnx.Rngs], nnx.Module], names: Names) -> Shapes:
 
 
 def fits(value: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Whether a tensor is of a shape, but for sides of 1 after the first.
+    """Whether a tensor has a shape, or can be reshaped to it along the axes after the first.
 
-    A dense layer may be stored as a convolution over all of a grid, and the other way round.
+    A dense layer may be stored as a convolution over a whole grid, and vice versa.
     """
     return value.shape == shape or (
         value.ndim != len(shape) and value.shape[:1] == shape[:1] and value.size == math.prod(shape)
@@ -75,24 +75,24 @@ def fits(value: np.ndarray, shape: tuple[int, ...]) -> bool:
 
 
 def _weighted(model: nnx.Module) -> Iterator[tuple[str, Weighted]]:
-    """The parts that take weights, with what their tensors' paths begin with."""
+    """The parts of a network with weights, each with the prefix of its tensors' paths."""
     for path, layer in nnx.iter_modules(model):
         if isinstance(layer, Weighted):
             yield "".join(f"{part}." for part in path), layer
 
 
 def _is_finite(layer: Any) -> bool:
-    """Whether the weights of a layer itself are finite, not looking at those inside it."""
+    """Whether a layer's own weights are finite, without those of layers inside it."""
     values = [value for value in vars(layer).values() if isinstance(value, nnx.Variable)]
     return all(np.isfinite(np.asarray(value[...])).all() for value in values)
 
 
 class _Reader:
-    """Hands out a checkpoint's entries and keeps account of what does not fit."""
+    """Returns a checkpoint's entries, and records those that do not fit."""
 
     def __init__(self, checkpoint: Mapping[str, np.ndarray]):
         self.checkpoint = checkpoint
-        # A counter of training steps, of no use in evaluation.
+        # A counter of training steps is not needed for inference.
         self.unread = {name for name in checkpoint if not name.endswith("num_batches_tracked")}
         self.missing: list[str] = []
         self.misshapen: list[str] = []
@@ -123,8 +123,8 @@ class _Reader:
         for what, entries in (
             ("missing", self.missing),
             ("left over", sorted(self.unread)),
-            ("of another shape", self.misshapen),
-            ("no weights", self.unusable),
+            ("of the wrong shape", self.misshapen),
+            ("unusable", self.unusable),
         ):
             if entries:
                 shown = [_readable(entry) for entry in entries[:3]]
@@ -132,9 +132,9 @@ class _Reader:
                 complaints.append(f"{what}: {', '.join(shown)}{more}")
         if complaints:
             question = (
-                "Did its training diverge, or was the file damaged?"
+                "Did training diverge, or is the file damaged?"
                 if self.unusable
-                else "Is it another architecture's, or named differently?"
+                else "Is it for another architecture, or does it use other names?"
             )
             raise ValueError(
                 f"the checkpoint does not fit {network}; {within('; '.join(complaints), 360)}. "

@@ -1,4 +1,4 @@
-"""What lies on disk of a network: its weights, and the configuration beside them."""
+"""A network's files on disk: its weights, and the configuration beside them."""
 
 import json
 import os
@@ -10,15 +10,15 @@ import numpy as np
 from scorecam_jax.models.checkpoints.keras import SUFFIXES as KERAS
 from scorecam_jax.models.checkpoints.read import INDEX, load_checkpoint, shards_of
 
-# As timm, transformers and others call the one file of weights in a folder, the best first; and
-# what says where the weights lie that are spread over several files.
+# The names that timm, transformers and others give to a folder's file of weights, the preferred
+# first, and to the index of weights in several files.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 INDEXES = tuple(name + INDEX for name in WEIGHTS)
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".onnx", ".npz", *KERAS)
-# A configuration with the names of 100,000 classes.
+# Enough for the names of 100,000 classes.
 _LONGEST_CONFIG = 2**25
 
 
@@ -26,9 +26,9 @@ class Stored(NamedTuple):
     """A network on disk.
 
     Attributes:
-        weights: the file of its weights, or the index of several.
-        config: the file of its configuration, or None.
-        preprocessor: the file that says what is made of photographs, or None.
+        weights: the file of the weights, or the index of several files.
+        config: the file of the configuration, or None.
+        preprocessor: the file that describes the preprocessing, or None.
     """
 
     weights: Path
@@ -37,10 +37,11 @@ class Stored(NamedTuple):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All of them, and those that an index names.
+        """All these files, and those that an index names.
 
         Raises:
-            ValueError: the index is none.
+            FileNotFoundError: there is no such index.
+            ValueError: the index is invalid.
         """
         return *filter(None, self), *shards_of(self.weights)
 
@@ -49,7 +50,11 @@ class Stored(NamedTuple):
         return load_checkpoint(self.weights)
 
     def settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The configuration, and what is made of photographs; empty where there is no file."""
+        """The contents of `config` and of `preprocessor`, empty if there is no file.
+
+        Raises:
+            ValueError: a file is too large, or is not a JSON object.
+        """
         return _json(self.config), _json(self.preprocessor)
 
 
@@ -57,13 +62,13 @@ def stored(weights: str | os.PathLike[str]) -> Stored:
     """Find a network's files.
 
     Args:
-        weights: a folder as timm or transformers save it, or with a single checkpoint in it; or a
-            checkpoint, or the index of one in several files, whose configuration counts if it is
-            called as in such a folder.
+        weights: a folder that timm or transformers saved, or one with a single checkpoint; or a
+            checkpoint, or the index of one in several files. The configuration beside a file is
+            used only if the file is named as in a saved folder.
 
     Raises:
-        FileNotFoundError: there is no such file or folder.
-        ValueError: there is not exactly one checkpoint in the folder.
+        FileNotFoundError: there is no checkpoint in the folder.
+        ValueError: the folder has several checkpoints, none named as in a saved folder.
     """
     path = Path(weights)
     if path.is_dir():
@@ -98,11 +103,14 @@ def _json(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     if path.stat().st_size > _LONGEST_CONFIG:
-        raise ValueError(f"{path} is of {path.stat().st_size} bytes, more than a configuration has")
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes, too many for a configuration: is it another "
+            "file?"
+        )
     try:
         content = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {str(error)[:200]}") from None
+        raise ValueError(f"{path} is not valid JSON: {str(error)[:200]}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, wanted an object")
+        raise ValueError(f"{path} holds a {type(content).__name__}, wanted a JSON object")
     return content

@@ -1,6 +1,6 @@
-"""Networks on the Hugging Face Hub, fetched when they are asked for by name.
+"""Networks on the Hugging Face Hub, fetched only if they are requested by address.
 
-huggingface_hub does the fetching: its cache, tokens and offline mode are those of every program
+huggingface_hub does the fetching. It shares its cache, tokens and offline mode with every program
 that uses it (`HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`).
 """
 
@@ -21,12 +21,12 @@ _FORM = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
 class Address(NamedTuple):
-    """A repository, and a branch, a tag or a commit of it.
+    """A repository on the Hub at a revision.
 
     Attributes:
         repository: OWNER/NAME.
-        revision: as it was named; None: the usual branch.
-        commit: what the revision was when the first file was fetched.
+        revision: the requested branch, tag or commit; None: the default branch.
+        commit: the commit of the first file that was fetched, or None.
     """
 
     repository: str
@@ -38,15 +38,15 @@ class Address(NamedTuple):
 
 
 def is_address(weights: object) -> bool:
-    """Whether weights are named by an address on the Hub, `hf://OWNER/NAME`."""
+    """Whether `weights` is an address on the Hub, `hf://OWNER/NAME`."""
     return isinstance(weights, str) and weights.startswith(_PREFIX)
 
 
 def parsed(text: str) -> Address:
-    """The parts of an address.
+    """Parse an address on the Hub.
 
     Raises:
-        ValueError: it is not of the form `hf://OWNER/NAME`, with or without `@REVISION`.
+        ValueError: the text is neither `hf://OWNER/NAME` nor `hf://OWNER/NAME@REVISION`.
 
     >>> parsed("hf://timm/resnet50.a1_in1k@v2").repository
     'timm/resnet50.a1_in1k'
@@ -54,7 +54,7 @@ def parsed(text: str) -> Address:
     match = _FORM.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"{text[:200]!r} is no address on the Hugging Face Hub; wanted hf://OWNER/NAME or "
+            f"{text[:200]!r} is not an address on the Hugging Face Hub; wanted hf://OWNER/NAME or "
             "hf://OWNER/NAME@REVISION, such as hf://timm/resnet50.a1_in1k"
         )
     return Address(match[1], match[2])
@@ -63,19 +63,20 @@ def parsed(text: str) -> Address:
 def fetched(text: str, beside: Sequence[str] = ()) -> Stored:
     """Fetch a network's weights and configuration, or find them in the cache.
 
-    Of the repository `model.safetensors`, or the files that `model.safetensors.index.json` names,
-    `config.json` and, where it is not timm's, `preprocessor_config.json` are fetched, all of one
-    commit, and nothing else. What the Hub says of their contents is checked.
+    These files are fetched, and no others: `model.safetensors`, or else the files that
+    `model.safetensors.index.json` names; `config.json`; `preprocessor_config.json`, unless the
+    configuration is timm's; and those in `beside`. All are from one commit, and each is checked
+    against the hash that the Hub states.
 
     Args:
         text: `hf://OWNER/NAME`, or `hf://OWNER/NAME@REVISION` with a branch, a tag or a commit.
-        beside: further files that are fetched if they are there.
+        beside: further files to fetch if the repository has them.
 
     Raises:
         ImportError: the extra `hub` is not installed.
-        ValueError: the address is of another form, there is no such repository, revision or file,
-            or a file is not the one that the Hub has.
-        OSError: the Hub cannot be reached, or a download broke off.
+        ValueError: the address is malformed; there is no such repository, revision or file; or
+            a file is damaged.
+        OSError: the Hub cannot be reached, or a download was interrupted.
     """
     address = parsed(text)
     config = _fetch(address, CONFIG)
@@ -88,8 +89,8 @@ def fetched(text: str, beside: Sequence[str] = ()) -> Stored:
     weights = weights or _fetch(address, INDEXES[0])
     if weights is None:
         raise ValueError(
-            f"{address} has no {WEIGHTS[0]}, and of the Hub no other format is read, for those can "
-            "hold programs. Fetch the file yourself and give its path"
+            f"{address} has no {WEIGHTS[0]}. No other format is read from the Hub, because it "
+            "could contain programs. Download the file yourself and give its path"
         )
     address = _pinned(address, weights)
     for shard in shards_of(weights):
@@ -101,13 +102,13 @@ def fetched(text: str, beside: Sequence[str] = ()) -> Stored:
 
 
 def _fetch(address: Address, file: str) -> Path | None:
-    """A file of a repository, in the cache; None if it is not in the repository."""
+    """Fetch a file into the cache and return its path; None if the repository has no such file."""
     try:
         import huggingface_hub
         from huggingface_hub import errors
     except ImportError as error:
         raise ImportError(
-            f"{address} is fetched by huggingface_hub, which is not installed: "
+            f"fetching {address} requires huggingface_hub, which is not installed: "
             "pip install 'scorecam_jax[hub]'"
         ) from error
     named: dict[str, Any] = {
@@ -122,14 +123,14 @@ def _fetch(address: Address, file: str) -> Path | None:
         if known is huggingface_hub._CACHED_NO_EXIST:
             return None
         raise OSError(
-            f"cannot reach the Hugging Face Hub for {file} of {address}, and it is not in the "
-            f"cache: {_reason(error)}. Try again with a connection (HF_HUB_OFFLINE forbids one), "
-            "or give a folder on disk"
+            f"cannot reach the Hugging Face Hub for {file} of {address}, which is not in the "
+            f"cache: {_reason(error)}. Try again online (HF_HUB_OFFLINE prevents connections), or "
+            "give a folder on disk"
         ) from error
     except errors.GatedRepoError as error:
         raise ValueError(
-            f"{address} asks for consent on its page first, and for a token: visit the page, and "
-            "set HF_TOKEN or run `hf auth login`"
+            f"{address} requires consent on its page, and a token: visit the page, then set "
+            "HF_TOKEN or run `hf auth login`"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise ValueError(
@@ -138,22 +139,22 @@ def _fetch(address: Address, file: str) -> Path | None:
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ValueError(
-            f"{address.repository} has no revision {address.revision!r}; name a branch, a tag or a "
-            "commit of it, or leave out what follows @"
+            f"{address.repository} has no revision {address.revision!r}; name one of its branches, "
+            "tags or commits, or leave out the part from @ on"
         ) from error
     except errors.EntryNotFoundError:
         return None
-    except Exception as error:  # the library that transfers, and its errors, differ by version
+    except Exception as error:  # the transfer library and its errors differ between versions
         raise OSError(
-            f"{file} of {address} was not fetched: {_reason(error)}. Try again: what has "
-            "arrived is kept"
+            f"could not fetch {file} of {address}: {_reason(error)}. Try again: what was "
+            "downloaded is kept"
         ) from error
     _check(path, address)
     return path
 
 
 def _reason(error: BaseException) -> str:
-    """What lies at the root of an error, in its own words if they are few."""
+    """The root cause of an error, with its message if that is short."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split()).rstrip(".")
@@ -161,9 +162,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _check(path: Path, address: Address) -> None:
-    """Refuse a file whose hash is not the one by which the Hub knows it.
+    """Check a file against its hash on the Hub; ValueError if they differ.
 
-    The cache calls contents by it: by the SHA-256 of large files, by Git's SHA-1 of small ones.
+    The cache names a file's contents by that hash: SHA-256 for large files, Git's SHA-1 for small
+    ones.
     """
     wanted = path.resolve().name
     content = path.read_bytes()
@@ -181,7 +183,7 @@ def _check(path: Path, address: Address) -> None:
 
 
 def _pinned(address: Address, file: Path) -> Address:
-    """The address at the commit of a file in the cache, so that all files are of one."""
+    """The address at the commit of a cached file, so that all files come from one commit."""
     commit = file.parent.name
     is_commit = re.fullmatch("[0-9a-f]{40}", commit)
     return address._replace(commit=commit) if is_commit else address
@@ -196,7 +198,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Keep huggingface_hub from drawing bars and logging, and leave its settings as they were."""
+    """Suppress huggingface_hub's progress bars and logging, and restore its settings after."""
     from huggingface_hub import utils
 
     verbosity, drew = utils.logging.get_verbosity(), not utils.are_progress_bars_disabled()

@@ -1,4 +1,4 @@
-"""Hugging Face's config.json and preprocessor_config.json, as transformers saves them."""
+"""The config.json and preprocessor_config.json that transformers saves."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from scorecam_jax.models.checkpoints.settings import FILTERS, Fields, Settings, in_bytes
 from scorecam_jax.models.labels import as_labels
 
-# Pillow's numbers of filters.
+# Filters by their numbers in Pillow.
 _FILTERS = {int(found): found for found in FILTERS.values()}
 
 
@@ -17,17 +17,18 @@ def settings(
     preprocessor: Mapping[str, Any],
     files: tuple[Path | None, Path | None],
 ) -> Settings:
-    """What a folder of transformers' says.
+    """The settings in a folder that transformers saved.
 
-    Which network it is, its tensors tell: a configuration names a family (`model_type`) alone.
+    They do not name the network: the configuration names only a family (`model_type`). The network
+    is recognised by its tensors.
 
     Args:
         config: the content of config.json.
         preprocessor: the content of preprocessor_config.json.
-        files: both, for messages.
+        files: the paths of both, for messages.
 
     Raises:
-        ValueError: a value is of another kind, or asks for what is not done here.
+        ValueError: a value has the wrong type, is out of range or is not supported.
 
     References:
         transformers 4.57, the `preprocess` of its image processors.
@@ -48,12 +49,12 @@ def settings(
 
 
 def _are_numbered(labels: tuple[str, ...]) -> bool:
-    """Whether the names are those that transformers gives where it knows none."""
+    """Whether the names are the placeholders that transformers writes if it knows none."""
     return all(re.fullmatch(r"LABEL_\d+", label) for label in labels)
 
 
 def _preprocess(fields: Fields) -> dict[str, Any]:
-    """The fields of a `Preprocess` that an image processor's configuration has."""
+    """The fields of a `Preprocess` that an image processor's configuration states."""
     told = fields.values
     if not told:
         return {}
@@ -69,13 +70,13 @@ def _preprocess(fields: Fields) -> dict[str, Any]:
     elif resized is not None:
         found["size"], is_shortest = resized
         if "ConvNext" in kind or "crop_pct" in told:
-            # Such a processor crops inputs of fewer than 384 pixels, and squeezes others.
+            # Such a processor crops for inputs below 384 pixels, and stretches for larger ones.
             height = found["size"][0]
             crop = fields.number("crop_pct", 0.01, 1) or 224 / 256
             if height < 384:
                 found |= {"fit": "crop", "zoom": min(1.0, height / int(height / crop))}
         elif is_shortest:
-            # The whole photograph, of any shape; a network here takes one.
+            # transformers keeps the whole photograph in its shape; bundled networks take one shape.
             found["fit"] = "crop"
     resample = fields.choice("resample", tuple(_FILTERS))
     if resample is not None:
@@ -84,12 +85,12 @@ def _preprocess(fields: Fields) -> dict[str, Any]:
 
 
 def _sides(fields: Fields, key: str) -> tuple[tuple[int, int], bool] | None:
-    """Height and width, and whether they are the shorter side's alone."""
+    """The height and width, and whether only the shorter side is meant."""
     value = fields.values.get(key)
     if value is None:
         return None
     sides = value if isinstance(value, Mapping) else {"height": value, "width": value}
-    # Older files have a number, which is the shorter side's where a crop follows.
+    # Older files have one number. It is the shorter side if a crop follows.
     shortest = "shortest_edge" in sides or (
         not isinstance(value, Mapping)
         and key == "size"
@@ -103,7 +104,7 @@ def _sides(fields: Fields, key: str) -> tuple[tuple[int, int], bool] | None:
 
 
 def _share(fields: Fields, cropped: tuple[int, int], resized: tuple[int, int]) -> float:
-    """How much of what was resized is left by the crop."""
+    """The fraction of the resized image's sides that the crop keeps."""
     shares = cropped[0] / resized[0], cropped[1] / resized[1]
     if shares[0] != shares[1] or shares[0] > 1:
         raise fields.wrong("crop_size", str(cropped), f"a part of {resized} of the same shape")
@@ -111,7 +112,7 @@ def _share(fields: Fields, cropped: tuple[int, int], resized: tuple[int, int]) -
 
 
 def _normalisation(fields: Fields) -> dict[str, Any]:
-    """What is subtracted from values of 0 to 255, and what they are divided by."""
+    """The mean and the std for values from 0 to 255."""
     told = fields.values
     factor = fields.number("rescale_factor", 1e-6, 1) or 1 / 255
     if told.get("do_rescale") is False:
@@ -120,7 +121,7 @@ def _normalisation(fields: Fields) -> dict[str, Any]:
     if told.get("do_normalize") is False:
         mean, std = (0.0,) * 3, (1.0,) * 3
     if told.get("include_top") and std is not None:
-        # EfficientNet's processor divides once more, and configurations have roots for that.
+        # EfficientNet's processor divides twice, so its configurations hold square roots.
         again = fields.triple("image_std", 1e-6, 256) or std
         std = (std[0] * again[0], std[1] * again[1], std[2] * again[2])
     if told.get("rescale_offset") and mean is not None:

@@ -1,7 +1,7 @@
-"""Keras's files, and what they say: tensors as PyTorch keeps them, under the names of layers.
+"""Keras files: their tensors in PyTorch's order of axes, and their preprocessing.
 
-Three kinds of file are read: `.keras`, a zip with the configuration and the weights of Keras 3;
-`.weights.h5`, these weights alone; and the older `.h5` or `.hdf5`, with a configuration or without.
+Three formats are read: `.keras`, a zip with the configuration and the weights of Keras 3;
+`.weights.h5`, these weights alone; and the older `.h5` or `.hdf5`, with or without a configuration.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ Affine = tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 
-# What Keras calls the weights of a layer, in its order, by the class of the layer.
+# Keras's names for a layer's weights, in Keras's order, by the class of the layer.
 _VARIABLES = {
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
     "normalization": ("mean", "variance", "count"),
     "layer_normalization": ("gamma", "beta"),
     "layer_scale": ("gamma",),
 }
-# What PyTorch calls them.
+# PyTorch's names for them.
 _NAMES = {
     "kernel": "weight",
     "depthwise_kernel": "weight",
@@ -41,22 +41,22 @@ _NAMES = {
     "moving_variance": "running_var",
 }
 
-# What Keras adds to variances in ResNets and DenseNets; PyTorch adds 1e-5.
+# Keras's epsilon in the batch norms of ResNets and DenseNets, minus PyTorch's.
 _MORE_EPSILON = 1.001e-5 - 1e-5
-# The square roots of ImageNet's deviations, which are the variances of Keras's EfficientNets.
+# The square roots of ImageNet's standard deviations, which Keras's EfficientNets have as variances.
 _ROOTS = np.sqrt([0.229, 0.224, 0.225])
 
 
 def load_keras(path: Path) -> dict[str, np.ndarray]:
-    """Read the weights of a file of Keras's: convolutions OIHW, matrices outputs first.
+    """Read the weights of a Keras file: convolutions OIHW, matrices (outputs, inputs).
 
-    A layer's kernel or scale is called `LAYER.weight`, its bias or shift `LAYER.bias`, and the
+    A layer's kernel or scale is named `LAYER.weight`, its bias or shift `LAYER.bias`, and the
     statistics of a batch norm `LAYER.running_mean` and `LAYER.running_var`.
 
     Raises:
         ImportError: the package h5py is not installed.
         FileNotFoundError: there is no such file.
-        ValueError: it is no file of Keras's, or a damaged one.
+        ValueError: it is not a Keras file, or it is damaged.
     """
     with _opened(path) as (file, _):
         found: dict[str, np.ndarray] = {}
@@ -66,12 +66,12 @@ def load_keras(path: Path) -> dict[str, np.ndarray]:
                 raise BadCheckpointError(f"the weights {short(f'{layer}.{name}')} occur twice")
             found[f"{layer}.{name}"] = value
     if not found:
-        raise ValueError(f"{path} holds no weights of Keras's layers by their names")
+        raise ValueError(f"{path} holds no weights of named Keras layers")
     return found
 
 
 def settings(path: Path) -> Settings:
-    """What a file of Keras's says of photographs: the layers that rescale them, and their size.
+    """The preprocessing in a Keras file: the input size, and the mean and std of its layers.
 
     Raises:
         ImportError, FileNotFoundError, ValueError: as in `load_keras`.
@@ -96,7 +96,7 @@ def settings(path: Path) -> Settings:
 
 
 def folded(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """Without biases before batch norms, and with what PyTorch adds to variances there."""
+    """Fold biases into the batch norms that follow, and adjust variances to PyTorch's epsilon."""
     found = dict(checkpoint)
     for name in checkpoint:
         layer = name.removesuffix(".running_mean")
@@ -109,19 +109,19 @@ def folded(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
 
 
 def of_rgb(checkpoint: Checkpoint, name: str) -> dict[str, np.ndarray]:
-    """With the first convolution, by its name, for RGB where it was for BGR."""
+    """The checkpoint with its first convolution, `name`, changed from BGR to RGB."""
     kernel = checkpoint.get(name)
     return {**checkpoint, **({} if kernel is None else {name: kernel[:, ::-1]})}
 
 
 def unnormalized(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """Without the layer that normalises photographs, which is no part of a network here."""
+    """The checkpoint without the layer that normalises inputs, which bundled networks lack."""
     return {
         name: value for name, value in checkpoint.items() if not name.startswith("normalization")
     }
 
 
-# What Keras makes of photographs outside the network where no layer in it does: mode "caffe".
+# Keras's preprocessing, in RGB, for networks without layers for it: mode "caffe".
 CAFFE = {"mean": (123.68, 116.779, 103.939), "std": (1.0,) * 3, "fit": "stretch", "zoom": 1.0}
 
 
@@ -132,7 +132,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
         import h5py
     except ImportError as error:
         raise ImportError(
-            "Keras's files are read by the package h5py: pip install 'scorecam_jax[h5]'"
+            "Keras files require the package h5py: pip install 'scorecam_jax[h5]'"
         ) from error
     shown = short(str(path), 200)
     if not path.is_file():
@@ -150,7 +150,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
         kind = type(error).__name__
         raise ValueError(
-            f"{shown} is no file of Keras's, or a damaged or truncated one ({kind})"
+            f"{shown} is not a Keras file, or it is damaged or truncated ({kind})"
         ) from None
 
 
@@ -159,7 +159,7 @@ def _unzipped(file: BinaryIO) -> tuple[io.BytesIO, dict[str, Any]]:
         names = ("config.json", "model.weights.h5")
         sizes = {info.filename: info.file_size for info in archive.infolist()}
         if not sizes.keys() >= set(names):
-            raise BadCheckpointError(f"it holds no {' or '.join(names)}")
+            raise BadCheckpointError(f"it lacks {' or '.join(names)}")
         whole = file.seek(0, io.SEEK_END)
         if sum(sizes[name] for name in names) > 100 * whole:
             raise BadCheckpointError("it grows more than a hundredfold when it is unpacked")
@@ -172,12 +172,12 @@ def _json(text: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise BadCheckpointError("its configuration is no JSON object")
+        raise BadCheckpointError("its configuration is not a JSON object")
     return found
 
 
 def _variables(file: Any) -> Iterator[tuple[str, str, Any]]:
-    """Each weight's layer, name and dataset; links to other places are not followed."""
+    """Each weight's layer, name and dataset; links are not followed."""
     import h5py
 
     groups: dict[str, Any] = {}
@@ -188,7 +188,7 @@ def _variables(file: Any) -> Iterator[tuple[str, str, Any]]:
 
     file.visititems(visit)
     for path, group in groups.items():
-        if "weight_names" in group.attrs:  # the older form
+        if "weight_names" in group.attrs:  # the older format
             for name in map(_text, group.attrs["weight_names"]):
                 dataset = datasets.get(f"{path}/{name}")
                 if dataset is None:
@@ -199,7 +199,7 @@ def _variables(file: Any) -> Iterator[tuple[str, str, Any]]:
         elif path.endswith("/vars") and "name" in group.attrs:
             kind = re.sub(r"_\d+$", "", path.split("/")[-2])
             variables = _VARIABLES.get(kind, ("kernel", "bias"))
-            # In the order of their numbers, which are their names.
+            # Datasets are named by numbers.
             for number, variable in enumerate(variables[: len(group)]):
                 dataset = datasets.get(f"{path}/{number}")
                 if dataset is not None:
@@ -213,18 +213,18 @@ def _text(value: Any) -> str:
 
 
 def _values(dataset: Any) -> np.ndarray:
-    """A dataset's numbers, if all of them lie in the file as they are."""
+    """A dataset's numbers; BadCheckpointError unless all are in the file, uncompressed."""
     if dataset.dtype.kind not in "fiu" or dataset.is_virtual or dataset.external:
         raise BadCheckpointError(f"{short(dataset.name)} holds no numbers of its own")
     if dataset.id.get_storage_size() < dataset.nbytes:
         raise BadCheckpointError(
-            f"{short(dataset.name)} is compressed or not all there, and Keras compresses nothing"
+            f"{short(dataset.name)} is incomplete, or compressed, which Keras files are not"
         )
     return np.asarray(dataset[()])
 
 
 def _as_pytorch(variable: str, value: np.ndarray) -> tuple[str, np.ndarray]:
-    """A weight's name in PyTorch, and the weight with its axes in PyTorch's order."""
+    """A weight's name in PyTorch, and its values in PyTorch's order of axes."""
     if variable == "depthwise_kernel" or (value.ndim == 4 and value.shape[3] == 1):
         value = value.transpose(2, 3, 0, 1)
     elif value.ndim == 4:
@@ -246,7 +246,7 @@ def _layers(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _inputs_shape(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[int, int] | None:
-    """Height and width of the input, if they are fixed."""
+    """The height and width of the input, if they are fixed."""
     for kind, told in layers:
         shape = told.get("batch_shape", told.get("batch_input_shape"))
         if kind == "InputLayer" and isinstance(shape, list) and len(shape) == 4:
@@ -259,7 +259,7 @@ def _inputs_shape(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[int,
 def _rescaled(
     layers: Sequence[tuple[str, Mapping[str, Any]]], weights: Mapping[str, np.ndarray]
 ) -> Affine | None:
-    """The factor and the shift of all layers that rescale photographs; None: there are none."""
+    """The factor and shift of the leading layers that normalise inputs; None if there are none."""
     factor, shift = np.ones(3), np.zeros(3)
     found = False
     for kind, told in layers:
@@ -281,9 +281,10 @@ def _rescaled(
 
 
 def _of_weights_alone(weights: Mapping[str, np.ndarray]) -> Affine | None:
-    """The same of an EfficientNet without a configuration.
+    """As `_rescaled`, for an EfficientNet's weights without a configuration.
 
-    Keras divides ImageNet's weights a second time, after a layer with roots as deviations.
+    With ImageNet's weights, the layer's deviations are square roots, and Keras divides by them
+    a second time.
     """
     names = {name.rpartition(".")[0] for name in weights}
     if len(names) != 1:
@@ -297,7 +298,7 @@ def _of_weights_alone(weights: Mapping[str, np.ndarray]) -> Affine | None:
 
 
 def _three(value: Any, otherwise: Any = None) -> Float[np.ndarray, " channels"]:
-    """A number for each channel, from a number, a list, or what Keras makes of an array."""
+    """One number per channel, from a number, a list, or an array as Keras serialises it."""
     if isinstance(value, Mapping):
         told = value.get("config")
         value = told.get("value") if isinstance(told, Mapping) else None
@@ -307,5 +308,6 @@ def _three(value: Any, otherwise: Any = None) -> Float[np.ndarray, " channels"]:
         return np.broadcast_to(numbers, 3).copy()
     except (TypeError, ValueError):
         raise BadCheckpointError(
-            "a layer that rescales photographs has no number for each of three channels"
+            "a layer that normalises inputs does not have one number, or one for each of three "
+            "channels"
         ) from None

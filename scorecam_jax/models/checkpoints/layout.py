@@ -1,4 +1,4 @@
-"""How publishers call a network's tensors."""
+"""Publishers' names for a network's tensors."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +13,10 @@ class _Anything(tuple[Any, ...]):
         return True
 
 
-# What a configuration says may be any value, for the tensors tell what it does.
+# Any value of a setting is accepted, because the tensors show its effect.
 ANYTHING = _Anything(("anything",))
 
-# Of RGB photographs, all places averaged before the classifier.
+# RGB inputs, and global average pooling before the classifier.
 AVERAGED = {"global_pool": ("avg",), "in_chans": (3,), "num_channels": (3,)}
 
 Names = Mapping[str, str] | Callable[[str], str]
@@ -26,18 +26,18 @@ class Layout(NamedTuple):
     """One publisher's names for the tensors of a network.
 
     Attributes:
-        publisher: `"torchvision"`, `"timm"`, `"huggingface"` or whoever wrote the first weights.
-        mark: a regular expression that matches the whole name of a tensor which only checkpoints
-            of this layout have, and of this kind of network.
-        names: regular expressions and what replaces their matches, in order. They turn a tensor's
-            path in the network, such as `layer1.layers.0.conv1.norm.weight`, into its name. Or a
-            function that does.
-        convert: what makes of a checkpoint one with a tensor for each of ours, where the
-            publisher keeps some of them in another shape. None: all are as they should be.
-        assumes: what a configuration must say of the network, if it says anything: by the
-            publisher's name for it, all values that the network here computes.
-        options: what the network is made with, where this publisher's computes otherwise.
-        preprocess: those fields of a `Preprocess` in which this publisher's differs.
+        publisher: `"torchvision"`, `"timm"`, `"huggingface"` or another source of weights.
+        mark: a regular expression that matches the whole name of a tensor. Only checkpoints of
+            this layout and this type of network have such a tensor.
+        names: regular expressions and their replacements, applied in order, or a function. They
+            turn a tensor's path in the network, such as `layer1.layers.0.conv1.norm.weight`, into
+            its published name.
+        convert: a function that rearranges a published checkpoint into one with the bundled
+            network's tensors. None: the tensors correspond already.
+        assumes: the supported values of settings, by their names in the publisher's
+            configuration. Checkpoints with other values are refused.
+        options: arguments of the network, where this publisher's variant computes differently.
+        preprocess: the fields of a `Preprocess` in which this publisher differs.
     """
 
     publisher: str
@@ -49,15 +49,15 @@ class Layout(NamedTuple):
     preprocess: Mapping[str, Any] = MappingProxyType({})
 
     def has(self, checkpoint: Mapping[str, np.ndarray]) -> bool:
-        """Whether a checkpoint is of this layout."""
+        """Whether a checkpoint has this layout."""
         return any(re.fullmatch(self.mark, name) for name in checkpoint)
 
     def converted(self, checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The checkpoint with a tensor for each of ours."""
+        """The checkpoint with one tensor for each of the bundled network's."""
         return checkpoint if self.convert is None else self.convert(checkpoint)
 
     def name(self, path: str) -> str:
-        """The publisher's name of a tensor."""
+        """The publisher's name for a tensor."""
         return renamed(path, self.names)
 
 
@@ -71,5 +71,5 @@ def renamed(path: str, names: Names) -> str:
 
 
 def layout_of(layouts: Sequence[Layout], checkpoint: Mapping[str, np.ndarray]) -> Layout | None:
-    """The layout that a checkpoint is of, or None."""
+    """The first layout that a checkpoint has, or None."""
     return next((layout for layout in layouts if layout.has(checkpoint)), None)

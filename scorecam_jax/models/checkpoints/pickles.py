@@ -1,9 +1,9 @@
-"""Reading the pickles in PyTorch's checkpoints, without running what they say.
+"""Reading the pickles in PyTorch's checkpoints without executing them.
 
-A pickle is a program. Python's own unpickler hashes what the program builds, calls what it names
-and allocates what it asks for, so that a hundred bytes can hang it or fill the memory. The reader
-here has the instructions that `torch.save` writes and no others, builds nothing but plain values
-and descriptions of tensors, and takes time and memory in proportion to the pickle's length.
+A pickle is a program. Python's own unpickler hashes what the program builds, calls the functions
+that it names and allocates the memory that it requests, so a hundred bytes can hang it or fill the
+memory. This reader supports only the instructions that `torch.save` writes. It builds only plain
+values and descriptions of tensors, in time and memory proportional to the pickle's length.
 """
 
 import io
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from scorecam_jax.models.checkpoints.errors import BadCheckpointError, short
 
-# 25,000 tensors take a million.
+# 25,000 tensors take a million instructions.
 _MOST_INSTRUCTIONS = 2**22
-# As many as PyTorch and NumPy have.
+# The limit of PyTorch and NumPy.
 _MOST_DIMENSIONS = 64
 
 _ITEM_SIZES = {
@@ -35,7 +35,7 @@ _ITEM_SIZES = {
 
 
 class Storage(NamedTuple):
-    """A run of numbers in the file: its key, their type and how many there are."""
+    """A contiguous array of numbers in the file: its key, type and length."""
 
     key: str
     dtype: str
@@ -43,7 +43,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A view of a storage; offset and strides count numbers."""
+    """A view of a storage; offset and strides count elements, not bytes."""
 
     storage: Storage
     offset: int
@@ -63,14 +63,14 @@ class _Type(NamedTuple):
 
 
 class Unpickler:
-    """Reads pickles from a buffer, one after the other.
+    """Reads consecutive pickles from a buffer.
 
     Args:
-        content: the buffer; it stands behind the pickle that was read last.
-        file_size: the bytes of the whole file, which bound what its pickles can describe.
+        content: the buffer, whose position is the end of the last pickle read.
+        file_size: the size of the whole file in bytes, which bounds the sizes in its pickles.
 
     Attributes:
-        storages: the storages that were described so far, by key.
+        storages: the storages described so far, by key.
     """
 
     def __init__(self, content: io.BytesIO, file_size: int):
@@ -86,7 +86,7 @@ class Unpickler:
         }
 
     def load(self) -> Any:
-        """What the next pickle describes; its dicts are `Pairs`.
+        """Read the next pickle; dicts become `Pairs`.
 
         Raises:
             BadCheckpointError: the pickle is damaged, or holds more than tensors and plain values.
@@ -106,7 +106,7 @@ class Unpickler:
                 stack.append(_MAKERS[name]())
             elif name in _TEXTS:
                 if not argument.isascii():
-                    raise BadCheckpointError("it holds text of an unknown encoding")
+                    raise BadCheckpointError("it holds text in an unknown encoding")
                 stack.append(argument)
             elif name in ("PROTO", "FRAME"):
                 pass
@@ -144,10 +144,10 @@ class Unpickler:
             elif name == "REDUCE":
                 function, arguments = _pop(stack, 2)
                 if not callable(function):
-                    raise BadCheckpointError(f"it calls {short(function)}, which is no function")
+                    raise BadCheckpointError(f"it calls {short(function)}, not a function")
                 stack.append(function(_expect(arguments, tuple)))
             elif name == "BUILD":
-                # Attributes of a dict, such as a state dict's `_metadata`, have no use here.
+                # Attributes of a dict, such as a state dict's `_metadata`, are not needed.
                 stack.pop()
                 _expect(stack[-1], Pairs)
             elif name == "BINPERSID":
@@ -155,16 +155,15 @@ class Unpickler:
             elif name == "STOP":
                 return stack.pop()
             else:
-                raise BadCheckpointError(f"it holds the instruction {name}, which is not read")
+                raise BadCheckpointError(f"it holds the instruction {name}, which is not supported")
         raise BadCheckpointError("truncated: a pickle has no end")
 
     def _count(self, steps: int) -> None:
         self._left -= steps
         if self._left < 0:
             raise BadCheckpointError(
-                f"it describes its contents in more than {_MOST_INSTRUCTIONS} steps. If you trust "
-                "the file, save its weights alone with PyTorch: torch.save(model.state_dict(), "
-                "path)"
+                f"its pickles have more than {_MOST_INSTRUCTIONS} instructions. If you trust the "
+                "file, save only its weights with PyTorch: torch.save(model.state_dict(), path)"
             )
 
     def _find(self, module: Any, name: Any) -> Any:
@@ -173,20 +172,20 @@ class Unpickler:
             return _Type(*_ITEM_SIZES[name])
         if (module, name) not in self._functions:
             raise BadCheckpointError(
-                f"it holds {short(f'{module}.{name}', 100)}, and only tensors are read. If you "
-                "trust the file, save its weights alone with PyTorch: "
+                f"it holds {short(f'{module}.{name}', 100)}, but only tensors are read. If you "
+                "trust the file, save only its weights with PyTorch: "
                 "torch.save(model.state_dict(), path)"
             )
         return self._functions[module, name]
 
     def _storage(self, described: tuple[Any, ...]) -> Storage:
-        # Files of PyTorch 0.3 and older tell of views in a sixth place.
+        # Files of PyTorch 0.3 and older describe views in a sixth element.
         if len(described) not in (5, 6) or described[0] != "storage" or any(described[5:]):
-            raise BadCheckpointError("unknown kind of stored data")
+            raise BadCheckpointError("unknown type of stored data")
         _, kind, key, _, size, *_ = described
         if not isinstance(kind, _Type) or not isinstance(key, str) or type(size) is not int:
             raise BadCheckpointError(
-                f"damaged description of stored data: a {type(kind).__name__} called "
+                f"damaged description of stored data: a {type(kind).__name__} named "
                 f"{short(key)} of size {short(size)}"
             )
         if not 0 <= size * kind.item_size <= self.file_size:
@@ -204,7 +203,7 @@ class Unpickler:
         return storage
 
     def _tensor(self, arguments: tuple[Any, ...]) -> Tensor:
-        # After these four: whether it needs a gradient, hooks and metadata.
+        # The rest are requires_grad, hooks and metadata.
         if not 4 <= len(arguments) <= 7:
             raise BadCheckpointError("damaged description of a tensor")
         storage, offset, shape, strides = arguments[:4]
@@ -226,13 +225,13 @@ class Unpickler:
             )
         if 0 in shape:
             return Tensor(storage, 0, shape, (0,) * len(shape))
-        # The stride of an axis of length 1 has no meaning, and may be anything.
+        # The stride of an axis of length 1 is arbitrary.
         strides = tuple(step if n > 1 else 0 for n, step in zip(shape, strides, strict=True))
         last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
         if last >= storage.size:
             raise BadCheckpointError(
-                f"a tensor of shape {short(str(shape))} needs {short(last + 1)} stored values, "
-                f"{storage.size} are there"
+                f"a tensor of shape {short(str(shape))} needs {short(last + 1)} stored values, but "
+                f"there are {storage.size}"
             )
         return Tensor(storage, offset, shape, strides)
 
@@ -244,7 +243,7 @@ class Unpickler:
         self._count(len(_expect(pairs, list)))
         for pair in pairs:
             if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise BadCheckpointError("damaged: an OrderedDict is not made of pairs")
+                raise BadCheckpointError("damaged: an OrderedDict does not consist of pairs")
         return Pairs(tuple(pair) for pair in pairs)
 
 
@@ -268,7 +267,7 @@ _VALUES = {
     "BINBYTES8",
     "BYTEARRAY8",
 }
-# Python 2's strings, of which nothing tells the encoding.
+# Python 2's strings, whose encoding is unknown.
 _TEXTS = {"STRING", "BINSTRING", "SHORT_BINSTRING"}
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _MAKERS: dict[str, Callable[[], Any]] = {
@@ -280,7 +279,7 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def _pop(stack: list[Any], count: int) -> list[Any]:
-    """The uppermost values, taken from the stack."""
+    """Remove the top values from the stack and return them."""
     if not 0 <= count <= len(stack):
         raise BadCheckpointError("damaged: an instruction lacks its values")
     items = stack[len(stack) - count :]
@@ -293,9 +292,9 @@ def _paired(items: list[Any]) -> Pairs:
 
 
 def _expect(value: Any, kind: type) -> Any:
-    """The value, if it is of just this type: `Pairs` are no list here, a `Storage` no tuple."""
+    """The value, if its type is exactly `kind`: `Pairs` are no list here, a `Storage` no tuple."""
     if type(value) is not kind:
-        raise BadCheckpointError(f"damaged: wanted a {kind.__name__} where there is {short(value)}")
+        raise BadCheckpointError(f"damaged: found {short(value)}, wanted a {kind.__name__}")
     return value
 
 

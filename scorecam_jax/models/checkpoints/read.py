@@ -1,4 +1,4 @@
-"""Reading PyTorch and safetensors checkpoints into NumPy, without either library."""
+"""Reading checkpoints into NumPy: PyTorch's and safetensors' without either library."""
 
 import io
 import json
@@ -22,10 +22,10 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
 
-# What ends the name of the file that says which of several files holds each tensor.
+# The suffix of an index, which states the file of each tensor of a checkpoint in several files.
 INDEX = ".index.json"
 
-# A header of 200,000 tensors.
+# Enough for a header of 200,000 tensors.
 _LONGEST_HEADER = 2**25
 _SAFETENSORS_DTYPES = {
     "F64": "float64",
@@ -45,33 +45,33 @@ _SAFETENSORS_DTYPES = {
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read the tensors of a `.pth`, `.pt` or `.safetensors` file, of ONNX, Keras or NumPy.
+    """Read the tensors of a PyTorch, safetensors, ONNX, Keras or NumPy file.
 
-    Of a checkpoint in several files, name the index: `model.safetensors.index.json`.
+    For a checkpoint in several files, give the index, such as `model.safetensors.index.json`.
 
-    Nothing in the file is executed: a pickle that names anything but tensors and plain Python
-    values is refused. A state dict nested under `"state_dict"`, `"model"` or the like is
-    unwrapped, a `"module."` before every name is dropped, and entries that are no tensors are
+    Nothing in the file is executed: a pickle with anything but tensors and plain Python values is
+    refused. From PyTorch files, a state dict nested under `"state_dict"`, `"model"` or the like is
+    unwrapped, a `"module."` before every name is dropped, and entries that are not tensors are
     left out. bfloat16 tensors are returned as `jax.numpy.bfloat16` arrays.
 
-    Time and memory are bounded by the file's size, whatever it holds. A file that contradicts
-    itself is refused: sizes that disagree, entries that overlap or occur twice, one storage of
-    two types.
+    Time and memory for PyTorch and safetensors files are bounded by the file's size, whatever it
+    contains. An inconsistent file is refused: sizes that disagree, entries that overlap or occur
+    twice, one storage with two types.
 
     Args:
-        path: a file written by `torch.save` (both the zip format and the older one) or by
-            safetensors, told apart by its contents and by the suffix `.safetensors`; `.onnx`; or
-            `.keras`, `.h5` and `.hdf5`, see `scorecam_jax.models.checkpoints.keras`; or
-            `.npz`, as big_vision writes it.
+        path: a file written by `torch.save`, in the zip format or the older one; `.safetensors`;
+            `.onnx`; `.keras`, `.h5` or `.hdf5`, see `scorecam_jax.models.checkpoints.keras`; or
+            `.npz`, as big_vision writes it. Files with other suffixes are read as PyTorch's.
 
     Returns:
-        The tensors by name, in the file's order. The arrays are read-only views of the data read.
+        The tensors by name, in the file's order. Arrays from PyTorch and safetensors files are
+        read-only.
 
     Raises:
         FileNotFoundError: there is no such file, or one that an index names is missing.
-        ValueError: the file is empty, truncated, no checkpoint, or holds more than tensors; or an
-            index does not fit its files.
-        ImportError: the file is of ONNX or Keras, and the package that reads it is not installed.
+        ValueError: the file is empty, truncated, not a checkpoint, or holds more than tensors; or
+            an index does not fit its files.
+        ImportError: the package that reads ONNX or Keras files is not installed.
 
     References:
         PyTorch's serialization semantics; the safetensors format specification.
@@ -103,36 +103,36 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         except MemoryError:
             raise
         except Exception as error:  # damaged files make the readers raise nearly anything
-            # The error's own text may hold all of the file.
+            # The error's own text may contain the whole file.
             kind = type(error).__name__
-            problem = f"{shown} is not a checkpoint, or a damaged or truncated one ({kind})"
+            problem = f"{shown} is not a checkpoint, or it is damaged or truncated ({kind})"
     raise ValueError(within(problem))
 
 
 def shards_of(path: Path) -> tuple[Path, ...]:
-    """The files that the index of a checkpoint names; none if the path is not that of an index.
+    """The files that a checkpoint's index names; empty if the path is not that of an index.
 
     Raises:
         FileNotFoundError: there is no such index.
-        ValueError: it is no index, or names files that cannot lie beside it.
+        ValueError: the file is not an index, or names files outside its own folder.
     """
     return tuple(dict.fromkeys(_shard_of_each(path).values())) if path.name.endswith(INDEX) else ()
 
 
 def _shard_of_each(path: Path) -> dict[str, Path]:
-    """The file that holds each tensor, as an index has it."""
+    """The file that holds each tensor, according to an index."""
     shown = short(str(path), 200)
     if not path.is_file():
         raise FileNotFoundError(f"no index of a checkpoint at {shown}")
     if path.stat().st_size > _LONGEST_HEADER:
-        raise ValueError(f"{shown} is of {path.stat().st_size} bytes, more than an index has")
+        raise ValueError(f"{shown} has {path.stat().st_size} bytes, too many for an index")
     try:
         told = json.loads(path.read_text("utf-8"))["weight_map"]
         found = {str(name): str(file) for name, file in told.items()}
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         found = {}
     if not found:
-        raise ValueError(f"{shown} is no index of a checkpoint: it has no weight_map")
+        raise ValueError(f"{shown} is not an index of a checkpoint: it has no weight_map")
     suffix = Path(path.name.removesuffix(INDEX)).suffix
     for file in found.values():
         if Path(file).name != file or Path(file).suffix != suffix or not file.isprintable():
@@ -151,7 +151,7 @@ def _load_shards(path: Path) -> dict[str, np.ndarray]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise FileNotFoundError(
             f"of the {len(files)} files that {path.name} names, {len(missing)} are not in "
-            f"{path.parent}: {', '.join(missing[:3])}{more}. Fetch them too"
+            f"{path.parent}: {', '.join(missing[:3])}{more}. Download them too"
         )
     tensors: dict[str, np.ndarray] = {}
     for file in files:
@@ -161,7 +161,7 @@ def _load_shards(path: Path) -> dict[str, np.ndarray]:
         if absent or twice:
             what = f"has no {short(absent[0])}" if absent else f"repeats {short(min(twice))}"
             raise ValueError(
-                f"{file.name} {what}, against {path}: are they parts of the same checkpoint?"
+                f"{file.name} {what}, contrary to {path}: are both from the same checkpoint?"
             )
         tensors |= held
     return tensors
@@ -173,7 +173,7 @@ def _read_zip(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
         indices = [name for name in members if name.split("/")[1:] == ["data.pkl"]]
         if len(indices) != 1:
             raise BadCheckpointError(
-                f"a zip file with {len(indices) or 'no'} data.pkl is no PyTorch checkpoint"
+                f"a zip file with {len(indices) or 'no'} data.pkl is not a PyTorch checkpoint"
             )
         folder = indices[0].removesuffix("data.pkl")
         order = _member(archive, members, f"{folder}byteorder", default=b"little")
@@ -194,7 +194,7 @@ def _read_zip(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
 
 
 def _members(archive: zipfile.ZipFile, file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
-    """A zip file's members by name, none twice and none in another's place."""
+    """A zip file's members by name; BadCheckpointError if any repeat or overlap."""
     members: dict[str, zipfile.ZipInfo] = {}
     end = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
@@ -204,7 +204,7 @@ def _members(archive: zipfile.ZipFile, file: BinaryIO) -> dict[str, zipfile.ZipI
         if info.header_offset < end:
             raise BadCheckpointError(f"damaged: its member {short(info.filename)} overlaps another")
         file.seek(info.header_offset)
-        # What precedes the data: 30 bytes that end with the lengths of a name and an extra field.
+        # Before the data: 30 bytes, which end with the lengths of the name and an extra field.
         name_and_extra = struct.unpack("<26x2H", file.read(30))
         end = info.header_offset + 30 + sum(name_and_extra) + info.compress_size
         if end > archive.start_dir:
@@ -225,7 +225,7 @@ def _member(
             raise BadCheckpointError(f"truncated: the data {short(name)} is missing")
         return default
     info = members[name]
-    # PyTorch never compresses, and what is not compressed cannot be larger than the file.
+    # PyTorch never compresses, and an uncompressed member cannot be larger than the file.
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise BadCheckpointError(
             f"its member {short(name)} is compressed, which PyTorch's checkpoints are not: unzip "
@@ -237,11 +237,11 @@ def _member(
 def _read_npz(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         if sum(info.file_size for info in archive.infolist()) > 100 * file_size:
-            raise BadCheckpointError("it grows more than a hundredfold when it is unpacked")
+            raise BadCheckpointError("it grows more than a hundredfold when unpacked")
     file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
         found = {name: arrays[name] for name in arrays.files}
-    # NumPy has no bfloat16, and keeps its two bytes.
+    # NumPy has no bfloat16, and stores its values as two raw bytes.
     return {
         name: value.view(jnp.bfloat16) if value.dtype == "V2" else value
         for name, value in found.items()
@@ -249,9 +249,9 @@ def _read_npz(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
 
 
 def _read_legacy(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
-    # The first pickle tells the format before the whole of a large file is read.
+    # Check the first pickle before reading a large file completely.
     if _as_int(Unpickler(io.BytesIO(file.read(4096)), file_size).load()) != _LEGACY_MAGIC:
-        raise BadCheckpointError("not a PyTorch checkpoint: its first bytes are another format's")
+        raise BadCheckpointError("not a PyTorch checkpoint: its first bytes are of another format")
     file.seek(0)
     unpickler = Unpickler(io.BytesIO(file.read()), file_size)
     _, version, system, root, keys = (unpickler.load() for _ in range(5))
@@ -261,7 +261,7 @@ def _read_legacy(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
         )
     if _look_up(system, "little_endian") is not True:
         raise BadCheckpointError(
-            "it was written on a big-endian machine. Load it there with PyTorch, and save it in "
+            "it was written on a big-endian machine. Load it there with PyTorch, then save it in "
             "the zip format"
         )
     if type(keys) is not list or not all(isinstance(key, str) for key in keys):
@@ -301,17 +301,17 @@ def _read_safetensors(file: BinaryIO, file_size: int) -> dict[str, np.ndarray]:
     for name in sorted(header, key=spans.__getitem__):
         first, last = spans[name]
         if last > file_size - start:
-            raise BadCheckpointError(f"truncated: the data of {short(name)} is not all there")
+            raise BadCheckpointError(f"truncated: the data of {short(name)} is incomplete")
         if first != end:
             raise BadCheckpointError(
-                f"damaged: the data of {short(name)} begins at {first}, where the one before ends "
-                f"at {end}"
+                f"damaged: the data of {short(name)} begins at {first}, but the previous tensor "
+                f"ends at {end}"
             )
         end = last
         tensors[name] = _safetensor(name, header[name], file.read(last - first), file_size)
     if end != file_size - start:
         raise BadCheckpointError(
-            f"damaged: its tensors take {end} bytes, and {file_size - start} are there"
+            f"damaged: its tensors take {end} bytes, but there are {file_size - start}"
         )
     return {name: tensors[name] for name in header}
 
@@ -327,7 +327,7 @@ def _span(offsets: Any, file_size: int) -> tuple[int, int]:
     first, last = offsets
     if not 0 <= _as_int(first) <= _as_int(last):
         raise BadCheckpointError(
-            f"damaged: a tensor's data is said to reach from {short(first)} to {short(last)}"
+            f"damaged: the header states a tensor's data from {short(first)} to {short(last)}"
         )
     return first, last
 
@@ -337,7 +337,7 @@ def _safetensor(name: str, entry: dict[str, Any], raw: bytes, file_size: int) ->
     if dtype is None:
         known = ", ".join(_SAFETENSORS_DTYPES)
         raise BadCheckpointError(
-            f"{short(name)} is of {short(entry['dtype'])}, wanted one of {known}"
+            f"{short(name)} has type {short(entry['dtype'])}, wanted one of {known}"
         )
     shape = entry["shape"]
     if len(shape) > 64 or any(not 0 <= _as_int(n) <= file_size for n in shape):
@@ -346,7 +346,7 @@ def _safetensor(name: str, entry: dict[str, Any], raw: bytes, file_size: int) ->
 
 
 def _as_int(value: Any) -> int:
-    """The value if it is an integer, which True is not; else one that is nowhere wanted."""
+    """The value if it is an integer (not a bool), else -1, which is never valid."""
     return value if type(value) is int else -1
 
 
@@ -355,24 +355,24 @@ def _dtype(name: str) -> np.dtype:
 
 
 def _as_array(raw: bytes, dtype: str, size: int, *, swapped: bool = False) -> np.ndarray:
-    """Numbers from their bytes; `swapped`, if each number's highest byte comes first."""
+    """Numbers from their bytes; `swapped` if they are big-endian."""
     kind = _dtype(dtype)
     if len(raw) != size * kind.itemsize:
         raise BadCheckpointError(
-            f"truncated: {size} values of {dtype} take {size * kind.itemsize} bytes, "
-            f"{len(raw)} are there"
+            f"truncated: {size} values of {dtype} take {size * kind.itemsize} bytes, but there "
+            f"are {len(raw)}"
         )
     if swapped:
-        # As integers, because bfloat16 has no other byte order; a complex number is two.
+        # As integers, because bfloat16 has no other byte order; a complex number is two values.
         width = kind.itemsize // 2 if kind.kind == "c" else kind.itemsize
         raw = np.frombuffer(raw, f"u{width}").byteswap().tobytes()
     if dtype == "bool" and np.any(np.frombuffer(raw, np.uint8) > 1):
-        raise BadCheckpointError("damaged: it holds truth values other than 0 and 1")
+        raise BadCheckpointError("damaged: it holds boolean values other than 0 and 1")
     return np.frombuffer(raw, kind)
 
 
 def _look_up(entries: Any, key: str) -> Any:
-    """The value of a string key among `Pairs`, or None."""
+    """The value of a string key in `Pairs`, or None."""
     if not isinstance(entries, Pairs):
         return None
     return next(
@@ -401,7 +401,7 @@ def _resolve(root: Any, data: dict[str, np.ndarray], file_size: int) -> dict[str
         tensors[name] = value
     if not tensors:
         raise BadCheckpointError(
-            "no tensors by name in it; wanted a state dict, possibly under one of "
+            "it has no named tensors; wanted a state dict, possibly under one of "
             + ", ".join(map(repr, _WRAPPERS))
         )
     if all(name.startswith("module.") for name in tensors):  # written by DataParallel
@@ -415,8 +415,8 @@ def _view(name: str, tensor: Tensor, data: dict[str, np.ndarray], file_size: int
         raise BadCheckpointError(f"truncated: the data {short(tensor.storage.key)} is missing")
     if math.prod(tensor.shape) * values.itemsize > file_size:
         raise BadCheckpointError(
-            f"the tensor {short(name)} repeats values until it is larger than the file, which is "
-            "not read. Save a copy of it without strides of 0: tensor.contiguous()"
+            f"the tensor {short(name)} repeats values and is larger than the file, which is not "
+            "supported. Save a copy of it without strides of 0: tensor.contiguous()"
         )
     strides = tuple(step * values.itemsize for step in tensor.strides)
     return np.lib.stride_tricks.as_strided(

@@ -1,4 +1,4 @@
-"""Which bundled network a checkpoint is of."""
+"""Recognising the bundled network to which a checkpoint belongs."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,43 +14,43 @@ from scorecam_jax.models.registry import Entry, entry, known_as, names, plain
 
 _Tensors = Mapping[str, np.ndarray]
 
-# Of Lightning, torch.compile and transformers' wrapper of timm's networks, the outermost first.
+# Prefixes of Lightning, torch.compile and transformers' wrapper of timm, the outermost first.
 _WRAPPERS = ("model.", "_orig_mod.", "timm_model.")
 
-# Options of networks that leave no trace in their tensors.
+# Options that do not change a network's tensors.
 _UNTOLD = ("balanced", "cells", "epsilon", "pads_first", "same")
 
 
 class Recognised(NamedTuple):
-    """A bundled network, and how a checkpoint calls its tensors."""
+    """A bundled network, and the layout of a checkpoint for it."""
 
     name: str
     layout: Layout
 
     @property
     def entry(self) -> Entry:
-        """What is known of the network."""
+        """The description of the network."""
         return entry(self.name)
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What decides of the names and shapes of its tensors."""
+        """All that determines the names and shapes of its tensors."""
         options = {**self.entry.options, **self.layout.options}
         told = {name: value for name, value in options.items() if name not in _UNTOLD}
         return self.entry.file, self.entry.make, self.layout.publisher, *sorted(told.items())
 
     def network(self, rngs: Any, **found: Any) -> Any:
-        """Build the network as the checkpoint's publisher has it."""
+        """Build the network in the variant of the checkpoint's publisher."""
         return self.entry.network(rngs, **{**self.layout.options, **found})
 
     def arguments(
         self, checkpoint: _Tensors, config: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
-        """What a checkpoint tells of the network: what its `make` is called with.
+        """The network's arguments that a checkpoint determines, such as the number of classes.
 
         Args:
-            checkpoint: as published.
-            config: what its configuration says.
+            checkpoint: the published tensors.
+            config: the content of its configuration.
         """
         module = self.entry.module
         found = module.arguments(checkpoint, config) if hasattr(module, "arguments") else {}
@@ -62,7 +62,7 @@ class Recognised(NamedTuple):
 
 
 def unwrapped(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A checkpoint without what trainers and compilers put before every name."""
+    """A checkpoint without the prefixes that trainers and compilers add to every name."""
     for prefix in _WRAPPERS:
         if all(name.startswith(prefix) for name in checkpoint):
             checkpoint = {name.removeprefix(prefix): one for name, one in checkpoint.items()}
@@ -70,12 +70,12 @@ def unwrapped(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def named(name: str, checkpoint: _Tensors, publisher: str | None = None) -> Recognised:
-    """The network of a name, where publishers may mean different ones by it.
+    """The network that a name means in a checkpoint, since names differ between publishers.
 
     Args:
         name: as in `known_as`.
-        checkpoint: its tensors by name.
-        publisher: who wrote the checkpoint, if that is known.
+        checkpoint: the tensors by name.
+        publisher: the publisher of the checkpoint, if known.
 
     Raises:
         ValueError: the name is unknown.
@@ -84,7 +84,7 @@ def named(name: str, checkpoint: _Tensors, publisher: str | None = None) -> Reco
     layouts = entry(found).layouts
     layout = layout_of(layouts, checkpoint)
     if publisher is None and layout is not None:
-        # Under another publisher's names it may be that publisher's network.
+        # The layout shows the publisher, who may mean another network by the name.
         found = known_as(name, layout.publisher)
         layouts = entry(found).layouts
         layout = layout_of(layouts, checkpoint)
@@ -92,41 +92,43 @@ def named(name: str, checkpoint: _Tensors, publisher: str | None = None) -> Reco
 
 
 def recognised(checkpoint: _Tensors, path: Path) -> Recognised:
-    """The network whose tensors these are.
+    """Recognise the network of a checkpoint by its tensors.
+
+    If no network fits, the most similar one is returned; filling it reports what does not fit.
 
     Args:
-        checkpoint: its tensors by name.
-        path: its file. If it is called after a network, and so is its folder, the name decides
-            among networks of the same tensors.
+        checkpoint: the tensors by name.
+        path: the checkpoint's file. If networks have the same tensors, the name of the file, or
+            else of its folder, decides between them.
 
     Raises:
-        ValueError: no bundled network has such tensors, or several have.
+        ValueError: no bundled network has such names, or several networks fit.
     """
     families = list(_families(checkpoint))
     if not families:
         first = ", ".join(short(name) for name in list(checkpoint)[:3])
         raise ValueError(
-            f"the tensors in {path} ({first}, ...) are no bundled network's. Known are "
-            f"{', '.join(names())}; for another, name a function of yours that returns a "
+            f"the tensors in {path} ({first}, ...) match no bundled network. Known are "
+            f"{', '.join(names())}; for another, name your own function that returns a "
             "Classifier, as package.module:function"
         )
     told = _told(path, families)
     fitting = _fitting(checkpoint, told) or _fitting(checkpoint, families)
     if not fitting:
-        # What is wrong with it, the filling tells best of the network that is meant.
+        # Filling the network that is probably meant gives the most helpful error.
         return max(told or families, key=lambda one: _alike(checkpoint, one))
     fitting = _of_its_size(checkpoint, fitting)
     if len(fitting) > 1:
         known = [one.name for one in fitting]
         raise ValueError(
-            f"the tensors in {path} are those of {' and of '.join(known)}, which compute "
-            f"differently; give the name of the one that it is, such as name={known[0]!r}"
+            f"the tensors in {path} fit {' and '.join(known)}, which compute differently; give the "
+            f"name of the right one, such as name={known[0]!r}"
         )
     return fitting[0]
 
 
 def _families(checkpoint: _Tensors) -> Iterator[Recognised]:
-    """The networks with a layout that the checkpoint is of."""
+    """The networks with a layout that the checkpoint has."""
     for name in names():
         layout = layout_of(entry(name).layouts, checkpoint)
         if layout is not None:
@@ -134,7 +136,7 @@ def _families(checkpoint: _Tensors) -> Iterator[Recognised]:
 
 
 def _told(path: Path, families: list[Recognised]) -> list[Recognised]:
-    """The networks after which a file or its folder is called: those of the longest name."""
+    """The networks with the longest name that begins the file's name, or else its folder's."""
     for text in (path.stem, path.parent.name):
         called = plain(text.split("--")[-1])
         lengths = [
@@ -155,15 +157,15 @@ def _begins(text: str, name: str) -> bool:
 
 
 def _shapes(checkpoint: _Tensors, one: Recognised) -> tuple[_Tensors, dict[str, tuple[int, ...]]]:
-    """A checkpoint's tensors, and those that a network wants."""
+    """A checkpoint's tensors, and the shapes of those that a network needs."""
     found = one.arguments(checkpoint)
     tensors = one.layout.converted(dict(checkpoint))
     return tensors, wanted(lambda rngs: one.network(rngs, **found), one.layout.names)
 
 
 def _fitting(checkpoint: _Tensors, candidates: list[Recognised]) -> list[Recognised]:
-    """Those candidates that have just the checkpoint's tensors."""
-    # Many differ only in what tensors do not tell, and building a network takes a while.
+    """The candidates that have exactly the checkpoint's tensors."""
+    # Many candidates have the same tensors, and building a network takes a while.
     known: dict[Any, bool] = {}
     for one in candidates:
         if one.kind not in known:
@@ -172,7 +174,7 @@ def _fitting(checkpoint: _Tensors, candidates: list[Recognised]) -> list[Recogni
 
 
 def _of_its_size(checkpoint: _Tensors, fitting: list[Recognised]) -> list[Recognised]:
-    """Of networks that differ in the size of inputs, those for which the table of places is."""
+    """The networks whose input size matches the checkpoint's position table; all if none does."""
     if len(fitting) < 2:
         return fitting
     cells = fitting[0].arguments(checkpoint).get("cells")

@@ -1,4 +1,4 @@
-"""What the configuration beside a checkpoint says, whoever wrote it."""
+"""The settings in the configuration beside a checkpoint, whatever library wrote it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,15 +11,15 @@ from scorecam_jax.models.checkpoints.errors import short
 
 
 class Settings(NamedTuple):
-    """What is known of a network besides its tensors.
+    """What a configuration states about a network, in addition to its tensors.
 
     Attributes:
-        publisher: `"timm"`, `"huggingface"` or `"keras"`; None: nothing is known.
-        architecture: the network's name, if the publisher has one.
-        classes: how many the network tells apart.
-        labels: their names.
-        preprocess: those fields of a `Preprocess` that are told.
-        arguments: what the publisher's network was made with.
+        publisher: `"timm"`, `"huggingface"` or `"keras"`; None without a configuration.
+        architecture: the publisher's name for the network, if stated.
+        classes: the number of classes, if stated.
+        labels: the names of the classes, if stated.
+        preprocess: the fields of a `Preprocess` that are stated.
+        arguments: the arguments with which the publisher's network was created.
     """
 
     publisher: str | None = None
@@ -31,14 +31,14 @@ class Settings(NamedTuple):
 
 
 class Fields:
-    """Takes values out of a file's JSON, and refuses those of another kind by their names."""
+    """Reads values from a file's JSON, and refuses invalid ones with an error that names them."""
 
     def __init__(self, values: Mapping[str, Any], file: Path | None):
         self.values = values
         self.file = file
 
     def number(self, key: str, low: float | int, high: float | int) -> float | None:
-        """A number within bounds, or None if the file has none."""
+        """A number within bounds, or None if it is missing."""
         value = self.values.get(key)
         if value is None:
             return None
@@ -53,7 +53,7 @@ class Fields:
     def triple(
         self, key: str, low: float | int, high: float | int
     ) -> tuple[float, float, float] | None:
-        """A number for each channel, or None."""
+        """Three numbers, one per channel, or None if they are missing; one number is repeated."""
         value = self.values.get(key)
         if value is None:
             return None
@@ -66,26 +66,26 @@ class Fields:
         return float(several[0]), float(several[1]), float(several[2])
 
     def choice(self, key: str, known: Sequence[Any]) -> Any:
-        """One of several values, or None."""
+        """One of the known values, or None if it is missing."""
         value = self.values.get(key)
         if value is not None and (isinstance(value, list | dict) or value not in known):
             raise self.wrong(key, value, f"one of {', '.join(map(str, known))}")
         return value
 
     def text(self, key: str) -> str | None:
-        """A text, or None."""
+        """A string, or None if it is missing."""
         value = self.values.get(key)
         if value is not None and not isinstance(value, str):
-            raise self.wrong(key, value, "a text")
+            raise self.wrong(key, value, "a string")
         return value
 
     def wrong(self, key: str, found: Any, wanted: str) -> ValueError:
-        """The error about a value."""
+        """The error about a wrong value."""
         shown = short(found) if isinstance(found, str | int | float) else short(str(found)[:80], 82)
         return ValueError(f"{self.file}: {key} is {shown}, wanted {wanted}")
 
 
-# What publishers call Pillow's filters.
+# Pillow's filters, by their names in configurations.
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -99,5 +99,5 @@ FILTERS = {
 def in_bytes(
     values: tuple[float | int, float | int, float | int], factor: float | int = 1 / 255
 ) -> tuple[float, float, float]:
-    """Means or deviations for values of 0 to 255, from those after a factor."""
+    """Means or deviations for values from 0 to 255, from those for values times `factor`."""
     return values[0] / factor, values[1] / factor, values[2] / factor

@@ -1,4 +1,4 @@
-"""timm's config.json: of a folder that it saved, or of its repositories on the Hugging Face Hub."""
+"""timm's config.json, from a folder that it saved or from the Hugging Face Hub."""
 
 import math
 from collections.abc import Mapping
@@ -8,29 +8,28 @@ from typing import Any
 from scorecam_jax.models.checkpoints.settings import FILTERS, Fields, Settings, in_bytes
 from scorecam_jax.models.labels import as_labels
 
-# How timm's crop modes meet the input's shape.
+# The `Preprocess.fit` of each of timm's crop modes.
 _FITS = {"center": "crop", "squash": "stretch", "border": "pad"}
-# timm's choice where nothing is said.
+# timm's default `crop_pct`.
 _CROP = 0.875
 
 
 def is_timms(config: Mapping[str, Any]) -> bool:
-    """Whether timm wrote a configuration, or transformers for a network of timm's."""
+    """Whether timm wrote a configuration, or transformers did so for a timm network."""
     return "architecture" in config
 
 
 def settings(config: Mapping[str, Any], file: Path | None) -> Settings:
-    """What a configuration of timm's says.
+    """The settings in a timm configuration.
 
-    Its `pretrained_cfg` is read, and the older form that has the same fields beside the
-    architecture.
+    The fields are read from `pretrained_cfg`, or, in the older format, from the top level.
 
     Args:
         config: the file's content.
-        file: for messages.
+        file: the file's path, for messages.
 
     Raises:
-        ValueError: a value is of another kind.
+        ValueError: a value has the wrong type, is out of range or is not supported.
 
     References:
         timm 1.0.31, `timm.models.save_for_hf` and `timm.data.transforms_imagenet_eval`.
@@ -54,7 +53,7 @@ def settings(config: Mapping[str, Any], file: Path | None) -> Settings:
 
 
 def _is_for_training(argument: str) -> bool:
-    """Whether an argument of a network is without effect in evaluation, or known otherwise."""
+    """Whether an argument of a network has no effect at inference, or is read elsewhere."""
     return "drop" in argument or argument in ("num_classes", "pretrained", "checkpoint_path")
 
 
@@ -83,9 +82,9 @@ def _preprocess(fields: Fields) -> dict[str, Any]:
     if size is not None:
         channels, height, width = map(int, size)
         if channels != 3:
-            raise fields.wrong("input_size", str(size), "three channels: RGB is what is read")
+            raise fields.wrong("input_size", str(size), "three channels, because inputs are RGB")
         found["size"] = height, width
-        # The whole number of pixels that timm resizes to.
+        # timm resizes to a whole number of pixels.
         found["zoom"] = min(1.0, width / math.floor(width / crop))
         found["fit"] = _FITS[mode]
     if mean is not None:

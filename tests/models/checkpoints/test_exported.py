@@ -27,7 +27,7 @@ def test_matrices_are_called_as_the_nodes_that_multiply_by_them(tmp_path):
 def test_what_is_no_onnx_file_is_told(tmp_path):
     pytest.importorskip("onnx", reason="reads ONNX files")
     (tmp_path / "network.onnx").write_bytes(b"\xff" * 40)
-    with pytest.raises(ValueError, match=r"network\.onnx is no ONNX file"):
+    with pytest.raises(ValueError, match=r"network\.onnx is not an ONNX file"):
         models.load_checkpoint(tmp_path / "network.onnx")
     with pytest.raises(FileNotFoundError, match="no ONNX file at"):
         models.load_checkpoint(tmp_path / "missing.onnx")

@@ -92,8 +92,8 @@ def test_weights_and_configuration_are_fetched_and_nothing_else(answers):
 @pytest.mark.parametrize(
     ("address", "complaint"),
     [
-        ("hf://timm/cut", "OSError: model.safetensors of hf://timm/cut"),
-        ("hf://timm/cut", "was not fetched"),
+        ("hf://timm/cut", "OSError: could not fetch model.safetensors of hf://timm/cut"),
+        ("hf://timm/cut", "could not fetch"),
         ("hf://timm/cut", "Try again"),
         ("hf://timm/altered", "is damaged: its hash is"),
         ("hf://timm/altered", "Delete "),

@@ -191,10 +191,10 @@ def damaged(path, content):
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda folder: damaged(folder / "a.h5", b"\x89HDF\r\n\x1a\n..."), "is no file of Keras's"),
-        (lambda folder: damaged(folder / "a.keras", b"PK"), r"damaged or truncated one \(BadZip"),
-        (lambda folder: older(folder / "a.h5", {}), "holds no weights of Keras's layers"),
-        (lambda folder: compressed(folder / "a.h5"), "compressed or not all there"),
+        (lambda folder: damaged(folder / "a.h5", b"\x89HDF\r\n\x1a\n..."), "is not a Keras file"),
+        (lambda folder: damaged(folder / "a.keras", b"PK"), r"damaged or truncated \(BadZip"),
+        (lambda folder: older(folder / "a.h5", {}), "holds no weights of named Keras layers"),
+        (lambda folder: compressed(folder / "a.h5"), "incomplete, or compressed"),
         (lambda folder: linked(folder / "a.h5"), "the weights 'a/kernel:0' are missing"),
     ],
 )

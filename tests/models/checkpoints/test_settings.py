@@ -109,7 +109,7 @@ def test_labels_of_transformers():
         ({"interpolation": ["bicubic"]}, "interpolation is .*, wanted one of nearest"),
         ({"input_size": [1, 28, 28]}, "wanted three channels"),
         ({"num_classes": True}, "num_classes is True, wanted a number"),
-        ({"label_names": {"0": "cat", "7": "dog"}}, "label_names: of 2 classes"),
+        ({"label_names": {"0": "cat", "7": "dog"}}, "label_names: index 1 is missing"),
     ],
 )
 def test_wrong_values_of_timms_are_named_with_their_file(told, complaint):
