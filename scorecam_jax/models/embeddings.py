@@ -1,7 +1,7 @@
-"""Questions without classes: what makes a photograph like another, or one of a few examples'.
+"""Explanations without given classes: what makes a photograph similar to another, or to examples.
 
-An embedding is a network's output without its classifier, as of DINOv2: (N, features). Both
-functions here put a small head on it, and return a `Classifier` like any other.
+An embedding is the output of a network without a classifier, such as DINOv2: (N, features).
+`likeness` and `with_head` put a small head on it, and return a `Classifier` like any other.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ from scorecam_jax.steps.scores import similarity
 from scorecam_jax.steps.vectors import unit
 
 TEMPERATURE = 0.05
-"""By what cosines are divided: the less, the more the nearest picture counts."""
+"""The divisor of the cosines. The smaller it is, the more the nearest picture dominates."""
 
 _BATCH = 4
-# Shares of the Gram matrix's mean eigenvalue that are tried as ridges.
+# The ridges to try, as multiples of the Gram matrix's mean eigenvalue.
 _RIDGES = tuple(10.0**power for power in range(-4, 4))
 _SCALES = np.geomspace(1, 300, 60)
 
@@ -40,26 +40,26 @@ def likeness(
     others: Mapping[str, Any] | None = None,
     temperature: float = TEMPERATURE,
 ) -> Classifier:
-    """A classifier whose classes are pictures, to see what makes a photograph like one of them.
+    """A classifier whose classes are pictures, to see what makes a photograph similar to one.
 
-    Logits are the cosines of the embeddings, divided by a temperature; their softmax is the
-    probability of each picture among all. It contrasts a picture with the others, because a cosine
-    alone says little: maps of the plain cosine to one picture and to another are nearly the same.
+    The logits are the cosines of the embeddings, divided by a temperature. Their softmax is the
+    probability of each picture among all. The softmax contrasts a picture with the others, which a
+    cosine alone does not: heatmaps of the plain cosines to two pictures are nearly the same.
 
     Args:
-        classifier: a network whose outputs are an embedding. Those of a classifier, its logits,
-            serve too.
-        pictures: Pillow images, or what else `classifier.preprocess` takes, by name.
+        classifier: a network whose outputs are embeddings. A classifier's logits serve too.
+        pictures: Pillow images, or other inputs of `classifier.preprocess`, by name.
         others: further pictures to compare with. None: the photographs of `scorecam_jax.samples`.
-        temperature: by what the cosines are divided.
+        temperature: the divisor of the cosines.
 
     Returns:
-        The classifier; its labels are the names, those of `pictures` first.
+        The classifier. Its labels are the names, those of `pictures` first.
 
     Raises:
-        ValueError: there are fewer than two pictures in all, or the outputs are no embedding.
+        ValueError: there is no picture, there are fewer than two with the others, or the outputs
+            are not embeddings.
 
-    Source: CLIP's zero-shot classifier with pictures in the place of texts (Radford et al. 2021,
+    Source: CLIP's zero-shot classifier with pictures instead of texts (Radford et al. 2021,
     arXiv 2103.00020).
     """
     if others is None:
@@ -67,8 +67,8 @@ def likeness(
     named = {**pictures, **{name: one for name, one in others.items() if name not in pictures}}
     if not pictures or len(named) < 2:
         raise ValueError(
-            f"{len(pictures)} pictures and {len(named) - len(pictures)} others are given, wanted "
-            "at least one and another to compare it with"
+            f"got {len(pictures)} pictures and {len(named) - len(pictures)} others; wanted at "
+            "least one picture and another to compare it with"
         )
     references = embed(classifier, list(named.values()))
     head = _Likeness(float(temperature))
@@ -80,12 +80,12 @@ class Head(NamedTuple):
     """A linear classifier of embeddings.
 
     Attributes:
-        weights: for embeddings of length 1.
-        bias: of each class.
+        weights: the matrix, for embeddings of length 1.
+        bias: the bias of each class.
         labels: the name of each class.
-        accuracy: the share of the examples that are recognised by the head that is fitted to all
-            but the one.
-        examples: how many there were.
+        accuracy: the leave-one-out accuracy: the share of examples classified correctly by a head
+            that is fitted to all the others.
+        examples: the number of examples.
     """
 
     weights: Float[np.ndarray, "features classes"]
@@ -95,18 +95,18 @@ class Head(NamedTuple):
     examples: int
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the head to a file of NumPy's format .npz."""
+        """Write the head to a NumPy .npz file."""
         about = {"labels": self.labels, "accuracy": self.accuracy, "examples": self.examples}
         with Path(path).open("wb") as file:
             np.savez(file, weights=self.weights, bias=self.bias, about=np.array(json.dumps(about)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Head":
-        """Read what `save` has written.
+        """Read a head that `save` wrote.
 
         Raises:
-            ValueError: the file is not of this kind.
-            OSError: it cannot be read.
+            ValueError: the file holds no head.
+            OSError: the file cannot be read.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -117,19 +117,19 @@ class Head(NamedTuple):
                 raise ValueError(f"weights {weights.shape} and {len(labels)} labels do not fit")
             return cls(weights, bias, labels, float(about["accuracy"]), int(about["examples"]))
         except (ValueError, KeyError, TypeError, EOFError) as error:
-            raise ValueError(f"{path} holds no classes that were saved: {error}") from error
+            raise ValueError(f"{path} holds no saved classes: {error}") from error
 
 
 def few_shot(classifier: Classifier, examples: Mapping[str, Sequence[Any]]) -> Head:
     """Fit a linear classifier to the embeddings of a few photographs of each class.
 
-    It is a ridge regression on the classes, of embeddings that were scaled to length 1. The ridge,
-    and the scale at which its values are logits, are those under which the photographs are
-    likeliest, each by the regression that is fitted to all the others.
+    The head is a ridge regression from embeddings, scaled to length 1, to one-hot classes. Its
+    values times a scale are the logits. The ridge and the scale maximise the leave-one-out
+    likelihood: that of each photograph under the regression fitted to all the others.
 
     Args:
-        classifier: a network whose outputs are an embedding; logits serve too.
-        examples: by class, Pillow images or what else `classifier.preprocess` takes.
+        classifier: a network whose outputs are embeddings; logits serve too.
+        examples: Pillow images, or other inputs of `classifier.preprocess`, by class.
 
     Returns:
         The head; `with_head` puts it on the network.
@@ -144,7 +144,7 @@ def few_shot(classifier: Classifier, examples: Mapping[str, Sequence[Any]]) -> H
     if len(examples) < 2 or few:
         found = ", ".join(f"{label}: {len(each)}" for label, each in examples.items()) or "none"
         raise ValueError(
-            f"wanted at least two classes of at least two photographs each, found {found}"
+            f"wanted at least two classes with at least two photographs each, found {found}"
         )
     labels = tuple(examples)
     embeddings = embed(classifier, [one for label in labels for one in examples[label]])
@@ -153,7 +153,7 @@ def few_shot(classifier: Classifier, examples: Mapping[str, Sequence[Any]]) -> H
 
 
 def with_head(classifier: Classifier, head: Head) -> Classifier:
-    """The classifier of the head's classes.
+    """Put a head on a network: a classifier of the head's classes.
 
     Raises:
         ValueError: the head is for embeddings of another size.
@@ -161,18 +161,18 @@ def with_head(classifier: Classifier, head: Head) -> Classifier:
     features = _outputs(classifier)[-1]
     if features != len(head.weights):
         raise ValueError(
-            f"the classes were learnt from embeddings of {len(head.weights)} features, and this "
-            f"network's have {features}: they are of another network"
+            f"the classes were learned from embeddings of {len(head.weights)} features, but this "
+            f"network's have {features}: use the network that they were learned with"
         )
     model = then(classifier.model, _linear, jnp.asarray(head.weights), jnp.asarray(head.bias))
     return classifier._replace(model=model, labels=head.labels)
 
 
 def embed(classifier: Classifier, pictures: Sequence[Any]) -> Float[np.ndarray, "n features"]:
-    """The network's outputs for each picture.
+    """The network's outputs for each picture, in float32.
 
     Raises:
-        ValueError: they are no embedding, one row for each picture, or not finite.
+        ValueError: the outputs are not one row of features per picture, or not finite.
     """
     _outputs(classifier)
     found = []
@@ -216,8 +216,8 @@ def _outputs(classifier: Classifier) -> tuple[int, ...]:
     shape = getattr(outputs, "shape", None)
     if shape is None or len(shape) != 2:
         raise ValueError(
-            f"the network's outputs are of shape {shape or type(outputs).__name__}, wanted an "
-            "embedding for each picture, (N, features)"
+            f"the network's outputs are of shape {shape or type(outputs).__name__}, wanted one "
+            "embedding per picture, (N, features)"
         )
     return tuple(shape)
 

@@ -15,8 +15,8 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Read the names of classes from a file.
 
     Args:
-        path: a text file with a name a line, or JSON (`.json`): a list of names, or an object
-            of names by index, `{"0": "tench", ...}`.
+        path: a text file with one name per line, or JSON (`.json`): a list of names, or an object
+            with names by index, `{"0": "tench", ...}`.
 
     Raises:
         ValueError: the file holds no names, or an index is missing.
@@ -28,23 +28,23 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
         while labels and not labels[-1]:
             labels = labels[:-1]
         if not labels or "" in labels:
-            where = f"line {labels.index('') + 1} of it is empty" if labels else "it is empty"
-            raise ValueError(f"{path} is to hold the name of a class a line, and {where}")
+            where = f"line {labels.index('') + 1} is empty" if labels else "the file is empty"
+            raise ValueError(f"{path} must have one class name per line, but {where}")
         return labels
     try:
         return as_labels(json.loads(text))
     except ValueError as error:
-        raise ValueError(f"{path} holds no names of classes: {error}") from None
+        raise ValueError(f"{path} holds no class names: {error}") from None
 
 
 def as_labels(names: Any) -> tuple[str, ...]:
-    """Names that JSON holds, by index.
+    """Class names from parsed JSON, in the order of their indices.
 
     Args:
-        names: a list of names, or a mapping of indices (as text, too) to names.
+        names: a list of names, or a mapping from indices (numbers or strings) to names.
 
     Raises:
-        ValueError: it is neither, or an index is missing.
+        ValueError: `names` is neither, a name is not a string, or an index is missing.
 
     >>> as_labels({"1": "dog", "0": "cat"})
     ('cat', 'dog')
@@ -54,7 +54,7 @@ def as_labels(names: Any) -> tuple[str, ...]:
         missing = [str(index) for index in range(len(by_index)) if str(index) not in by_index]
         if missing:
             raise ValueError(
-                f"of {len(by_index)} classes that of index {missing[0]} is missing; wanted "
+                f"index {missing[0]} is missing among {len(by_index)} classes; wanted "
                 '{"0": "cat", "1": "dog", ...}'
             )
         names = [by_index[str(index)] for index in range(len(by_index))]
@@ -64,12 +64,12 @@ def as_labels(names: Any) -> tuple[str, ...]:
         )
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:
-        raise ValueError(f"found the name {abridged(json.dumps(wrong[0]))}, wanted a text")
+        raise ValueError(f"found the name {abridged(json.dumps(wrong[0]))}, wanted a string")
     return tuple(names)
 
 
 def usual_labels(classes: int) -> tuple[str, ...]:
-    """ImageNet's names for 1,000 classes; otherwise "class 0", "class 1" and so on.
+    """ImageNet's class names if there are 1,000 classes; else "class 0", "class 1" and so on.
 
     Raises:
         ImportError: ImageNet's names are not installed.

@@ -1,7 +1,7 @@
-"""The layers that bundled networks are made of.
+"""The layers of the bundled networks.
 
-A layer with weights says which tensors of a checkpoint it takes, and takes them: `tensors` and
-`fill`, as `Weighted` has it. A network of its own weights does the same.
+A layer with weights is `Weighted`: `tensors` lists the checkpoint tensors that it needs, and `fill`
+takes them. Networks with weights outside their layers are `Weighted` too.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ class Weighted(Protocol):
     """A part of a network whose weights come from a checkpoint."""
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each tensor that it takes, as PyTorch stores it, by its name here."""
+        """The shape of each tensor needed, as PyTorch stores it, by its name here."""
 
     def fill(self, tensors: Tensors) -> None:
         """Take these tensors, float32, as weights."""
@@ -33,10 +33,9 @@ class Weighted(Protocol):
 class Conv(nnx.Module):
     """A 2-D convolution with bias and activation, channels last.
 
-    `depthwise` convolves each channel by itself, `groups` as many parts of the channels. With
-    `epsilon`, a batch norm follows the convolution in the published network.
-    It is folded into kernel and bias when a checkpoint is read; `epsilon` is what it adds to
-    variances.
+    With `depthwise`, each channel is convolved separately; with `groups`, each of that many groups
+    of channels. With `epsilon`, a batch norm follows the convolution in the published network, and
+    adds `epsilon` to variances. It is folded into kernel and bias when a checkpoint is read.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Conv(nnx.Module):
         self.stride = stride
         self.padding = padding
         self.groups = inputs if depthwise else groups
-        # Whether the checkpoint has one; with a batch norm it has none.
+        # Whether the checkpoint has a bias. Convolutions before a batch norm have none.
         self.has_bias = bias and epsilon is None
         self.activation = activation
         self.epsilon = epsilon
@@ -68,7 +67,7 @@ class Conv(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch height width inputs"]
     ) -> Float[Array, "batch rows columns outputs"]:
-        """The activations; rows and columns are height and width by the stride."""
+        """The activations, downsampled by the stride."""
         kernel = self.kernel[...]
         dtype = jnp.result_type(x, kernel)
         x = convolve(
@@ -82,7 +81,7 @@ class Conv(nnx.Module):
         return x if self.activation is None else self.activation(x)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """The kernel, its bias, and what its batch norm knows."""
+        """The kernel, its bias, and the parameters and statistics of its batch norm."""
         height, width, inputs, outputs = self.kernel.shape
         names = ["bias"] if self.has_bias else []
         if self.epsilon is not None:
@@ -101,14 +100,14 @@ class Conv(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """A matrix product over the last axis, with a bias unless it is to have none."""
+    """A matrix product over the last axis, with a bias unless `bias` is False."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs):
         self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), (inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        """The product, with the bias added."""
+        """The product plus the bias."""
         x = x @ self.kernel[...]
         return x if self.bias is None else x + _along_last(self.bias, x.ndim)
 
@@ -126,9 +125,9 @@ class Linear(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """The features of each place, of mean 0 and variance 1, then scaled and shifted.
+    """Normalises the features at each place to mean 0 and variance 1, then scales and shifts.
 
-    Mean and variance are computed in float32 at least.
+    Mean and variance are computed in float32 or wider.
 
     References:
         Ba, Kiros, Hinton, "Layer Normalization", 2016 (arXiv 1607.06450), equation 4.
@@ -140,7 +139,7 @@ class LayerNorm(nnx.Module):
         self.epsilon = epsilon
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-        """The normalised features, of the type of the input."""
+        """The normalised features, rounded to the input's type before scaling."""
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         centred = wide - wide.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
@@ -167,12 +166,12 @@ BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 def batch_norm(
     tensors: Tensors, epsilon: float, prefix: str = ""
 ) -> tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]:
-    """What a batch norm in evaluation multiplies by, and what it adds then.
+    """The scale and the shift of a batch norm at inference: it returns x · scale + shift.
 
     Args:
-        tensors: its weight, bias and statistics.
-        epsilon: what it adds to variances.
-        prefix: what the tensors' names begin with.
+        tensors: the batch norm's weight, bias and statistics.
+        epsilon: the number that it adds to variances.
+        prefix: the prefix of the tensors' names.
     """
     weight, bias, mean, variance = (tensors[f"{prefix}{kind}"] for kind in BATCH_NORM)
     scale = weight / np.sqrt(variance + epsilon)
@@ -180,8 +179,8 @@ def batch_norm(
 
 
 class Unchanged(nnx.Module):
-    """What stands where a layer was left out."""
+    """The identity, in place of a layer that was left out."""
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The same."""
+        """The input."""
         return x

@@ -19,10 +19,10 @@ from scorecam_jax.models.preprocess import Preprocess
 from scorecam_jax.models.prompts import TOKENIZER, classes_of, text_embeddings
 from scorecam_jax.models.registry import Counterpart, Entry, entry, known_as, names
 
-# Texts that are to be the classes, or what returns them of a network's name.
+# Texts that become the classes, or a function from a network's name to them.
 Prompts = Sequence[str] | Callable[[str], Sequence[str] | None] | None
 
-_OWN_SIZE = "{} says itself which size its inputs have; leave out size"
+_OWN_SIZE = "{} sets its input size itself; leave out size"
 
 
 def load(
@@ -38,45 +38,46 @@ def load(
 ) -> Classifier:
     """Load a pretrained classifier, or a classifier of your own, ready to be explained.
 
-    Nothing is downloaded unless it is named by an address, `hf://...`: the weights of
-    `"efficientnet_lite0"` come with a Python package (the extra `demo`), those of the others are
-    files of yours. A folder as timm's `save_for_hf` or transformers' `save_pretrained` writes it
-    says which network it holds, what it makes of photographs and what its classes are called. Of a
-    file without a configuration, the network is recognised by its tensors.
+    Nothing is downloaded unless `weights` is an address, `hf://...`. The weights of
+    `"efficientnet_lite0"` come with a Python package (the extra `demo`); for most other networks,
+    give files of your own. A folder written by timm's `save_for_hf` or transformers'
+    `save_pretrained` states the network, its preprocessing and its class names. In a file without
+    a configuration, the network is recognised by its tensors.
 
     Args:
-        name: one of `names()`, or what timm or torchvision call it; or `"package.module:function"`,
-            a function of yours that returns a `Classifier`. It is called with those of weights,
-            layer and dtype that are given. None: whatever network the weights are of.
+        name: one of `names()`, or the network's name in timm or torchvision; or
+            `"package.module:function"`, a function of yours that returns a `Classifier`. Your
+            function receives `weights`, `layer` and `dtype`, each only if given. None: the
+            network is identified from the weights.
         weights: a folder, or a checkpoint that `load_checkpoint` reads, with PyTorch's entries for
-            the network; or `hf://OWNER/NAME`, with or without `@REVISION`, a repository of the
-            Hugging Face Hub. None takes those that are installed.
-        layer: the layer to show, as a path. None takes the last with a spatial grid, after its
+            the network; or `hf://OWNER/NAME`, with or without `@REVISION`, a repository on the
+            Hugging Face Hub. None: the packaged weights, if they are installed.
+        layer: the path of the layer to show. None: the last with a spatial grid, after its
             nonlinearity.
-        dtype: run the network in this floating-point type, for example `jnp.bfloat16`.
-        labels: a file with the names of the classes: one a line, or JSON. None takes those of the
-            configuration, or else ImageNet's for 1,000 classes.
-        prompts: for CLIP and SigLIP, texts that are to be the classes, such as
-            `["a photo of a cat", "a photo of a dog"]`: the outputs are the logits of each, whose
-            softmax is the probability among them. A single prompt is compared with
-            `scorecam_jax.models.NEUTRAL_PROMPTS`. The file `tokenizer.json` has to lie beside the
-            weights. None: the outputs are the image's embedding, and there are no labels. If only
-            the weights tell which network it is, a function that takes its name returns the
-            prompts, or None; see `takes_prompts`.
-        size: height and width of the input, or both in one number; larger inputs have more cells.
-            Of vision transformers the sides are multiples of the patch; VGG16 takes one size.
-            None: the size that the network was made for.
-        embedding: leave out the last layer, which makes logits of an embedding, and with it the
-            labels; see `likeness` and `few_shot`. A function of yours decides by itself.
+        dtype: the floating-point type to run the network in, for example `jnp.bfloat16`.
+        labels: a file with the class names: one per line, or JSON. None: the configuration's
+            names, or else ImageNet's for 1,000 classes.
+        prompts: for CLIP and SigLIP, texts that become the classes, such as
+            `["a photo of a cat", "a photo of a dog"]`. The outputs are their logits, whose softmax
+            is each prompt's probability among all. A single prompt is compared with
+            `scorecam_jax.models.NEUTRAL_PROMPTS`. `tokenizer.json` must be in the folder of the
+            weights. None: the outputs are image embeddings, and there are no labels. If the
+            network is known only once the weights are read, pass a function from its name to
+            prompts or None; see `takes_prompts`.
+        size: (height, width) of the input, or one number for both. Larger inputs give a finer
+            grid. Sides must be multiples of the patch size for vision transformers; VGG16 accepts
+            one size only. None: the network's own input size.
+        embedding: drop the last layer, which turns embeddings into logits, and the labels; see
+            `likeness` and `few_shot`. Ignored for a function of yours.
 
     Raises:
-        ValueError: the name is unknown, there are no weights, or they do not fit the network;
-            a configuration or file of labels does not fit them; your function does not exist,
-            takes no such option, or its classifier does not hold together.
+        ValueError: the name is unknown; there are no weights, or they do not fit the network; the
+            configuration or the labels do not fit the weights; your function does not exist,
+            does not accept an option, or returns an inconsistent classifier.
         FileNotFoundError: there is no such file or folder.
         OSError: the Hub cannot be reached.
-        ImportError: the extra `demo`, `hub`, or for prompts `clip`, is not installed, or what your
-            module imports is not.
+        ImportError: the extra `demo`, `hub` or, for prompts, `clip` is not installed, or a module
+            that yours imports is not.
     """
     if not callable(prompts):
         _check_prompts(prompts, labels)
@@ -84,13 +85,13 @@ def load(
     named = None if labels is None else read_labels(labels)
     if name is not None and is_own(name):
         if _asked_of(name, prompts) is not None:
-            raise ValueError(f"{name} takes no prompts: they are for bundled CLIP and SigLIP")
+            raise ValueError(f"{name} takes no prompts: only the bundled CLIP and SigLIP do")
         if sides is not None:
             raise ValueError(_OWN_SIZE.format(name))
         return own(name, labels=named, weights=weights, layer=layer, dtype=dtype)
     if name is None and weights is None:
         raise ValueError(
-            "neither a name nor weights are given; try load('efficientnet_lite0'), or "
+            "neither a name nor weights were given; try load('efficientnet_lite0') or "
             "load(weights='folder')"
         )
     if weights is None:
@@ -98,21 +99,21 @@ def load(
     if weights is None:
         name = known_as(str(name))
         raise ValueError(
-            f"{name} comes without weights, and nothing is downloaded: pass a file or folder, "
-            f"load({name!r}, weights='{name}.pth'). torchvision publishes them (the URL is "
-            f"in torchvision.models, the weights of {name}), and so does timm on the "
-            "Hugging Face Hub (model.safetensors; weights='hf://timm/NAME' fetches them)"
+            f"{name} comes without weights, and nothing is downloaded unasked: pass a file or "
+            f"folder, load({name!r}, weights='{name}.pth'). Weights are published by torchvision "
+            f"(the URL is in torchvision.models, in the weights class of {name}) and by timm on "
+            "the Hugging Face Hub (model.safetensors; weights='hf://timm/NAME' downloads them)"
         )
     files = files_of(weights, () if prompts is None else TOKENIZER)
     return _from_disk(name, files, named, prompts, sides, embedding).classifier(layer, dtype)
 
 
 def files_of(weights: str | os.PathLike[str], beside: Sequence[str] = ()) -> Stored:
-    """Find the files of a network, and fetch them if they are named by an address on the Hub.
+    """Find a network's files, or fetch them if `weights` is an address on the Hub.
 
     Args:
         weights: as in `load`.
-        beside: further files that are fetched with them.
+        beside: further files to fetch.
 
     Raises:
         ValueError, OSError, ImportError: as in `load`.
@@ -129,9 +130,9 @@ def random(
     *,
     size: int | tuple[int, int] | None = None,
 ) -> Classifier:
-    """Initialise a bundled architecture at random, for benchmarks: its answers mean nothing.
+    """Initialise a bundled architecture at random, for benchmarks: its outputs mean nothing.
 
-    A classifier of your own (`"package.module:function"`) is returned as `load` returns it.
+    For `"package.module:function"`, the result is that of `load`.
 
     Args:
         name: as in `load`.
@@ -140,7 +141,7 @@ def random(
         size: as in `load`.
 
     Raises:
-        ValueError: the name is unknown, or the size is none.
+        ValueError: the name is unknown, or the size is invalid.
     """
     if is_own(name):
         if size is not None:
@@ -161,18 +162,18 @@ def random(
 
 
 def packaged_weights(name: str) -> Path | None:
-    """Return the file of the weights that come with a Python package, or None.
+    """Return the path of a network's weights in a Python package, or None if it has none.
 
     Raises:
-        ValueError: the name is unknown, or the file is not the one that was published.
-        ImportError: the package, or the extra `demo`, is not installed.
+        ValueError: the name is unknown, or the file differs from the published one.
+        ImportError: the package is not installed.
     """
     package = None if is_own(name) else entry(name).package
     return None if package is None else checked_file(*package)
 
 
 def takes_prompts(name: str | None) -> bool:
-    """Tell whether `load` takes prompts for a network: whether it has a text tower."""
+    """Whether `load` accepts prompts for a network, which needs a text tower."""
     with contextlib.suppress(ValueError):
         return name is not None and not is_own(name) and entry(name).file in ("clip", "siglip")
     return False
@@ -182,7 +183,7 @@ def counterpart(name: str) -> Counterpart:
     """Return where to find the same network in PyTorch.
 
     Raises:
-        ValueError: the name is unknown, or that of a network without a known counterpart.
+        ValueError: the name is unknown, or the network has no known counterpart.
     """
     found = None if is_own(name) else entry(name).counterpart
     if found is None:
@@ -200,7 +201,7 @@ class _Found(NamedTuple):
     labels: tuple[str, ...]
 
     def classifier(self, layer: str | None, dtype: Any) -> Classifier:
-        """The classifier that shows a layer."""
+        """The classifier whose model shows a layer."""
         from scorecam_jax.adapters.nnx import from_nnx
 
         layer = layer or self.entry.layer
@@ -226,8 +227,8 @@ def _from_disk(
         told = known_as(settings.architecture, settings.publisher)
         if name is not None and told not in (known_as(name), known_as(name, settings.publisher)):
             raise ValueError(
-                f"{files.config} is of {settings.architecture}, and {name} was asked for; leave "
-                "out the name, or give the weights of that network"
+                f"{files.config} describes {settings.architecture}, but {name} was requested; "
+                f"leave out the name, or give weights of {name}"
             )
         found = named(settings.architecture, tensors, settings.publisher)
     elif name is not None:
@@ -239,18 +240,18 @@ def _from_disk(
     published, tensors = tensors, found.layout.converted(tensors)
     classes = arguments.setdefault("classes", settings.classes or found.entry.classes) or 0
     if not classes:
-        # transformers also names classes beside a network that has none.
+        # transformers also saves class names with a network that has no classes.
         settings = settings._replace(classes=None, labels=None)
     if settings.classes not in (None, classes):
         raise ValueError(
-            f"{files.config} says {settings.classes} classes, and the weights in {files.weights} "
-            f"are of {classes}"
+            f"{files.config} states {settings.classes} classes, but the weights in "
+            f"{files.weights} have {classes}"
         )
     labels = given or settings.labels or usual_labels(classes)
     if len(labels) != classes:
         raise ValueError(
-            f"the network in {files.weights} tells {classes} classes apart, and {len(labels)} "
-            "labels are given; give one for each class"
+            f"the network in {files.weights} has {classes} classes, but {len(labels)} labels were "
+            "given; give one per class"
         )
     network = from_checkpoint(
         lambda rngs: found.network(rngs, **arguments), tensors, found.layout.names
@@ -279,16 +280,16 @@ def _asked_of(name: str, prompts: Prompts) -> Sequence[str] | None:
 
 def _check_prompts(prompts: Sequence[str] | None, labels: Any) -> None:
     if prompts is not None and labels is not None:
-        raise ValueError("labels and prompts are given, and prompts are labels: leave out labels")
+        raise ValueError("prompts are the labels: give prompts or labels, not both")
 
 
 def _sides(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """Height and width of the input that is asked for, if one is."""
+    """The requested height and width of the input, or None."""
     if size is None:
         return None
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or not all(side > 0 for side in sides):
-        raise ValueError(f"size is {size!r}, wanted height and width of the input in pixels")
+        raise ValueError(f"size is {size!r}, wanted the input's height and width in pixels")
     return sides[0], sides[1]
 
 
@@ -300,14 +301,12 @@ def _put_to(
     settings: Settings,
     files: Stored,
 ) -> tuple[str, ...]:
-    """Make prompts a network's classes; their names."""
+    """Make prompts the classes of a network, and return their names."""
     from scorecam_jax.models.checkpoints.clip import likeness
 
     if not hasattr(network, "compare_with"):
         known = ", ".join(filter(takes_prompts, names()))
-        raise ValueError(
-            f"{name} has no text tower, which prompts are put to; choose one of {known}"
-        )
+        raise ValueError(f"{name} has no text tower, which prompts require; choose one of {known}")
     texts = classes_of(prompts)
     folder = files.weights.parent
     embeddings = text_embeddings(checkpoint, settings.arguments, folder, texts)
@@ -316,7 +315,7 @@ def _put_to(
 
 
 def _settings(files: Stored) -> Settings:
-    """What the configuration says, whoever wrote it."""
+    """The configuration's settings, whatever library wrote it."""
     from scorecam_jax.models.checkpoints import hugging_face, keras, timm
 
     if files.weights.suffix in keras.SUFFIXES:
@@ -331,15 +330,15 @@ def _settings(files: Stored) -> Settings:
 
 
 def _check_arguments(settings: Settings, assumed: Any, files: Stored) -> None:
-    """Refuse a network that was made otherwise than the bundled one."""
+    """Raise an error if the network was created with other arguments than the bundled one."""
     for name, value in settings.arguments.items():
         if name not in assumed and settings.publisher == "timm":
             raise ValueError(
-                f"{files.config}: the network was made with {short(name)}, which the bundled "
-                f"network has not; known are {', '.join(assumed)}"
+                f"{files.config}: the network was created with the argument {short(name)}, which "
+                f"the bundled network does not support; supported are {', '.join(assumed)}"
             )
         if name in assumed and value not in assumed[name]:
             raise ValueError(
-                f"{files.config}: {name} is {short(value)}, and the bundled network has "
+                f"{files.config}: {name} is {short(value)}, but the bundled network supports only "
                 f"{' or '.join(map(str, assumed[name]))}"
             )

@@ -12,21 +12,21 @@ from scorecam_jax.models.classifier import Classifier
 
 
 def is_own(name: str) -> bool:
-    """Whether a model's name is that of a function of the user's."""
+    """Whether a model's name is that of a user's function."""
     return ":" in name
 
 
 def own(name: str, *, labels: tuple[str, ...] | None = None, **options: Any) -> Classifier:
-    """What a user's function returns, checked.
+    """Call a user's function and check the classifier that it returns.
 
     Args:
         name: as `package.module:function`.
-        labels: names of the classes, instead of those that the function gives.
-        **options: what the function is called with; those that are None are left out.
+        labels: class names to use instead of the classifier's own.
+        **options: the function's arguments; those that are None are left out.
 
     Raises:
-        ValueError: there is no such function, it does not take the options, or what it returns
-            does not hold together.
+        ValueError: there is no such function, it does not accept the options, or its classifier
+            is inconsistent.
     """
     make = _function(name)
     given = {option: value for option, value in options.items() if value is not None}
@@ -35,8 +35,8 @@ def own(name: str, *, labels: tuple[str, ...] | None = None, **options: Any) -> 
     except TypeError as error:
         passed = ", ".join(given) or "no arguments"
         raise ValueError(
-            f"{name} cannot be called with {passed}: {error}. Of weights, layer and dtype, give "
-            "those that it takes; its other arguments need defaults"
+            f"{name} cannot be called with {passed}: {error}. Give only those of weights, layer "
+            "and dtype that it accepts; its other arguments need defaults"
         ) from None
     classifier = make(**given)
     if not isinstance(classifier, Classifier):
@@ -55,9 +55,9 @@ def own(name: str, *, labels: tuple[str, ...] | None = None, **options: Any) -> 
         return classifier  # an embedding
     if found != (1, len(classifier.labels)):
         raise ValueError(
-            f"{name} has {len(classifier.labels)} labels, and for one image of "
-            f"{classifier.input_size} its model's outputs are of shape {found}; they must be "
-            f"(1, {len(classifier.labels)}): one logit for each label"
+            f"{name} has {len(classifier.labels)} labels, but for one image of size "
+            f"{classifier.input_size} its model's outputs are of shape {found}, wanted "
+            f"(1, {len(classifier.labels)}): one logit per label"
         )
     return classifier
 
@@ -69,12 +69,12 @@ def _function(name: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # Only if the module itself is missing, or a package that it lies in.
+        # Translate the error only if the module itself, or a package around it, is missing.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         raise ValueError(
-            f"no module {module_name!r}, for the model {name!r}: install it, or put its folder "
-            "on the path (PYTHONPATH)"
+            f"no module {module_name!r}, for the model {name!r}: install it, or add its folder "
+            "to PYTHONPATH"
         ) from None
     make = getattr(module, function, None)
     if not callable(make):

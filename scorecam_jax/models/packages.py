@@ -1,4 +1,4 @@
-"""Files that come with Python packages."""
+"""Files in installed Python packages."""
 
 import hashlib
 import importlib.util
@@ -8,11 +8,11 @@ _EXTRA = "scorecam_jax[demo]"
 
 
 def checked_file(module: str, file: str, sha256: str, install: str = _EXTRA) -> Path:
-    """A package's file.
+    """The path of a package's file, after a check of its hash.
 
     Raises:
         ImportError: the package is not installed.
-        ValueError: the file is not the one that was published.
+        ValueError: the file differs from the published one.
     """
     path = resource(module, file, install)
     with path.open("rb") as opened:
@@ -25,7 +25,7 @@ def checked_file(module: str, file: str, sha256: str, install: str = _EXTRA) -> 
 
 
 def resource(module: str, file: str, install: str = _EXTRA) -> Path:
-    """Where a package's file lies; the package is not imported.
+    """The path of a package's file; the package is not imported.
 
     Raises:
         ImportError: the package is not installed.

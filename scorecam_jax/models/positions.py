@@ -1,4 +1,4 @@
-"""Where a patch lies: learned tables, resized to the grid of an input, and rotations."""
+"""The positions of patches: learned tables, resized to an input's grid, and rotations."""
 
 import math
 from typing import Literal
@@ -16,15 +16,15 @@ Resizing = Literal["antialiased", "centres", "offset", "corners"]
 
 
 class PositionTable(nnx.Module):
-    """What is added to the patch at each place, resized where the grid is another.
+    """A learned position embedding for each patch, resized if the input's grid is different.
 
     Publishers resize their tables differently, always by cubic interpolation:
 
     - `"antialiased"`: the filter widens as the table shrinks. timm; DINOv2 with registers.
-    - `"centres"`: PyTorch's bicubic interpolation, which only looks at four neighbours.
+    - `"centres"`: PyTorch's bicubic interpolation, which reads only four neighbours per axis.
       transformers.
-    - `"offset"`: the same, with the sizes taken as larger by 0.1. The original DINOv2.
-    - `"corners"`: the same, with the first and last places held fixed. torchvision.
+    - `"offset"`: the same, with the scale factor (new size + 0.1) / old size. The original DINOv2.
+    - `"corners"`: the same, with the first and last positions aligned. torchvision.
     """
 
     def __init__(self, cells: tuple[int, int], width: int, resizing: Resizing, *, rngs: nnx.Rngs):
@@ -48,7 +48,7 @@ class PositionTable(nnx.Module):
 def resize(
     table: Float[Array, "rows columns width"], cells: tuple[int, int], resizing: Resizing
 ) -> Float[Array, "newrows newcolumns width"]:
-    """A table at another size, in float32 at least, as `PositionTable` describes."""
+    """Resize a table in float32 or wider, as `PositionTable` describes."""
     old = table.shape[:2]
     if old == cells:
         return table
@@ -64,17 +64,17 @@ def resize(
 
 
 def rotations(rows: int, columns: int, *, prefix: int, features: int, base: float) -> Turns:
-    """The cosines and sines by which DINOv3 turns queries and keys, a row for each token.
+    """The cosines and sines by which DINOv3 rotates queries and keys, one row per token.
 
-    The angles grow along both sides of the image, from its centre, at `features / 4` speeds from
-    1 down to nearly 1 / base. The tokens before the patches are not turned.
+    The angles grow from the image's centre along both axes, at `features / 4` frequencies from
+    1 down to nearly 1 / base. The tokens before the patches are not rotated.
 
     Args:
-        rows: of the grid.
-        columns: of the grid.
-        prefix: how many tokens stand before the patches.
-        features: of a head; a multiple of 4.
-        base: of the speeds.
+        rows: the grid's rows.
+        columns: the grid's columns.
+        prefix: the number of tokens before the patches.
+        features: the number of features of a head; a multiple of 4.
+        base: the base of the frequencies.
 
     Source: Siméoni et al., DINOv3, 2025 (arXiv 2508.10104), after Su et al., RoFormer, 2021
     (arXiv 2104.09864).
@@ -90,34 +90,34 @@ def rotations(rows: int, columns: int, *, prefix: int, features: int, base: floa
 def turned(
     x: Float[Array, "batch heads tokens features"], turns: Turns
 ) -> Float[Array, "batch heads tokens features"]:
-    """Queries or keys, each pair of a feature and its fellow half the features on turned."""
+    """Rotate queries or keys: feature i is paired with feature i + features / 2."""
     cosines, sines = (jnp.asarray(each, x.dtype)[None, None] for each in turns)
     first, second = jnp.split(x, 2, axis=-1)
     return x * cosines + jnp.concatenate([-second, first], axis=-1) * sines
 
 
 def square(places: int, extra: int) -> tuple[int, int]:
-    """How many tokens beside a square grid a table has places for, and the side of the grid.
+    """Split a position table: how many entries precede its square grid, and the grid's side.
 
     Args:
-        places: in the table.
-        extra: the most tokens beside the grid.
+        places: the number of entries in the table.
+        extra: the most entries that may precede the grid.
 
     Raises:
-        ValueError: whatever is taken off, no square remains.
+        ValueError: no square grid remains.
     """
     for beside in range(min(extra, places - 1) + 1):
         side = math.isqrt(places - beside)
         if side**2 == places - beside:
             return beside, side
     raise ValueError(
-        f"a table of {places} positions is that of no square grid, with up to {extra} more for "
-        "class and register tokens: checkpoints of other grids are not read"
+        f"a table of {places} positions fits no square grid with up to {extra} class and register "
+        "tokens: checkpoints with other grids are not supported"
     )
 
 
 def _bicubic(old: int, new: int, resizing: Resizing) -> Float[np.ndarray, "new old"]:
-    """The share of each old place in each new one; beyond the edge the edge is repeated."""
+    """The weight of each old position in each new one; the edge is repeated beyond the edge."""
     places: Float[np.ndarray, " new"]
     if resizing == "corners":
         places = np.linspace(0, old - 1, new)
@@ -133,7 +133,7 @@ def _bicubic(old: int, new: int, resizing: Resizing) -> Float[np.ndarray, "new o
 
 
 def _cubic(distance: Float[np.ndarray, " places"]) -> Float[np.ndarray, " places"]:
-    """Keys's kernel with a = -0.75, as PyTorch has it (IEEE TASSP 29, 1981, equation 15)."""
+    """Keys's kernel with PyTorch's a = -0.75 (IEEE TASSP 29, 1981, equation 15)."""
     a = -0.75
     near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
     far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)

@@ -1,4 +1,4 @@
-"""From a photograph to a network's input, and from its heatmap back to the photograph."""
+"""From a photograph to a network's input, and from a heatmap back to the photograph."""
 
 import dataclasses
 from typing import NamedTuple
@@ -10,31 +10,31 @@ from PIL import Image
 from scorecam_jax.reading.rgb import as_rgb
 from scorecam_jax.reading.windows import bands
 
-# Of ImageNet's training photographs, 0 to 255, by channel.
+# The statistics of ImageNet's training images, 0 to 255, by channel.
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
-# Of an input: that of a network which takes 8-bit values as they are, and rounding.
+# The largest plausible input: a raw 8-bit value, with room for rounding.
 _LARGEST = 256.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """Turns Pillow images into inputs of one network, and its heatmaps back.
+    """Turns Pillow images into a network's inputs, and maps heatmaps back to the images.
 
     Calling it on an image returns (height, width, 3) float32, `(values - mean) / std`.
     Image sizes are Pillow's, (width, height), of the image turned upright (`as_rgb`).
 
     Attributes:
-        size: height and width of the input.
-        mean: subtracted from 0..255 values, by channel.
-        std: divided by, by channel. Both are of values from 0 to 255: what is stated for values
-            from 0 to 1 is refused.
-        fit: how the photograph meets the input's shape. `"crop"`: the largest centred region of
-            that shape; `"pad"`: the whole photograph, between margins of the mean colour;
-            `"stretch"`: the whole photograph, its aspect changed.
-        zoom: the share of that region's height and width that is taken, about its centre.
-        resample: the Pillow filter that resizes.
+        size: (height, width) of the input.
+        mean: the mean of each channel, subtracted from values from 0 to 255.
+        std: the divisor of each channel. Statistics of values from 0 to 1 are refused where they
+            give inputs beyond ±256.
+        fit: how the photograph is fitted to the input's shape. `"crop"`: the largest centred
+            region with the input's aspect ratio; `"pad"`: the whole photograph, with margins of
+            the mean colour; `"stretch"`: the whole photograph, its aspect ratio changed.
+        zoom: the fraction of that region's height and width that is kept, around its centre.
+        resample: the Pillow filter for resizing.
         channels_first: whether inputs are (3, height, width), as Equinox's networks take them.
     """
 
@@ -57,9 +57,9 @@ class Preprocess:
         if np.abs(bounds).max() > _LARGEST:
             low, high = bounds.min(), bounds.max()
             raise ValueError(
-                f"mean {self.mean} and std {self.std} make inputs from {low:.4g} to {high:.4g}: "
-                "they are of values from 0 to 255, so multiply by 255 what is stated for values "
-                "from 0 to 1"
+                f"mean {self.mean} and std {self.std} give inputs from {low:.4g} to {high:.4g}: "
+                "they apply to values from 0 to 255, so multiply statistics of values from 0 to 1 "
+                "by 255"
             )
 
     def __call__(self, image: Image.Image) -> Float[np.ndarray, "a b c"]:
@@ -69,7 +69,7 @@ class Preprocess:
         return np.moveaxis(values, -1, 0) if self.channels_first else values
 
     def pixels(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-        """What the network sees, as 8-bit RGB."""
+        """The image that the network sees, as 8-bit RGB."""
         image = as_rgb(image)
         height, width = self.size
         left, top, across, down = self._place(image.size)
@@ -79,7 +79,7 @@ class Preprocess:
         return np.asarray(canvas)
 
     def box(self, image_size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """The part of the photograph the network sees: left, top, right, bottom in its pixels."""
+        """The part that the network sees: left, top, right, bottom in the photograph's pixels."""
         width, height = image_size
         if self.fit == "stretch":
             across, down = self.zoom * width, self.zoom * height
@@ -94,9 +94,9 @@ class Preprocess:
     def boxes(
         self, boxes: Real[Array | np.ndarray, "... 4"], image_size: tuple[int, int]
     ) -> Float[np.ndarray, "... 4"]:
-        """Carry COCO boxes (left, top, width, height) from the photograph into the input.
+        """Map COCO boxes (left, top, width, height) from the photograph to the input.
 
-        What lies outside the part the network sees is cut off; a box all outside gets no area.
+        Boxes are clipped to the part that the network sees. A box entirely outside has no area.
         """
         corners = np.asarray(boxes, np.float64).reshape(*np.shape(boxes)[:-1], 2, 2).copy()
         corners[..., 1, :] += corners[..., 0, :]
@@ -110,9 +110,9 @@ class Preprocess:
     def masks(
         self, masks: Bool[np.ndarray, "*batch rows columns"], image_size: tuple[int, int]
     ) -> Bool[np.ndarray, "*batch height width"]:
-        """Carry masks from the photograph into the input, by the nearest pixel.
+        """Map masks from the photograph to the input, by the nearest pixel.
 
-        Where the input does not show the photograph they are False.
+        Masks are False where the input does not show the photograph.
         """
         left, top, right, bottom = self.box(image_size)
         x, y, across, down = self._place(image_size)
@@ -135,15 +135,17 @@ class Preprocess:
         *,
         nearest: bool = False,
     ) -> Float[np.ndarray, "*batch rows columns"]:
-        """Put a heatmap of the input where it belongs on the photograph, at its resolution.
+        """Map a heatmap of the input back to the photograph, at the photograph's resolution.
+
+        Pixel centres are at half-integers.
 
         Args:
-            heatmap: of the input.
-            image_size: width and height of the photograph.
+            heatmap: the heatmap of the input.
+            image_size: (width, height) of the photograph.
             nearest: take the nearest value, so that edges stay sharp. False: bilinear.
 
         Returns:
-            The heatmap, pixel centres at halves; 0 where the network did not see.
+            The heatmap; 0 where the network saw nothing.
         """
         left, top, right, bottom = self.box(image_size)
         x, y, across, down = self._place(image_size)
@@ -151,7 +153,7 @@ class Preprocess:
         rows = _neighbours(image_size[1], (top, bottom), (y, down), nearest)
         values = np.asarray(heatmap, np.float32)
         restored = np.empty((*values.shape[:-2], image_size[1], image_size[0]), np.float32)
-        # A few rows at a time: neither axis may be long on its own.
+        # In bands of rows, because either axis may be long.
         for some in bands((image_size[1], max(*self.size, image_size[0]))):
             share, inside = rows.share[some, None], rows.inside[some, None]
             narrow = values[..., rows.first[some], :] * (inside - share)
@@ -162,7 +164,7 @@ class Preprocess:
         return restored
 
     def _place(self, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Where the input shows that part: left, top, width, height, in whole pixels."""
+        """Where the input shows the part in `box`: left, top, width, height, in whole pixels."""
         height, width = self.size
         if self.fit != "pad":
             return 0, 0, width, height
@@ -172,19 +174,18 @@ class Preprocess:
         return (width - across) // 2, (height - down) // 2, across, down
 
     def _scale(self, image_size: tuple[int, int]) -> float:
-        """Pixels of the photograph to one of the input, with `"crop"` and `"pad"`."""
+        """The photograph's pixels per pixel of the input, for `"crop"` and `"pad"`."""
         ratios = image_size[0] / self.size[1], image_size[1] / self.size[0]
         return self.zoom * (max(ratios) if self.fit == "pad" else min(ratios))
 
 
 def imagenet(side: int, resized: int, resample: Image.Resampling) -> Preprocess:
-    """The usual way of an ImageNet photograph: its centre, less the data set's mean.
+    """The usual preprocessing for ImageNet: a centre crop, normalised by ImageNet's statistics.
 
     Args:
-        side: height and width of the input.
-        resized: of what the shorter side of the photograph becomes, before it is cropped.
-        resample: the Pillow filter that resizes.
-        channels_first: whether inputs are (3, height, width), as Equinox's networks take them.
+        side: the height and the width of the input.
+        resized: the length to which the photograph's shorter side is resized before the crop.
+        resample: the Pillow filter for resizing.
     """
     return Preprocess(
         (side, side), IMAGENET_MEAN, IMAGENET_STD, zoom=side / resized, resample=resample
@@ -192,13 +193,13 @@ def imagenet(side: int, resized: int, resample: Image.Resampling) -> Preprocess:
 
 
 class _Neighbours(NamedTuple):
-    """What each pixel along an axis of the photograph takes from the input.
+    """The two input pixels that each pixel along an axis of the photograph interpolates.
 
     Attributes:
-        first: the pixel of the input at or before its centre.
-        second: the next one, or the same at the end.
-        share: the second one's weight; 0 outside what the network saw.
-        inside: 1 where the network saw, otherwise 0; the weights' sum.
+        first: the input pixel at or before the photograph pixel's centre.
+        second: the next input pixel, or the same at the end.
+        share: the weight of `second`; 0 outside the part that the network saw.
+        inside: the sum of both weights: 1 in the part that the network saw, 0 elsewhere.
     """
 
     first: Int[np.ndarray, " pixels"]
@@ -210,7 +211,7 @@ class _Neighbours(NamedTuple):
 def _neighbours(
     pixels: int, seen: tuple[float, float], place: tuple[int, int], nearest: bool
 ) -> _Neighbours:
-    """Where the centres of an axis's pixels lie between the pixels of the input."""
+    """Locate the centres of an axis's pixels between the pixels of the input."""
     centres = np.arange(pixels) + 0.5
     first, last = seen
     start, length = place

@@ -1,4 +1,4 @@
-"""Texts as classes: what CLIP and SigLIP make of them."""
+"""Texts as classes: their tokens and embeddings in CLIP and SigLIP."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-# The files that turn texts into numbers.
+# The files of the tokenizer.
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
-# What a single prompt is compared with: texts that fit nearly every photograph. On its own the
-# likeness of an image to a text says little, for all of them are alike.
+# Texts that fit nearly every photograph, to compare a single prompt with. The cosine of an image
+# and a text means little on its own, because all such cosines are similar.
 NEUTRAL = (
     "a photo",
     "a picture of something",
@@ -25,11 +25,11 @@ NEUTRAL = (
 
 
 class Tokens(NamedTuple):
-    """Texts as numbers.
+    """Tokenized texts.
 
     Attributes:
-        numbers: of each token, padded to the same length.
-        places: of the token in each row that stands for the text.
+        numbers: the token ids, padded to the same length.
+        places: the index, in each row, of the token whose features represent the text.
     """
 
     numbers: Int[np.ndarray, "texts tokens"]
@@ -37,19 +37,19 @@ class Tokens(NamedTuple):
 
 
 def classes_of(prompts: Sequence[str]) -> tuple[str, ...]:
-    """The texts among which an image is to choose: the prompts, or a single one and `NEUTRAL`.
+    """The classes of a zero-shot classifier: the prompts, or a single prompt and `NEUTRAL`.
 
     Raises:
-        TypeError: the prompts are not several texts.
-        ValueError: there are none, one is empty, or two are equal.
+        TypeError: the prompts are not a sequence of strings.
+        ValueError: there is no prompt, one is empty, or two are equal.
     """
     if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
-        raise TypeError(f"prompts are {prompts!r}, wanted a list of texts: ['a photo of a cat']")
+        raise TypeError(f"prompts are {prompts!r}, wanted a list of strings: ['a photo of a cat']")
     given = tuple(prompts)
     if not given or not all(prompt.strip() for prompt in given):
-        raise ValueError(f"prompts are {given!r}, wanted at least one text, and none empty")
+        raise ValueError(f"prompts are {given!r}, wanted at least one prompt, and none empty")
     if len(set(given)) < len(given):
-        raise ValueError(f"prompts are {given!r}, and two of them are equal")
+        raise ValueError(f"prompts are {given!r}, but two of them are equal")
     if len(given) > 1:
         return given
     return (*given, *(neutral for neutral in NEUTRAL if neutral != given[0]))
@@ -64,15 +64,16 @@ def text_embeddings(
     """The embeddings of texts, of length 1.
 
     Args:
-        checkpoint: of both towers, as transformers saves it.
-        config: what its configuration says.
-        folder: where `tokenizer.json` lies.
-        texts: any.
+        checkpoint: the tensors of both towers, as transformers saves them.
+        config: the content of config.json.
+        folder: the folder with `tokenizer.json`.
+        texts: the texts to embed.
 
     Raises:
         ImportError: the package tokenizers is not installed.
         FileNotFoundError: there is no `tokenizer.json`.
-        ValueError: the checkpoint has no text tower, or does not fit it.
+        ValueError: the checkpoint has no text tower or does not fit it, or the tokenizer does not
+            fit the checkpoint or gives a text no tokens.
     """
     from scorecam_jax.models.checkpoints.clip import text_arguments, text_names
     from scorecam_jax.models.checkpoints.fill import from_checkpoint
@@ -85,47 +86,48 @@ def text_embeddings(
     tokens = tokenized(folder, texts, length=found["length"], padded=not found["causal"])
     if tokens.numbers.max() >= found["vocabulary"]:
         raise ValueError(
-            f"{folder / 'tokenizer.json'} knows more tokens than the {found['vocabulary']} of the "
-            "checkpoint: it is another network's"
+            f"{folder / 'tokenizer.json'} has more tokens than the {found['vocabulary']} in the "
+            "checkpoint: use the tokenizer published with these weights"
         )
     embeddings = jax.jit(lambda numbers, places: tower(numbers, places))(*map(jnp.asarray, tokens))
     return np.asarray(embeddings / jnp.linalg.norm(embeddings, axis=-1, keepdims=True))
 
 
 def tokenized(folder: Path, texts: Sequence[str], *, length: int, padded: bool) -> Tokens:
-    """Texts as their checkpoint's own tokenizer has them, cut where they are too long.
+    """Tokenize texts with the checkpoint's own tokenizer, and truncate those that are too long.
 
     Args:
-        folder: where `tokenizer.json` lies.
-        texts: any.
-        length: the most tokens of a text.
-        padded: whether texts are padded to that length, and the last token stands for each, as
-            in SigLIP. Otherwise it is the last token of the text, as in CLIP, and nothing after
-            it has influence.
+        folder: the folder with `tokenizer.json`.
+        texts: the texts to tokenize.
+        length: the most tokens per text.
+        padded: whether texts are padded to `length` and represented by the last token, as in
+            SigLIP. If not, the last token of the text itself represents it, as in CLIP, and the
+            tokens after it have no influence.
 
     Raises:
         ImportError: the package tokenizers is not installed.
         FileNotFoundError: there is no `tokenizer.json`.
+        ValueError: a text has no tokens.
     """
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise ImportError(
-            "prompts are read by the package tokenizers: pip install 'scorecam_jax[clip]'"
+            "prompts require the package tokenizers: pip install 'scorecam_jax[clip]'"
         ) from error
     path = folder / TOKENIZER[0]
     if not path.is_file():
         raise FileNotFoundError(
-            f"no tokenizer.json in {folder}, which turns prompts into numbers: it is published "
-            "beside the weights, and AutoTokenizer.from_pretrained(...).save_pretrained(folder) "
-            "writes it"
+            f"no tokenizer.json in {folder}, which prompts require: copy it from where the weights "
+            "were published, or write it with "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
         )
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.enable_truncation(length)
     tokenizer.no_padding()
     rows = [tokenizer.encode(text).ids for text in texts]
     if not all(rows):
-        raise ValueError(f"{path} makes no tokens of {texts[rows.index([])]!r}")
+        raise ValueError(f"{path} gives no tokens for {texts[rows.index([])]!r}; change the prompt")
     ends = [len(row) - 1 for row in rows]
     filler = _filler(tokenizer, folder)
     numbers = np.full((len(rows), length if padded else max(ends) + 1), filler, np.int32)
@@ -135,7 +137,7 @@ def tokenized(folder: Path, texts: Sequence[str], *, length: int, padded: bool) 
 
 
 def _filler(tokenizer: Any, folder: Path) -> int:
-    """The number of the token that fills short texts."""
+    """The id of the padding token, 1 if the tokenizer's configuration names none."""
     path = folder / TOKENIZER[1]
     told = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     token = told.get("pad_token")

@@ -1,4 +1,4 @@
-"""What is known of each bundled network, and the names it goes by."""
+"""The description of a bundled network, and the search for one by name."""
 
 import difflib
 import importlib
@@ -10,17 +10,17 @@ from scorecam_jax.models.preprocess import Preprocess
 
 
 class Counterpart(NamedTuple):
-    """The same network in PyTorch, for comparisons. It is described here and imported nowhere.
+    """The same network in PyTorch, for comparisons. It is only described, never imported.
 
     Attributes:
         module: the module that defines it.
-        make: what builds it, as a path of attributes in the module.
-        arguments: what `make` is called with.
+        make: the function that builds it, as a path of attributes in the module.
+        arguments: the positional arguments of `make`.
         layer: the path of the submodule that computes the layer explained by default.
-        activation: the class in `torch.nn` of the activation that follows that submodule, where
-            the network has no submodule for it alone.
-        options: what `make` is called with by name.
-        prefix: of a layer that gives tokens, how many stand before those of the patches.
+        activation: the class in `torch.nn` of the activation that follows that submodule, if the
+            network has no separate submodule for it.
+        options: the keyword arguments of `make`.
+        prefix: the number of tokens before the patches, if the layer returns tokens.
     """
 
     module: str
@@ -33,13 +33,13 @@ class Counterpart(NamedTuple):
 
 
 class Package(NamedTuple):
-    """Weights that come with a Python package.
+    """Weights in a Python package.
 
     Attributes:
-        module: the package's.
-        file: the weights' path in it.
-        sha256: of the file.
-        install: what is to be installed.
+        module: the package's module.
+        file: the path of the weights in the package.
+        sha256: the hash of the file.
+        install: the requirement to pass to pip.
     """
 
     module: str
@@ -52,22 +52,22 @@ class Entry(NamedTuple):
     """A bundled network.
 
     Attributes:
-        file: the module of `networks` that defines it. It is imported when the network is needed,
-            as Flax is then. It has `LAYOUTS`, how publishers call its tensors, the usual first,
-            or a function that returns this for the options; and `HEAD`, the path of the layer that
-            returns the logits. If checkpoints tell more than the number of classes, it has
-            `arguments(tensors, config)`, which returns what `make` is called with besides.
-        make: what builds it there, called with `classes`, `rngs` and the options.
+        file: the module in `networks` that defines it. Like Flax, it is imported only when the
+            network is needed. Its `LAYOUTS` are the publishers' names for its tensors, the usual
+            first, or a function from the options to these. Its `HEAD` is the path of the layer
+            that returns the logits. If checkpoints determine more than the number of classes, its
+            `arguments(tensors, config)` returns the further arguments of `make`.
+        make: the class or function there that builds it from `classes`, `rngs` and `options`.
         layer: the layer to explain: the last with a spatial grid, after its nonlinearity.
-        preprocess: from a photograph to its input, unless a checkpoint's configuration has its own.
+        preprocess: the preprocessing, unless a checkpoint's configuration has its own.
         counterpart: the same network in PyTorch.
-        options: what `make` is called with besides.
-        aliases: its other names. One that begins with a publisher's, as in `timm/resnet50`, is
-            what checkpoints of that publisher alone mean by the name.
-        publishers: who has published such weights. None: all that have a layout.
-        package: packaged weights.
-        classes: how many it tells apart, where no checkpoint says so. None: its outputs are an
-            embedding.
+        options: further keyword arguments of `make`.
+        aliases: the network's other names. One with a publisher's prefix, as in `timm/resnet50`,
+            is the meaning of the name in that publisher's checkpoints only.
+        publishers: the publishers of such weights. None: all that have a layout.
+        package: the packaged weights, if any.
+        classes: the number of classes if no checkpoint states it. None: the outputs are
+            embeddings.
     """
 
     file: str
@@ -88,7 +88,7 @@ class Entry(NamedTuple):
 
     @property
     def layouts(self) -> Any:
-        """How publishers of such weights call its tensors, the usual way first."""
+        """The names of its tensors in checkpoints, by publisher, the usual publisher first."""
         layouts = self.module.LAYOUTS
         if callable(layouts):
             layouts = layouts(**self.options)
@@ -99,14 +99,14 @@ class Entry(NamedTuple):
         """Build the network, with random weights.
 
         Args:
-            rngs: as Flax has them.
-            **found: what `make` is called with besides, as a checkpoint tells.
+            rngs: Flax's `nnx.Rngs`.
+            **found: further arguments of `make`, as found in a checkpoint.
         """
         options = {"classes": self.classes, **self.options, **found}
         return getattr(self.module, self.make)(rngs=rngs, **options)
 
     def known_names(self, name: str) -> tuple[str, ...]:
-        """The names it goes by, without their publishers'."""
+        """A name and the aliases, without publishers' prefixes."""
         return tuple(plain(each.rpartition("/")[2]) for each in (name, *self.aliases))
 
 
@@ -122,14 +122,13 @@ def names() -> tuple[str, ...]:
 
 
 def known_as(name: str, publisher: str | None = None) -> str:
-    """The name among `names()` that a name means.
+    """The member of `names()` to which a name refers.
 
-    Capitals, `-` and `_` do not matter; what follows a dot, as in timm's `resnet50.a1_in1k`, is of
-    no account.
+    Case, `-` and `_` are ignored, and so is all after a dot, as in timm's `resnet50.a1_in1k`.
 
     Args:
-        name: a bundled network's, also by its names in timm and torchvision.
-        publisher: whose name it is. None: anyone's.
+        name: a bundled network's name, also in timm or torchvision.
+        publisher: the publisher whose name it is. None: any.
 
     Raises:
         ValueError: the name is unknown.
@@ -148,13 +147,13 @@ def known_as(name: str, publisher: str | None = None) -> str:
     close = [known[each] for each in difflib.get_close_matches(wanted, known, 3, 0.8)]
     meant = f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
     raise ValueError(
-        f"no model {name!r}.{meant} Choose one of {', '.join(names())}, or name a function of "
-        "yours that returns a Classifier, as package.module:function"
+        f"no model {name!r}.{meant} Choose one of {', '.join(names())}, or name your own function "
+        "that returns a Classifier, as package.module:function"
     )
 
 
 def entry(name: str) -> Entry:
-    """What is known of a network.
+    """The description of a bundled network.
 
     Args:
         name: as in `known_as`.
@@ -168,12 +167,12 @@ def entry(name: str) -> Entry:
 
 
 def plain(name: str) -> str:
-    """A name as it is compared with others."""
+    """A name in the form in which names are compared."""
     return name.lower().replace("-", "_").partition(".")[0]
 
 
 def _by_any_name() -> dict[str, str]:
-    """The name among `names()`, by itself and its aliases."""
+    """Each member of `names()`, by its name and its aliases in plain form."""
     from scorecam_jax.models.bundled import ENTRIES
 
     return {

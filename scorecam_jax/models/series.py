@@ -1,4 +1,4 @@
-"""From a series, such as a signal or sound, to a network's input, and back."""
+"""From a series, such as a signal or sound, to a network's input, and from a heatmap back."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,22 +14,24 @@ from scorecam_jax.reading import Takes
 
 @dataclasses.dataclass(frozen=True)
 class SeriesPreprocess:
-    """Turns series into inputs of one network, and its heatmaps back.
+    """Turns series into a network's inputs, and maps heatmaps back to the series.
 
     Calling it on a series (time, channels) returns (length, channels) float32,
     `(values - mean) / std`.
 
     Attributes:
-        length: how many steps an input has.
-        channels: of an input.
-        mean: subtracted from the values, which are in the file's units: a number, or one a channel.
-        std: divided by.
-        rate: steps per second: files of other rates are resampled. None: none are.
-        fit: how a series meets the input's length. `"crop"`: the middle of a longer one, and after
-            a shorter one the mean; `"stretch"`: all of it, resized linearly.
-        mix: take the mean of all channels, as is usual for sound.
-        row: whether inputs are (1, length, channels), as of networks for images.
-        channels_first: whether the axis of channels is the first.
+        length: the number of time steps in an input.
+        channels: the number of channels in an input.
+        mean: the mean to subtract, in the file's units: one number, or one per channel.
+        std: the divisor: one number, or one per channel.
+        rate: the sampling rate in steps per second. Files of other rates are resampled. None:
+            files are never resampled.
+        fit: how a series is fitted to the input's length. `"crop"`: a longer series is cropped to
+            its middle, a shorter one is padded with the mean at its end; `"stretch"`: the whole
+            series, resized linearly.
+        mix: average all channels, as is usual for sound.
+        row: whether inputs are (1, length, channels), as for networks of images.
+        channels_first: whether the channel axis comes first.
     """
 
     length: int
@@ -56,7 +58,7 @@ class SeriesPreprocess:
         """The network's input for a series of any length.
 
         Raises:
-            ValueError: the series has another number of channels.
+            ValueError: the series has the wrong number of channels.
         """
         values = _mixed(series, self.channels, mix=self.mix)
         values = (values - np.asarray(self.mean)) / np.asarray(self.std)
@@ -73,7 +75,7 @@ class SeriesPreprocess:
         return np.moveaxis(inputs, -1, 0) if self.channels_first else inputs
 
     def span(self, steps: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The steps of a series that the network sees, and where they lie in its input."""
+        """The range of steps that the network sees, and where they are in its input."""
         if self.fit == "stretch":
             return (0, steps), (0, self.length)
         seen = min(steps, self.length)
@@ -83,14 +85,14 @@ class SeriesPreprocess:
     def restore(
         self, heatmap: Float[Array | np.ndarray, "..."], shape: Sequence[int]
     ) -> Float[np.ndarray, " time"]:
-        """Put a heatmap (length,) or (1, length) of the input where it belongs on the series.
+        """Map a heatmap of the input back to the series.
 
         Args:
-            heatmap: of the input.
-            shape: (time,) of the series.
+            heatmap: (length,) or (1, length).
+            shape: (time,), the length of the series.
 
         Returns:
-            The heatmap, 0 where the network did not see.
+            The heatmap; 0 where the network saw nothing.
         """
         (steps,) = shape
         values = np.asarray(heatmap, np.float32).reshape(-1)
@@ -103,20 +105,20 @@ class SeriesPreprocess:
 
 @dataclasses.dataclass(frozen=True)
 class SpectrogramPreprocess:
-    """Turns sound into spectrograms for one network, and its heatmaps back.
+    """Turns sound into spectrograms for a network, and maps heatmaps back to the spectrograms.
 
-    Calling it on a series (time, channels) returns (bins, frames, 1) float32, the power of each
-    frequency in decibels, from 0 at `floor` to 1 at the loudest place. The first row is the highest
-    frequency: a spectrogram is as it is drawn. Turn it around in front of a network that wants it
-    otherwise. A series' channels are averaged. What is beyond the last frame is cut off, and what
-    is missing is silence.
+    Calling it on a series (time, channels) returns (bins, frames, 1) float32: the power of each
+    frequency in decibels, scaled from 0 at `floor` to 1 at the loudest point. Rows run from the
+    highest frequency to the lowest, as spectrograms are drawn; if a network expects the opposite
+    order, flip them in its model. Channels are averaged. Samples after the last frame are cut off,
+    and short sounds are padded with silence.
 
     Attributes:
-        frames: how many spectra an input has.
-        rate: steps per second: files of other rates are resampled.
-        window: steps of a spectrum, under Hann's window. There are `window // 2` rows.
-        hop: steps from one spectrum to the next.
-        floor: in decibels below the loudest place.
+        frames: the number of spectra in an input.
+        rate: the sampling rate in steps per second. Files of other rates are resampled.
+        window: the steps in one spectrum, under a Hann window. There are `window // 2` rows.
+        hop: the steps from one spectrum to the next.
+        floor: the smallest power shown, in decibels below the loudest point.
     """
 
     frames: int
@@ -130,7 +132,7 @@ class SpectrogramPreprocess:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows and columns of an input."""
+        """The rows and columns of an input."""
         return self.window // 2, self.frames
 
     def __call__(
@@ -147,12 +149,12 @@ class SpectrogramPreprocess:
         return (decibels.T[::-1, :, None] / self.floor).astype(np.float32)
 
     def picture(self, series: Float[np.ndarray, "time channels"]) -> Image.Image:
-        """What people look at: the spectrogram in grey."""
+        """The spectrogram as a grey picture, to look at."""
         return Image.fromarray(np.rint(self(series)[..., 0] * 255).astype(np.uint8)).convert("RGB")
 
     @property
     def axes(self) -> tuple[tuple[str, float, float], tuple[str, float, float]]:
-        """Across and down: a label, and what the first and the last edge of the picture are."""
+        """The axes of the picture, across and down: a label, and the values at both edges."""
         start, step = (self.window - self.hop) / 2 / self.rate, self.hop / self.rate
         spacing = self.rate / self.window
         return (
@@ -182,13 +184,13 @@ class SpectrogramPreprocess:
 def _mixed(
     series: Float[np.ndarray, "time channels"], channels: int, *, mix: bool
 ) -> Float[np.ndarray, "time taken"]:
-    """The series with as many channels as the network takes."""
+    """The series with its channels averaged if `mix`; ValueError unless `channels` remain."""
     values = np.asarray(series, np.float32)
     if mix:
         values = values.mean(-1, keepdims=True)
     if values.shape[-1] != channels:
         raise ValueError(
-            f"has {values.shape[-1]} channels, and the network takes {channels}; "
-            "SeriesPreprocess(mix=True) takes their mean"
+            f"has {values.shape[-1]} channels, but the network takes {channels}; "
+            "SeriesPreprocess(mix=True) averages all channels"
         )
     return values

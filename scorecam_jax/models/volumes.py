@@ -1,4 +1,4 @@
-"""From a volume to a network's input, and from its heatmap back to the volume."""
+"""From a volume to a network's input, and from a heatmap back to the volume."""
 
 import dataclasses
 from typing import ClassVar
@@ -11,14 +11,14 @@ from jaxtyping import Array, Float
 
 @dataclasses.dataclass(frozen=True)
 class VolumePreprocess:
-    """Turns volumes into inputs of one network, and its heatmaps back.
+    """Turns volumes into a network's inputs, and maps heatmaps back to the volumes.
 
     Calling it on a volume returns (depth, height, width, 1) float32, `(values - mean) / std`.
 
     Attributes:
-        size: depth, height and width of the input. Volumes are resized linearly.
-        mean: subtracted from the values, which are in the file's units, such as Hounsfield's.
-        std: divided by.
+        size: (depth, height, width) of the input. Volumes are resized linearly.
+        mean: the mean to subtract, in the file's units, such as Hounsfield units.
+        std: the divisor.
     """
 
     size: tuple[int, int, int]
@@ -39,6 +39,6 @@ class VolumePreprocess:
         heatmap: Float[Array | np.ndarray, "depth height width"],
         shape: tuple[int, ...],
     ) -> Float[np.ndarray, "slices rows columns"]:
-        """The heatmap at the size of the volume."""
+        """Resize a heatmap linearly to the shape of the volume."""
         values = jnp.asarray(heatmap, jnp.float32)
         return np.asarray(jax.image.resize(values, shape, "linear", antialias=False))

@@ -133,7 +133,7 @@ def test_evaluate_takes_them_and_results_depend_on_them(pictures, here, capsys):
         (("--others", "plain"), "give it too"),
         (("--save-classes", "c.npz"), "give them too"),
         (("--classes", "plain"), "holds no folders"),
-        (("--classes", "plain/red.png"), "holds no classes that were saved"),
+        (("--classes", "plain/red.png"), "holds no saved classes"),
         (("--classes", "none"), "none"),
         (("--like", "none.png"), "none.png: no such file"),
         (("--like", "plain"), "plain is a folder"),

@@ -34,13 +34,13 @@ def test_a_folder_of_weights_names_the_model(folder, capsys):
 def test_labels_of_another_number_are_refused(folder, capsys):
     (folder / "labels.txt").write_text("cat\ndog\n")
     assert scorecam("layers", "--weights", folder, "--labels", "labels.txt") == 2
-    assert "tells 3 classes apart, and 2 labels are given" in capsys.readouterr().err
+    assert "has 3 classes, but 2 labels were given" in capsys.readouterr().err
 
 
 def test_a_model_that_contradicts_its_folder_is_told_in_terminal_words(folder, capsys):
     assert scorecam("layers", "--weights", folder, "--model", "resnet18") == 2
     message = capsys.readouterr().err
-    assert "is of mobilenetv3_small_100.lamb_in1k, and resnet18 was asked for" in message
+    assert "describes mobilenetv3_small_100.lamb_in1k, but resnet18 was requested" in message
     assert "leave out --model" in message
 
 

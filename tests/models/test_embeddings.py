@@ -159,10 +159,10 @@ def test_what_does_not_fit_is_refused(tmp_path):
         models.few_shot(classifier(), {"a": [picture()], "b": [picture(), picture()]})
     head = models.few_shot(classifier(), examples())
     narrow = classifier(lambda x: (x.mean((1, 2)), x))
-    with pytest.raises(ValueError, match="8 features, and this network's have 3"):
+    with pytest.raises(ValueError, match="8 features, but this network's have 3"):
         models.with_head(narrow, head)
     (tmp_path / "no").write_bytes(b"no")
-    with pytest.raises(ValueError, match="holds no classes"):
+    with pytest.raises(ValueError, match="holds no saved classes"):
         models.Head.load(tmp_path / "no")
-    with pytest.raises(ValueError, match=r"\(1, 8, 8, 3\), wanted an embedding"):
+    with pytest.raises(ValueError, match=r"\(1, 8, 8, 3\), wanted one embedding"):
         models.embed(classifier(lambda x: (x, x)), [picture()])

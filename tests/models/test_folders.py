@@ -105,7 +105,7 @@ def test_what_trainers_put_before_every_name_is_dropped(torchvisions, prefix):
 
 def test_networks_that_nothing_tells_apart_are_asked_for(tmp_path, timms):
     write_tensors(tmp_path / "best.safetensors", timms)
-    both = "of mobilenetv3_small_100 and of tf_mobilenetv3_small_100, which compute differently"
+    both = "fit mobilenetv3_small_100 and tf_mobilenetv3_small_100, which compute differently"
     with pytest.raises(ValueError, match=both):
         models.load(weights=tmp_path)
 
@@ -113,14 +113,14 @@ def test_networks_that_nothing_tells_apart_are_asked_for(tmp_path, timms):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"num_classes": 4}, "config.json says 4 classes, and the weights .* are of 3"),
-        ({"num_classes": 0}, "says 0 classes, and the weights in .* are of 3"),
-        ({"label_names": ["red", "green"]}, "tells 3 classes apart, and 2 labels are given"),
+        ({"num_classes": 4}, "config.json states 4 classes, but the weights .* have 3"),
+        ({"num_classes": 0}, "states 0 classes, but the weights in .* have 3"),
+        ({"label_names": ["red", "green"]}, "has 3 classes, but 2 labels were given"),
         ({"architecture": "resnet51"}, "no model 'resnet51'. Did you mean .*resnet50"),
         ({"architecture": "resnet18"}, r"does not fit ResNet; missing: conv1\.weight"),
-        ({"model_args": {"in_chans": 1}}, "in_chans is 1, and the bundled network has 3"),
-        ({"global_pool": "max"}, "global_pool is 'max', and the bundled network has avg"),
-        ({"model_args": {"output_stride": 8}}, "made with 'output_stride', which"),
+        ({"model_args": {"in_chans": 1}}, "in_chans is 1, but the bundled network supports only 3"),
+        ({"global_pool": "max"}, "global_pool is 'max', but the bundled network supports only avg"),
+        ({"model_args": {"output_stride": 8}}, "created with the argument 'output_stride', which"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(folder, changes, complaint):
@@ -130,7 +130,7 @@ def test_a_configuration_that_does_not_fit_is_refused(folder, changes, complaint
 
 
 def test_a_name_that_does_not_fit_is_refused(folder):
-    with pytest.raises(ValueError, match=r"config\.json is of mobilenetv3_small_100, and resnet18"):
+    with pytest.raises(ValueError, match=r"describes mobilenetv3_small_100, but resnet18 was"):
         models.load("resnet18", weights=folder)
     with pytest.raises(ValueError, match=r"does not fit ResNet; missing: conv1\.weight"):
         models.load("resnet18", weights=write_file(folder))
@@ -143,12 +143,12 @@ def write_file(folder):
 
 def test_tensors_of_no_known_network_are_refused(tmp_path):
     write_tensors(tmp_path / "weights.safetensors", {"layer.weight": np.ones((2, 2), "f4")})
-    with pytest.raises(ValueError, match=r"\('layer.weight', ...\) are no bundled network's"):
+    with pytest.raises(ValueError, match=r"\('layer.weight', ...\) match no bundled network"):
         models.load(weights=tmp_path)
 
 
 def test_neither_name_nor_weights():
-    with pytest.raises(ValueError, match="neither a name nor weights are given"):
+    with pytest.raises(ValueError, match="neither a name nor weights were given"):
         models.load()
 
 
@@ -195,7 +195,7 @@ def test_a_checkpoint_in_several_files_is_read_as_one(shards):
     ("weight_map", "complaint"),
     [
         ({"a": FIRST, "c": "model-00003-of-00003.safetensors"}, "1 are not in .*: model-00003-of"),
-        ({"a": FIRST, "c": SECOND}, f"{SECOND} has no 'c', against .*parts of the same"),
+        ({"a": FIRST, "c": SECOND}, f"{SECOND} has no 'c', contrary to .*from the same"),
         ({"a": "../other.safetensors"}, "names the file '../other.safetensors', wanted"),
         ({"a": "model.bin"}, "wanted files .safetensors in the same folder"),
         ({}, "it has no weight_map"),
@@ -216,7 +216,7 @@ def test_a_tensor_in_two_files_is_told(shards):
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000])
 def test_a_configuration_that_is_none_is_named(folder, text):
     (folder / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=r"config\.json (is no JSON|holds a list)"):
+    with pytest.raises(ValueError, match=r"config\.json (is not valid JSON|holds a list)"):
         models.load(weights=folder)
 
 

@@ -21,11 +21,11 @@ def test_labels_are_read_from_lines_and_from_json(tmp_path, file, text):
 @pytest.mark.parametrize(
     ("file", "text", "complaint"),
     [
-        ("labels.txt", "", "it is empty"),
-        ("labels.txt", "cat\n\ndog\n", "line 2 of it is empty"),
-        ("labels.json", "cat", "holds no names of classes"),
-        ("labels.json", '{"0": "cat", "2": "dog"}', "of 2 classes that of index 1 is missing"),
-        ("labels.json", "[1, 2]", "found the name 1, wanted a text"),
+        ("labels.txt", "", "the file is empty"),
+        ("labels.txt", "cat\n\ndog\n", "line 2 is empty"),
+        ("labels.json", "cat", "holds no class names"),
+        ("labels.json", '{"0": "cat", "2": "dog"}', "index 1 is missing among 2 classes"),
+        ("labels.json", "[1, 2]", "found the name 1, wanted a string"),
         ("labels.json", '"cat"', 'found "cat", wanted a list of names'),
         ("labels.json", "[]", "wanted a list of names"),
     ],

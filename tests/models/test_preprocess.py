@@ -190,7 +190,7 @@ def test_the_nearest_value_keeps_edges_sharp():
     [((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.0,) * 3, (0.5,) * 3)],
 )
 def test_numbers_for_values_from_0_to_1_are_refused(mean, std):
-    with pytest.raises(ValueError, match="multiply by 255"):
+    with pytest.raises(ValueError, match="multiply statistics of values from 0 to 1 by 255"):
         Preprocess((8, 8), mean=mean, std=std)
     scaled = [tuple(255 * value for value in values) for values in (mean, std)]
     Preprocess((8, 8), *scaled)

@@ -21,8 +21,8 @@ def test_a_lone_prompt_is_compared_with_neutral_ones():
 @pytest.mark.parametrize(
     ("prompts", "complaint"),
     [
-        ("a cat", "wanted a list of texts"),
-        ([], "at least one text"),
+        ("a cat", "wanted a list of strings"),
+        ([], "at least one prompt"),
         (["a cat", " "], "none empty"),
         (["a cat", "a cat"], "two of them are equal"),
     ],
@@ -90,7 +90,7 @@ def test_prompts_are_for_networks_with_a_text_tower():
     assert not models.takes_prompts("my.module:make")
     with pytest.raises(ValueError, match=r"my.module:make takes no prompts"):
         models.load("my.module:make", prompts=["a cat"])
-    with pytest.raises(ValueError, match="leave out labels"):
+    with pytest.raises(ValueError, match="prompts or labels, not both"):
         models.load("clip_vit_b32", "weights", labels=__file__, prompts=["a cat"])
 
 

@@ -174,10 +174,10 @@ def test_inputs_have_the_size_that_is_asked_for(monkeypatch, size, sides, grid):
 
 
 def test_sizes_that_are_none_are_refused():
-    with pytest.raises(ValueError, match="size is 0, wanted height and width"):
+    with pytest.raises(ValueError, match="size is 0, wanted the input's height and width"):
         models.random("resnet18", size=0)
     for call in (models.random, models.load):
-        with pytest.raises(ValueError, match=r"my\.module:make says itself which size"):
+        with pytest.raises(ValueError, match=r"my\.module:make sets its input size itself"):
             call("my.module:make", size=64)
 
 

@@ -38,7 +38,7 @@ def test_layouts():
     assert SeriesPreprocess(4, channels=2, channels_first=True)(SERIES).shape == (2, 4)
     mixed = SeriesPreprocess(10, mix=True)(SERIES)
     np.testing.assert_allclose(mixed[:, 0], SERIES.mean(1))
-    with pytest.raises(ValueError, match=r"has 2 channels, and the network takes 1; .*mix=True"):
+    with pytest.raises(ValueError, match=r"has 2 channels, but the network takes 1; .*mix=True"):
         SeriesPreprocess(10)(SERIES)
 
 

@@ -184,5 +184,5 @@ def test_sizes_are_the_published_ones(make, parameters):
 def test_a_table_of_no_square_grid_is_refused():
     values = checkpoint()
     values["pos_embed"] = normal(1, 8, WIDTH)
-    with pytest.raises(ValueError, match="8 positions is that of no square grid"):
+    with pytest.raises(ValueError, match="8 positions fits no square grid"):
         vit.arguments(values, {})
