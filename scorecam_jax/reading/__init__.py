@@ -1,4 +1,4 @@
-"""What people have: pictures, DICOM, NIfTI, series, their pages and windows, and folders."""
+"""Reading pictures, DICOM, NIfTI, series and annotations, with their pages, windows and folders."""
 
 from scorecam_jax.reading.dicom import Dicom, read_dicom
 from scorecam_jax.reading.errors import ReadingError

@@ -1,4 +1,4 @@
-"""Annotations of photographs: reading them, and which belong to which photograph."""
+"""Reading annotations and matching them to photographs."""
 
 import posixpath
 from collections import Counter
@@ -21,26 +21,26 @@ from scorecam_jax.reading.notes import Note
 def read_annotations(path: Path) -> tuple[dict[str, Annotation], list[Note]]:
     """Read a COCO file, a CSV file, or a file or folder of VOC's XML, YOLO's text or PNG masks.
 
-    What is broken costs itself: an annotation, an image, a line or a file of a folder is noted and
-    the others are read. COCO's crowds (`iscrowd`) are skipped, since their boxes hold no single
-    object. YOLO's boxes are shares of the photograph's size, which `usable` makes pixels. Outlines
-    are COCO's `segmentation`, and what is not 0 in a PNG file that is called as its photograph is.
+    An invalid annotation, image, line or file in a folder is noted, and the rest is read. COCO's
+    crowds (`iscrowd`) are skipped, because their boxes contain more than one object. YOLO's boxes
+    are fractions of the photograph's size; `usable` converts them to pixels. Outlines come from
+    COCO's `segmentation`, and from the nonzero pixels of PNG files named like their photographs.
 
     Returns:
-        The annotations by photograph, and notes on the boxes that cannot be used. A photograph is
-        named by COCO's `file_name`, by CSV's column, or by the path of a VOC, YOLO or PNG file in
-        its folder without its suffix.
+        The annotations by photograph, and notes on those that cannot be used. A photograph is
+        named by COCO's `file_name`, by the CSV column, or by the path of a VOC, YOLO or PNG file
+        within its folder, without the suffix.
 
     Raises:
-        ValueError: the file is in no such format, holds nothing that can be used, is no regular
-            file, or is larger than what is read: 1 GB of JSON or CSV, 1 MB of XML or text.
+        ValueError: the file is in none of these formats, contains no usable annotation, is not a
+            regular file, or is too large: over 1 GB of JSON or CSV, or 1 MB of XML or text.
         OSError: the file cannot be read.
     """
     gathered = _read_folder(path) if path.is_dir() else _read_file(path)
     if not gathered.found:
         why = "; ".join(f"{what}: {why}" for what, why in gathered.notes[:3])
         raise ValueError(
-            f"{path} holds no annotation that can be used: {why or 'it names no photograph'}; "
+            f"{path} contains no usable annotation: {why or 'it names no photograph'}; "
             "wanted COCO's JSON, CSV, or a folder of Pascal VOC's XML, YOLO's text or PNG masks"
         )
     return gathered.found, gathered.notes
@@ -53,23 +53,23 @@ def match(
     boxes: Path | str = "the annotations",
     folder: Path | None = None,
 ) -> tuple[dict[str, Annotation], list[Note]]:
-    """Which annotation belongs to which photograph.
+    """Match annotations to photographs.
 
-    An annotation names a photograph by its path in the folder, by that path without the suffix, by
-    the file's name, by that name without the suffix, or by the `filename` inside a VOC file: the
-    first of these that fits. The last three count only if they fit a single annotation and a single
-    photograph. Backslashes are taken for slashes.
+    An annotation is matched by the first of these that fits: the photograph's path in the folder,
+    that path without its suffix, the file name, the file name without its suffix, the `filename`
+    inside a VOC file. The last three must fit a single annotation and a single photograph.
+    Backslashes count as slashes.
 
     Args:
         names: the paths of the photographs in their folder.
-        annotations: as from `read_annotations`.
-        boxes: where they are from, for the notes.
-        folder: where the photographs are. None if they were named one by one: annotations of
-            others are not noted then.
+        annotations: the result of `read_annotations`.
+        boxes: the source of the annotations, for notes.
+        folder: the photographs' folder. None if they were named one by one: annotations of other
+            photographs are then not noted.
 
     Returns:
-        The annotations by photograph; and notes on photographs without boxes or classes, also
-        because their names are not unique, and on annotations without a photograph.
+        The annotations by photograph, and notes. The notes list photographs without boxes or
+        classes, including those whose names are not unique, and annotations without a photograph.
 
     Raises:
         ValueError: there are annotations, and none belongs to any of the photographs.
@@ -99,13 +99,13 @@ def match(
                 found[name] = fitting[0]
             else:
                 several = "photographs" if sharing[file] > 1 else "annotations"
-                why = f"several {several} are called {file}; name it by its path"
+                why = f"several {several} are called {file}; use paths instead"
                 unsure[name] = f"has no boxes, because {why}"
     if annotations and not found and not unsure:
         there = f" in {folder}" if folder else ""
         raise ValueError(
             f"{boxes} names none of the photographs{there}: it names {list(annotations)[:3]}, "
-            f"and there are {list(names)[:3]}; the names are paths in the folder"
+            f"and the photographs are {list(names)[:3]}; wanted paths within the folder"
         )
     known = {name: annotations[key] for name, key in found.items()}
     notes = [
@@ -126,15 +126,18 @@ def match(
 def usable(
     annotation: Annotation | None, size: tuple[int, int], name: str
 ) -> tuple[list[Box], list[Kind], list[Note]]:
-    """The boxes and classes of a photograph, its boxes only if they were drawn on one of its size.
+    """The boxes and classes of a photograph.
+
+    Boxes that were drawn on a photograph of another size are dropped, with a note.
 
     Args:
         annotation: from `match`; None if there is none.
-        size: the photograph's width and height, as it is seen.
-        name: of the photograph.
+        size: the photograph's width and height, after it was turned upright.
+        name: the photograph's name.
 
     Returns:
-        The boxes in pixels; a class for each, then those of the photograph as a whole; and notes.
+        The boxes in pixels; the class of each box, then the classes of the whole photograph; and
+        notes.
     """
     if annotation is None:
         return [], [], []
@@ -142,7 +145,7 @@ def usable(
     classes = [_named(kind, annotation.names) for kind in annotation.classes]
     if annotation.size and annotation.size != size and boxes:
         drawn, own = (f"{width} x {height}" for width, height in (annotation.size, size))
-        why = f"its boxes were drawn on {drawn} pixels, and it has {own}"
+        why = f"its boxes were drawn on {drawn} pixels, and its size is {own}"
         return [], classes[len(boxes) :], [Note(name, why)]
     if annotation.relative:
         across, down = size
@@ -153,17 +156,17 @@ def usable(
 def mask_of(
     annotation: Annotation, boxes: Sequence[Box], size: tuple[int, int], name: str
 ) -> tuple[Bool[np.ndarray, "rows columns"] | None, list[Note]]:
-    """Where the objects in some of a photograph's boxes are.
+    """The mask of the objects in some of a photograph's boxes.
 
     Args:
-        annotation: of the photograph.
-        boxes: those of its boxes that count, from `usable`.
+        annotation: the photograph's annotation.
+        boxes: the boxes to include, from `usable`.
         size: the photograph's width and height.
-        name: of the photograph.
+        name: the photograph's name.
 
     Returns:
-        The mask, and the whole box of an object whose outline is not known; None if no outline of
-        any is. And a note on each outline that cannot be used.
+        The mask, and a note on each outline that cannot be used. Where an outline is unknown, the
+        mask has the whole box. It is None if no outline is usable.
     """
     known: dict[Box, list[Outline | None]] = {}
     for place, box in enumerate(annotation.boxes):
@@ -179,7 +182,7 @@ def mask_of(
                     found = True
                     continue
                 except ValueError as error:
-                    notes.append(Note(name, f"the outline in the box {box} is not used: {error}"))
+                    notes.append(Note(name, f"the outline in the box {box} is ignored: {error}"))
             x, y, width, height = box
             corners = [x, y, x + width, y, x + width, y + height, x, y + height]
             mask |= painted(Outline([corners]), size)
@@ -189,20 +192,20 @@ def mask_of(
 def annotated_class(
     boxes: Sequence[Box], classes: Sequence[Kind], labels: Sequence[str], name: str
 ) -> tuple[int | None, list[Box], list[Note]]:
-    """The class to explain by the annotations of a photograph, and the boxes of that class.
+    """The annotated class to explain, and its boxes.
 
-    It is the class whose boxes cover most. Without boxes, it is the first class of the photograph
-    that the model knows.
+    This is the class with the largest total box area. Without boxes, it is the photograph's first
+    class that the model knows.
 
     Args:
-        boxes: as from `usable`.
-        classes: as from `usable`.
+        boxes: from `usable`.
+        classes: from `usable`.
         labels: the name of each class of the model.
-        name: of the photograph.
+        name: the photograph's name.
 
     Returns:
-        The class, or None if the model knows none of them; its boxes; and a note on each class that
-        the model does not know, and on having none.
+        The class, or None if the model knows none of the annotated classes; the boxes of that
+        class; and notes on classes that the model does not know, and on a missing class.
     """
     indices = [class_index(kind, labels) for kind in classes]
     unknown = dict.fromkeys(
@@ -278,7 +281,7 @@ def _named(kind: int | str | None, names: Mapping[int, str]) -> Kind:
 
 def _shown(kind: Kind) -> str:
     if kind is None:
-        return "the class of a box is not given"
+        return "a box has no class"
     if isinstance(kind, Category):
         return f"neither {kind.name[:60]!r} nor {kind.number} is a class of the model"
     return f"{kind!r:.60} is not a class of the model"

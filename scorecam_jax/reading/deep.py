@@ -1,4 +1,4 @@
-"""Colour of 16 bits per channel, of which Pillow keeps eight."""
+"""Colour images of 16 bits per channel, of which Pillow alone keeps eight."""
 
 import sys
 from collections.abc import Callable
@@ -20,17 +20,17 @@ from scorecam_jax.reading.windows import (
 _NATIVE = "L" if sys.byteorder == "little" else "B"
 _OTHER = {"L": "B", "B": "L"}
 
-# TIFF's tags of bits by channel and of how channels are stored.
+# TIFF's tags for the bits per channel and for the channels' layout.
 _BITS, _LAYOUT, _PLANES = 258, 284, 2
 
 
 class Deep(NamedTuple):
-    """How to have Pillow decode both bytes of each value.
+    """The raw modes with which Pillow decodes both bytes of each value.
 
     Attributes:
         high: the raw mode that keeps the upper byte.
-        low: the raw mode that keeps the lower byte; None where `high` keeps both bytes of grey and
-            of alpha, as the four channels of an RGBA image.
+        low: the raw mode that keeps the lower byte. None if `high` keeps both bytes of grey and of
+            alpha, as the four channels of an RGBA image.
     """
 
     high: str
@@ -38,10 +38,10 @@ class Deep(NamedTuple):
 
 
 def deep_colour(image: Image.Image) -> Deep | None:
-    """How to decode an image that is opened but not loaded; None if it is not deep colour.
+    """The raw modes to decode an opened, not yet loaded image; None if it is not deep colour.
 
     Raises:
-        SyntaxError: it is deep, and stored in a way that Pillow decodes wrongly.
+        SyntaxError: the image is deep, and stored in a way that Pillow decodes wrongly.
     """
     if image.mode not in ("RGB", "RGBA") or not getattr(image, "tile", None):
         return None
@@ -65,8 +65,8 @@ def read_deep(
 
     Args:
         opened: opens the image; called once for each byte of its values.
-        how: as `deep_colour` says.
-        window: the values that become black and white. None: as `usual_window` says.
+        how: the result of `deep_colour`.
+        window: the values that become black and white. None: as in `usual_window`.
 
     Returns:
         The image in RGB or RGBA, and the window.
@@ -91,9 +91,9 @@ def read_deep(
 
 
 def _largest(image: Image.Image, upper: UInt8[np.ndarray, "height width channels"] | None) -> int:
-    """The largest value of a channel that is not opacity, but for its lower byte.
+    """The largest value in the colour channels, with its lower byte rounded up to 255.
 
-    The usual windows end at one less than a multiple of 256: the upper bytes tell them apart.
+    That is enough for `usual_window`: each of its windows ends at 255 modulo 256.
     """
     if upper is not None:
         return 256 * int(upper[..., :3].max()) + 255
@@ -112,7 +112,7 @@ def _decoded(
 
 
 def _take(image: Image.Image, rawmode: str) -> None:
-    """Have an image that is opened decoded in another raw mode."""
+    """Decode an opened image in another raw mode."""
     opened: Any = image
     opened.tile = [
         tile._replace(args=(rawmode, *tile.args[1:]) if isinstance(tile.args, tuple) else rawmode)

@@ -28,10 +28,10 @@ from scorecam_jax.reading.windows import (
 _MOST_INFLATED = 512 * 2**20
 _MOST_VOLUME = 2**30
 
-# Elements of the header that are larger are left in the file.
+# Larger header elements are left in the file.
 _MOST_ELEMENT = 2**24
 
-# The frames from which a window is taken for all of them.
+# The maximum number of frames whose range sets the window of all frames.
 _SAMPLED = 32
 
 _UNDEFINED = 0xFFFFFFFF
@@ -40,15 +40,14 @@ _MACROS = ("PixelValueTransformationSequence", "FrameVOILUTSequence", "PixelMeas
 
 
 class Dicom(NamedTuple):
-    """What `read_dicom` returns.
+    """The result of `read_dicom`.
 
     Attributes:
         image: 8-bit RGB, with square pixels.
-        frames: how many frames the file has.
-        window: the values that became black and white, in the units that the file's rescaling gives
-            (Hounsfield units for CT); None for images of 8 bits in colour, and for those drawn
-            through a lookup table.
-        remarks: what there is to tell of the window and of resized pixels.
+        frames: the number of frames in the file.
+        window: the values that became black and white, in the file's rescaled units (Hounsfield
+            units for CT). None for 8-bit colour, and for images drawn through a lookup table.
+        remarks: sentences about the window and about resized pixels.
     """
 
     image: Image.Image
@@ -60,20 +59,20 @@ class Dicom(NamedTuple):
 def read_dicom(path: Path, *, frame: int = 1, window: Window | None = None) -> Dicom:
     """Read one frame of a DICOM file.
 
-    Stored values are rescaled as the file says, for all frames or for each. Without `window`, the
-    file's lookup table is used or, if it has none, its window, the first of several; a file with
-    neither is shown from its lowest to its highest value, padding left out. All frames of a file
-    share one window: that of the first frame, or the range of up to 32 frames. MONOCHROME1 is
-    inverted, as small values are bright there. Pixels that are not square are made square.
+    Stored values are rescaled as the file specifies, for all frames or per frame. Without `window`,
+    the file's lookup table is used, or else the first of its windows. A file with neither is shown
+    from its lowest to its highest value, without padding. All frames of a file share one window:
+    that of the first frame, or the range of up to 32 frames. MONOCHROME1 images, in which small
+    values are bright, are inverted. Images are resized so that pixels are square.
 
     Args:
-        path: of the file.
-        frame: which frame, from 1.
-        window: the values that become black and white.
+        path: the file.
+        frame: the number of the frame, from 1.
+        window: the values that become black and white. None: chosen as above.
 
     Raises:
-        ValueError: the file is no DICOM file, holds no image or no such frame, is damaged or
-            truncated, or is compressed in a way for which a package is missing; or pydicom is.
+        ValueError: the file is not a DICOM file, contains no image or no such frame, is damaged or
+            truncated, or its compression needs a package that is missing; or pydicom is missing.
         OSError: the file cannot be opened.
 
     Source: DICOM PS3.3, C.11.1 (rescaling), C.11.2 (windows and lookup tables), C.7.6.16
@@ -90,10 +89,10 @@ def read_dicom(path: Path, *, frame: int = 1, window: Window | None = None) -> D
 
 
 def frames_of(path: Path) -> int:
-    """How many frames a DICOM file has.
+    """The number of frames in a DICOM file.
 
     Raises:
-        ValueError: it holds no image, or is damaged or truncated; or pydicom is missing.
+        ValueError: the file contains no image, or is damaged or truncated; or pydicom is missing.
     """
     with told():
         return count_frames(stamp_of(path))
@@ -101,10 +100,10 @@ def frames_of(path: Path) -> int:
 
 @functools.lru_cache(maxsize=1024)
 def count_frames(stamp: Stamp) -> int:
-    """How many frames a file has, all of which its data can hold.
+    """The number of frames in a file, checked against the size of its data.
 
     Raises:
-        ReadingError: it holds no image, or claims more than there is.
+        ReadingError: the file contains no image, or fewer data than its header claims.
         Exception: whatever pydicom raises.
     """
     with _opened(stamp) as dicom:
@@ -112,10 +111,10 @@ def count_frames(stamp: Stamp) -> int:
 
 
 def read_frame(stamp: Stamp, frame: int, window: Window | None) -> Dicom:
-    """See `read_dicom`.
+    """Read one frame; see `read_dicom`.
 
     Raises:
-        ReadingError: it cannot be read.
+        ReadingError: the frame cannot be read.
         Exception: whatever pydicom raises.
     """
     with _opened(stamp) as dicom:
@@ -137,11 +136,11 @@ def read_frame(stamp: Stamp, frame: int, window: Window | None) -> Dicom:
 
 
 class Frames(NamedTuple):
-    """What `read_frames` returns.
+    """The result of `read_frames`.
 
     Attributes:
-        values: rescaled.
-        spacing: between frames, rows and columns in millimetres; 1 where the file does not tell.
+        values: the rescaled values.
+        spacing: millimetres between frames, rows and columns; 1 where the file does not specify it.
     """
 
     values: Float[np.ndarray, "depth height width"]
@@ -149,16 +148,16 @@ class Frames(NamedTuple):
 
 
 def read_frames(stamp: Stamp) -> Frames:
-    """All frames of a greyscale file, rescaled.
+    """Read all frames of a greyscale file, rescaled.
 
     Raises:
-        ReadingError: they take too much memory, or are in colour.
+        ReadingError: the frames take too much memory, or are in colour.
         Exception: whatever pydicom raises.
     """
     with _opened(stamp) as dicom:
         header = dicom.header_of(1)
         if not header.PhotometricInterpretation.startswith("MONOCHROME"):
-            raise ReadingError("a film in colour; a volume has one value for each voxel")
+            raise ReadingError("the frames are in colour; a volume has one value per voxel")
         shape = dicom.frames, int(header.Rows), int(header.Columns)
         check_voxels(shape)
         values = np.empty(shape, np.float32)
@@ -174,19 +173,19 @@ def check_voxels(shape: tuple[int, ...]) -> None:
     """Refuse a volume that takes too much memory as float32.
 
     Raises:
-        ReadingError: it does.
+        ReadingError: the volume is too large.
     """
     size = 4 * int(np.prod(shape, dtype=object))
     if size > _MOST_VOLUME:
         sides = " x ".join(map(str, shape))
         raise ReadingError(
-            f"a volume of {sides} voxels takes {size / 1e9:.1f} GB; reduce it first, or name a "
+            f"a volume of {sides} voxels takes {size / 1e9:.1f} GB; reduce it first, or choose a "
             "slice with --page"
         )
 
 
 class _Opened(NamedTuple):
-    """A file whose header is read."""
+    """An open file whose header has been read."""
 
     stamp: Stamp
     file: io.BufferedIOBase
@@ -194,7 +193,7 @@ class _Opened(NamedTuple):
     frames: int
 
     def stored(self, frame: int) -> Shaped[np.ndarray, "..."]:
-        """The values of a frame as they are stored, colours as RGB."""
+        """The stored values of a frame; colours are converted to RGB."""
         self.file.seek(0)
         try:
             return _pydicom().pixels.pixel_array(self.file, index=frame - 1)
@@ -203,7 +202,7 @@ class _Opened(NamedTuple):
             raise ReadingError(f"its image cannot be decoded: {error}") from error
 
     def header_of(self, frame: int) -> Any:
-        """What the header says of a frame: of all frames, of all that share it, and of this one."""
+        """The header of a frame: the file's, then the shared, then the frame's own entries."""
         found = self.header.group_dataset(0x0028)
         found.file_meta = self.header.file_meta
         shared = self.header.get("SharedFunctionalGroupsSequence") or []
@@ -215,7 +214,7 @@ class _Opened(NamedTuple):
         return found
 
     def rescaled(self, frame: int) -> Real[np.ndarray, "height width"]:
-        """The values of a frame of greyscale in the units of the file."""
+        """The values of a greyscale frame, in the file's rescaled units."""
         stored, header = self.stored(frame), self.header_of(frame)
         return np.concatenate(
             [
@@ -231,7 +230,7 @@ def _opened(stamp: Stamp) -> Iterator[_Opened]:
     meta = pydicom.filereader.read_file_meta_info(stamp.path)
     with Guarded(stamp.path) as file:
         if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
-            # After the preamble and the element of 12 bytes that tells how long the rest is.
+            # After the preamble and the 12-byte element that gives the length of the rest.
             file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
             inflated = _inflated(file, meta)
             yield _Opened(stamp, inflated, *_header(inflated))
@@ -241,7 +240,7 @@ def _opened(stamp: Stamp) -> Iterator[_Opened]:
 
 @functools.lru_cache(maxsize=4)
 def _header_of_file(stamp: Stamp) -> tuple[Any, int]:
-    """The header of a file and the number of its frames; read once for all its frames."""
+    """The header and the number of frames of a file, cached for all its frames."""
     with Guarded(stamp.path) as file:
         return _header(file)
 
@@ -251,14 +250,14 @@ def _header(file: io.BufferedIOBase) -> tuple[Any, int]:
     file.seek(0)
     header = _pydicom().dcmread(file, stop_before_pixels=True, defer_size=_MOST_ELEMENT)
     if "Rows" not in header or "PhotometricInterpretation" not in header:
-        raise ReadingError("this DICOM file holds no image")
+        raise ReadingError("this DICOM file contains no image")
     frames = int(header.get("NumberOfFrames") or 1)
     _check_claims(header, frames, file, size)
     return header, frames
 
 
 def _inflated(file: io.BufferedIOBase, meta: Any) -> io.BufferedIOBase:
-    """A file with its deflated part inflated, within a bound."""
+    """The file with its deflated part inflated, up to a limit."""
     pydicom = _pydicom()
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     content = io.BytesIO()
@@ -278,10 +277,10 @@ def _inflated(file: io.BufferedIOBase, meta: Any) -> io.BufferedIOBase:
 
 
 def _check_claims(header: Any, frames: int, file: io.BufferedIOBase, size: int) -> None:
-    """Compare what a header claims with the data that are there, before anything is made.
+    """Compare the header's claims with the size of the data, before memory is allocated.
 
     Raises:
-        ReadingError: it claims more.
+        ReadingError: the header claims more data than the file contains.
     """
     rows, columns = int(header.Rows), int(header.Columns)
     check_pixels(columns, rows)
@@ -302,13 +301,13 @@ def _check_claims(header: Any, frames: int, file: io.BufferedIOBase, size: int) 
     if there < wanted:
         raise ReadingError(
             f"claims {frames} frame{'s' * (frames > 1)} of {columns} x {rows} pixels, which take "
-            f"{wanted} bytes or more, and {there} are there: it is truncated or damaged; copy or "
+            f"at least {wanted} bytes, but contains {there}: it is truncated or damaged; copy or "
             "export it again"
         )
 
 
 def _pixel_length(header: Any, file: io.BufferedIOBase) -> int | None:
-    """The length of the pixel data that follow in the file, which is moved past it; None: none."""
+    """Read the length of the pixel data, which follow in the file; None if there are none."""
     implicit, little = header.original_encoding
     order: Literal["little", "big"] = "little" if little else "big"
     head = file.read(8)
@@ -324,12 +323,12 @@ def _pixel_length(header: Any, file: io.BufferedIOBase) -> int | None:
 def _through_palette(
     stored: Shaped[np.ndarray, "height width"], header: Any
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Indices in the colours of the file's palette."""
+    """The colours of palette indices."""
     apply = _pydicom().pixels.apply_color_lut
     found = np.empty((*stored.shape, 3), np.uint8)
     name = "RedPaletteColorLookupTableDescriptor"
     entries = np.arange(header[name].value[0] or 2**16, dtype=np.int64) + header[name].value[1]
-    # Some files keep 8 bits in entries of 16.
+    # Some files store 8-bit colours in 16-bit entries.
     deep = apply(entries[None], header).max() > 255
     for rows in bands(stored.shape):
         colours = apply(stored[rows], header)[..., :3]
@@ -349,13 +348,13 @@ def _colours(
 def _grey(
     dicom: _Opened, stored: Shaped[np.ndarray, "height width"], header: Any, window: Window | None
 ) -> tuple[UInt8[np.ndarray, "height width"], Window | None, list[str]]:
-    """A frame of greyscale as a viewer shows it, the window and remarks."""
+    """A greyscale frame as a viewer shows it, its window, and remarks."""
     pixels = _pydicom().pixels
     shown = window if window is None else checked_window(window)
     share: Callable[[Any], Any]
     if shown is None and header.get("VOILUTSequence"):
         most = 2 ** int(header.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        remarks = ["drawn through the file's lookup table; --window LOW,HIGH names a window"]
+        remarks = ["drawn through the file's lookup table; override with --window LOW,HIGH"]
 
         def share(values: Any) -> Any:
             return pixels.apply_voi(np.rint(values).astype(np.int64), header) / most
@@ -370,7 +369,7 @@ def _grey(
             header.VOILUTFunction = "SIGMOID"
 
             def share(values: Any) -> Any:
-                # pydicom gives the range of the stored values, whose ends it gives for infinity.
+                # pydicom scales to the range of stored values. Infinite inputs give its ends.
                 with np.errstate(over="ignore"):
                     black, white = pixels.apply_windowing(np.array([-np.inf, np.inf]), header)
                     return (pixels.apply_windowing(values, header) - black) / (white - black)
@@ -382,13 +381,13 @@ def _grey(
     for rows in bands(stored.shape):
         shares = share(pixels.apply_modality_lut(stored[rows], header))
         if not np.isfinite(shares).all():
-            raise ReadingError("the image holds NaN or infinity: replace them before it is shown")
+            raise ReadingError("the image contains NaN or infinity: replace them first")
         found[rows] = np.rint(255 * ((1 - shares) if inverted else shares))
     return found, shown, remarks
 
 
 def _named_window(header: Any) -> Window | None:
-    """The first window of the file, if it has one."""
+    """The file's first window; None if it has none."""
     centre, width = (np.ravel(header.get(f"Window{name}") or []) for name in ("Center", "Width"))
     if not (len(centre) and len(width)):
         return None
@@ -400,7 +399,7 @@ def _named_window(header: Any) -> Window | None:
 
 @functools.lru_cache(maxsize=64)
 def _range(stamp: Stamp) -> tuple[float, float]:
-    """The range of the values of up to 32 frames, without padding."""
+    """The range of the values in up to 32 frames, without padding."""
     ranges = []
     with _opened(stamp) as dicom:
         count = min(dicom.frames, _SAMPLED)

@@ -1,4 +1,4 @@
-"""What is wrong with a file, in words."""
+"""Errors that explain why a file cannot be read."""
 
 import contextlib
 import threading
@@ -7,28 +7,28 @@ from collections.abc import Iterator
 
 from PIL import Image, UnidentifiedImageError
 
-# Of the libraries that read files, and of this folder's own arithmetic on damaged values.
+# The libraries that read files, and this folder's own arithmetic on damaged values.
 _NOISY = r"(PIL|pydicom|nibabel|tifffile|imagecodecs|pillow_heif|scorecam_jax\.reading)(\.|$)"
 
 
 class ReadingError(ValueError):
-    """Why a file cannot be read, and what to try. The text does not name the file."""
+    """Why a file cannot be read, and what to try. The message does not name the file."""
 
 
 def too_large() -> ReadingError:
-    """The error for a picture of more pixels than Pillow's limit against decompression bombs."""
+    """The error for a picture beyond Pillow's limit against decompression bombs."""
     most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
     return ReadingError(
-        f"more than {most} megapixels are not read; reduce it first: the network sees only a few "
+        f"larger than {most} megapixels, the limit; reduce it first: the network sees only a few "
         "hundred pixels per side"
     )
 
 
 @contextlib.contextmanager
 def told() -> Iterator[None]:
-    """Turn whatever a file makes a reading library raise into a `ReadingError`.
+    """Convert any error raised by a reading library into a `ReadingError`.
 
-    The libraries' warnings are dropped: what they warn of either ends in an error or is a remark.
+    The libraries' warnings are dropped: their causes also lead to an error or a remark.
     """
     try:
         with _quiet.held():
@@ -41,7 +41,7 @@ def told() -> Iterator[None]:
         raise ReadingError("a folder, not a photograph; name the files in it") from None
     except UnidentifiedImageError:
         raise ReadingError(
-            "cannot be read: not an image in a format that is known; convert it to JPEG or PNG"
+            "cannot be read: not an image in a known format; convert it to JPEG or PNG"
         ) from None
     except Image.DecompressionBombError:
         raise too_large() from None
@@ -58,8 +58,8 @@ def told() -> Iterator[None]:
 class _Quiet:
     """Filters out the libraries' warnings while any thread reads.
 
-    Python's filters are one for all threads: each thread on its own could leave behind the filters
-    that it found, which another has set.
+    All threads share Python's warning filters. If each thread saved and restored them by itself,
+    one could restore the temporary filters of another.
     """
 
     def __init__(self) -> None:

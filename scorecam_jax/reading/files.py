@@ -1,4 +1,4 @@
-"""Kinds of files, and a file that is read within bounds."""
+"""Types of files, and files that are read within limits."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from scorecam_jax.reading.errors import ReadingError
 Kind = Literal["dicom", "nifti", "array", "table", "sound", "picture"]
 
 Takes = Literal["pictures", "volumes", "series"]
-"""What a network takes."""
+"""The type of input that a network takes."""
 
 NIFTI = (".nii", ".nii.gz")
 DICOM = (".dcm", ".dicom", ".ima")
@@ -25,7 +25,7 @@ _MOST_ZEROS = 2**22
 
 
 class Stamp(NamedTuple):
-    """What tells a file from what it was before: the key under which findings about it are kept."""
+    """The identity of a file's content, as a cache key: it changes when the file is changed."""
 
     path: Path
     size: int
@@ -37,8 +37,8 @@ def stamp_of(path: Path) -> Stamp:
     """The stamp of a regular file.
 
     Raises:
-        ReadingError: it is a pipe or a device, which is never opened.
-        OSError: there is no such file, or it is a folder.
+        ReadingError: the path is a pipe or a device, which is never opened.
+        OSError: there is no such file, or the path is a folder.
     """
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
@@ -49,20 +49,20 @@ def stamp_of(path: Path) -> Stamp:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do.
+    """Whether a file begins like a DICOM file.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
 
 
 def kind_of(path: Path) -> Kind:
-    """What a regular file holds, by its name and its first bytes.
+    """The type of a regular file, from its name and its first bytes.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     name = path.name.lower()
     if name.endswith(NIFTI):
@@ -77,13 +77,13 @@ def kind_of(path: Path) -> Kind:
 
 
 class Guarded(io.BufferedReader):
-    """A file that refuses to be searched through its padding, or read whole if huge.
+    """A file that refuses to read long padding, or a huge file as a whole.
 
     Attributes:
-        compressed: whether its data cannot be zeros for long.
+        compressed: whether long runs of zeros cannot be image data.
 
     Raises:
-        ReadingError: when it is read so.
+        ReadingError: such a read was attempted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -96,8 +96,8 @@ class Guarded(io.BufferedReader):
         """Read as `io.BufferedReader` does."""
         if (size is None or size < 0) and self._size - self.tell() > _MOST_AT_ONCE:
             raise ReadingError(
-                f"a file of {self._size / 1e9:.1f} GB in a format that is read whole; convert it "
-                "to JPEG or PNG"
+                f"a file of {self._size / 1e9:.1f} GB, too large for a format that must be read "
+                "whole; convert it to JPEG or PNG"
             )
         found = super().read(size)
         if found:
@@ -106,5 +106,5 @@ class Guarded(io.BufferedReader):
         if self.compressed:
             self._zeros = self._zeros + len(found) if found.count(0) == len(found) else 0
         if self._same * len(found) ** 2 > _MOST_PADDING or self._zeros > _MOST_ZEROS:
-            raise ReadingError("its image data end early, and padding follows; copy it again")
+            raise ReadingError("its image data end early, followed by padding; copy it again")
         return found

@@ -1,4 +1,4 @@
-"""The names of classes: the class that a name means, and what files call it."""
+"""The names of classes: finding a class by name, and naming files after it."""
 
 import difflib
 import re
@@ -10,10 +10,10 @@ from scorecam_jax._internal.text import abridged
 
 
 class Category(NamedTuple):
-    """A class that a file of annotations gives by a number and a name.
+    """A class given by a number and a name in an annotation file.
 
     Attributes:
-        number: the number, an index unless the model knows the name.
+        number: the number, used as an index if the model does not know the name.
         name: the name.
     """
 
@@ -22,19 +22,19 @@ class Category(NamedTuple):
 
 
 Kind = int | str | Category | None
-"""How an annotation gives a class: by its index, its name or both, or not at all."""
+"""A class in an annotation: its index, its name, both, or None."""
 
 
 def matching_classes(name: str, labels: Sequence[str], *, whole: bool = False) -> list[int]:
     """The classes that a name may mean; more than one if it is ambiguous.
 
-    A label may hold several names, separated by commas. A whole name takes precedence over whole
-    words in a name, and these over any part. Capitals do not matter, and "_" is a blank.
+    A label may contain several names, separated by commas. A whole name takes precedence over
+    whole words in a name, and these over any part. Case is ignored, and "_" counts as a space.
 
     Args:
-        name: what to look for.
+        name: the name to look for.
         labels: the name of each class.
-        whole: accept whole names only.
+        whole: whether to accept only whole names.
 
     >>> labels = ["tabby, tabby cat", "tiger cat", "tiger", "catamaran"]
     >>> matching_classes("tiger", labels), matching_classes("cat", labels)
@@ -56,12 +56,12 @@ def matching_classes(name: str, labels: Sequence[str], *, whole: bool = False) -
 
 
 def class_index(kind: Kind, labels: Sequence[str]) -> int | None:
-    """The class that an annotation names; None if not exactly one.
+    """The class that an annotation names; None if there is not exactly one.
 
-    A name counts first, if it is a whole name of one of the model's classes. Otherwise, the number
-    is the index of a class; if several classes have the name, of one of them. A text of digits that
-    names no class is such a number. Parts of names are not accepted: nobody is there to notice that
-    "cow" became "cowboy hat".
+    A whole name of exactly one of the model's classes takes precedence. Otherwise the number is
+    used as an index; if several classes have the name, it must be the index of one of these.
+    A string of digits that names no class counts as a number. Parts of names are not accepted,
+    because nobody would notice that "cow" became "cowboy hat".
 
     >>> labels = ["tench", "crane", "crane"]
     >>> class_index(Category(1, "tench"), labels), class_index(Category(2, "bird"), labels)
@@ -81,10 +81,10 @@ def class_index(kind: Kind, labels: Sequence[str]) -> int | None:
 
 
 def class_of_folder(name: str, labels: Sequence[str]) -> int | None:
-    """The class that the folder of a photograph is named after, as by `class_index`.
+    """The class that a photograph's folder is named after, found by `class_index`.
 
     Args:
-        name: the photograph's path, with slashes.
+        name: the photograph's path, with forward slashes.
         labels: the name of each class.
 
     >>> class_of_folder("birds/crane/1.jpg", ["tench", "crane"])
@@ -95,9 +95,9 @@ def class_of_folder(name: str, labels: Sequence[str]) -> int | None:
 
 
 def find_class(name: str, labels: Sequence[str]) -> int:
-    """The index of the class meant by an index, a name, or a part of a name.
+    """The index of a class given by its index, its name, or a part of its name.
 
-    Names are matched as by `matching_classes`.
+    Names are matched by `matching_classes`.
 
     Raises:
         ValueError: there is no such class, or there are several.
@@ -115,7 +115,7 @@ def find_class(name: str, labels: Sequence[str]) -> int:
     shown = abridged(name)
     if found:
         raise ValueError(
-            f"{shown!r} may mean several classes; say more of the name, or give the index:\n"
+            f"{shown!r} may mean several classes; give a longer part of the name, or the index:\n"
             + _listing(found, labels)
         )
     found = nearest_classes(wanted, labels)
@@ -130,14 +130,14 @@ def find_class(name: str, labels: Sequence[str]) -> int:
 
 
 def nearest_classes(name: str, labels: Sequence[str], most: int = 8) -> list[int]:
-    """The classes whose names are spelt much like a name, the nearest first.
+    """The classes whose names are spelt most like a name, nearest first.
 
-    A name is compared with each of a label's names, and with each word in them.
+    The name is compared with each of a label's names, and with each word in them.
 
     Args:
-        name: with a typing error or two.
+        name: a name, possibly misspelt.
         labels: the name of each class.
-        most: how many classes at most.
+        most: the maximum number of classes.
 
     >>> nearest_classes("labradr", ["tabby cat", "Labrador retriever", "tench"])
     [1]
@@ -152,10 +152,10 @@ def nearest_classes(name: str, labels: Sequence[str], most: int = 8) -> list[int
 
 
 def file_names(labels: Sequence[str]) -> list[str]:
-    """What the names of files call each class: the first of its names, in lower case.
+    """A name for each class for use in file names: its first name, in lower case.
 
-    What is neither a letter nor a digit becomes a hyphen. The index follows where classes would
-    share a name, and stands alone where there is none.
+    Characters other than letters and digits become hyphens. The index is appended where classes
+    would share a name, and used alone where no letter or digit is left.
 
     >>> file_names(["Red panda, lesser panda", "crane", "crane", "???"])
     ['red-panda', 'crane-1', 'crane-2', '3']
@@ -169,7 +169,7 @@ def file_names(labels: Sequence[str]) -> list[str]:
 
 
 def short(label: str) -> str:
-    """The first of the names in a label.
+    """The first name in a label.
 
     >>> short("tench, Tinca tinca")
     'tench'

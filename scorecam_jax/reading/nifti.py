@@ -1,4 +1,4 @@
-"""NIfTI volumes: axial slices as radiologists look at them, or the whole volume."""
+"""NIfTI volumes: axial slices in radiological orientation, or the whole volume."""
 
 import contextlib
 import functools
@@ -22,20 +22,21 @@ from scorecam_jax.reading.windows import (
     usual_window,
 )
 
-# Deflate packs no more than this into a byte.
+# The highest compression ratio of deflate.
 _MOST_DEFLATED = 1032
 
 
 class Scan(NamedTuple):
-    """A volume in the order in which radiologists look at it.
+    """A volume in radiological orientation.
 
     Attributes:
         values: slices from the feet to the head, rows from front to back, columns from the
-            patient's right to the left.
-        spacing: between slices, rows and columns, in the file's unit, usually millimetres.
-        affine: from indices of `values` to the file's coordinates.
-        integers: whether the values are integers, unscaled.
-        remarks: what there is to tell.
+            patient's right to left.
+        spacing: distances between slices, rows and columns, in the file's unit, usually
+            millimetres.
+        affine: the map from indices of `values` to the file's coordinates.
+        integers: whether the file stores integers without scaling.
+        remarks: sentences about how the file was read.
     """
 
     values: Float[np.ndarray, "depth height width"]
@@ -46,7 +47,7 @@ class Scan(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What `read_slice` returns."""
+    """The result of `read_slice`."""
 
     image: Image.Image
     remarks: list[str]
@@ -54,10 +55,10 @@ class Shown(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def count_slices(stamp: Stamp) -> int:
-    """How many axial slices a volume has, all of which its file can hold.
+    """The number of axial slices in a volume, checked against the size of its file.
 
     Raises:
-        ReadingError: it is no volume, or claims more than there is.
+        ReadingError: the file is not a volume, or contains less than its header claims.
         Exception: whatever nibabel raises.
     """
     with _opened(stamp) as image:
@@ -67,10 +68,10 @@ def count_slices(stamp: Stamp) -> int:
 
 @functools.lru_cache(maxsize=1)
 def read_scan(stamp: Stamp) -> Scan:
-    """Read a volume. The last one that was read is kept.
+    """Read a volume. The last volume is cached.
 
     Raises:
-        ReadingError: it is no volume, or takes too much memory.
+        ReadingError: the file is not a volume, or takes too much memory.
         Exception: whatever nibabel raises.
     """
     nibabel = _nibabel()
@@ -80,7 +81,7 @@ def read_scan(stamp: Stamp) -> Scan:
         if len(image.shape) > 3:
             further = int(np.prod(image.shape[3:]))
             if further > 1:
-                remarks.append(f"the first of {further} volumes")
+                remarks.append(f"the first of {further} volumes is read")
             values = image.dataobj[(..., *[0] * (len(image.shape) - 3))].astype(np.float32)
         else:
             values = np.asarray(image.dataobj, np.float32)
@@ -89,14 +90,14 @@ def read_scan(stamp: Stamp) -> Scan:
         canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(values, image.affine))
         values = canonical.dataobj
     if not np.isfinite(values).all():
-        raise ReadingError("the volume holds NaN or infinity: replace them before it is shown")
-    # From right, front and top (x, y, z) to slices that are looked at from the feet.
+        raise ReadingError("the volume contains NaN or infinity: replace them first")
+    # From (x, y, z), towards right, front and top, to slices seen from the feet.
     across, down, _ = values.shape
     turn = np.array(
         [[0, 0, -1, across - 1], [0, -1, 0, down - 1], [1, 0, 0, 0], [0, 0, 0, 1]], np.float64
     )
     spacing = np.sqrt((canonical.affine[:3, :3] ** 2).sum(0)).tolist()
-    # It is kept, and not to be changed.
+    # The array is cached, so it must not be changed.
     values = values[::-1, ::-1].transpose(2, 1, 0)
     values.setflags(write=False)
     return Scan(
@@ -109,10 +110,10 @@ def read_scan(stamp: Stamp) -> Scan:
 
 
 def read_slice(stamp: Stamp, number: int, window: Window | None) -> Shown:
-    """Draw an axial slice, from 1 at the feet, through one window for all slices.
+    """Draw an axial slice, numbered from 1 at the feet. All slices share one window.
 
     Raises:
-        ReadingError: as `read_scan`.
+        ReadingError: as in `read_scan`.
         Exception: whatever nibabel raises.
     """
     scan = read_scan(stamp)
@@ -130,30 +131,30 @@ def _opened(stamp: Stamp) -> Iterator[Any]:
         try:
             image = nibabel.load(stamp.path)
         except nibabel.filebasedimages.ImageFileError as error:
-            raise ReadingError("not a NIfTI file, but for its name") from error
+            raise ReadingError("not a NIfTI file, despite its name") from error
         if not isinstance(image, nibabel.Nifti1Pair):
-            raise ReadingError("not a NIfTI file, but for its name")
+            raise ReadingError("not a NIfTI file, despite its name")
         _check_claims(image, stamp)
         yield image
 
 
 def _check_claims(image: Any, stamp: Stamp) -> None:
-    """Compare what a header claims with the data that are there, before anything is made."""
+    """Compare the header's claims with the file's size, before memory is allocated."""
     kind = image.get_data_dtype()
     if kind.kind not in "uif":
-        raise ReadingError(f"a volume of {kind}; wanted one number for each voxel")
+        raise ReadingError(f"a volume of {kind}; wanted one number per voxel")
     if len(image.shape) < 3 or min(image.shape) < 1:
         raise ReadingError(f"has the shape {image.shape}; wanted a volume of three axes")
     if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine) < 4:
-        raise ReadingError("its affine is not that of a volume: the header is damaged")
+        raise ReadingError("its affine is singular or not finite: the header is damaged")
     wanted = int(np.prod(image.shape, dtype=object)) * kind.itemsize
     there = max(0, stamp.size - 348)
     if stamp.path.name.lower().endswith(".gz"):
         there = stamp.size * _MOST_DEFLATED
     if wanted > there:
         raise ReadingError(
-            f"claims {' x '.join(map(str, image.shape))} voxels, {wanted} bytes, and its "
-            f"{stamp.size} cannot hold them: it is truncated or damaged; copy it again"
+            f"claims {' x '.join(map(str, image.shape))} voxels, {wanted} bytes, which do not "
+            f"fit in its {stamp.size} bytes: it is truncated or damaged; copy it again"
         )
     for axis in range(3):
         height, width = (side for at, side in enumerate(image.shape[:3]) if at != axis)

@@ -1,14 +1,14 @@
-"""What could not be used, and why."""
+"""Notes on what could not be used."""
 
 from typing import NamedTuple
 
 
 class Note(NamedTuple):
-    """Something that could not be used.
+    """Something that could not be used, and why.
 
     Attributes:
-        what: a photograph, an annotation, a file or a line of one.
-        why: what is wrong with it.
+        what: the photograph, annotation, file or line of a file.
+        why: the reason.
     """
 
     what: str

@@ -1,4 +1,4 @@
-"""Pictures: a page of any file that is read, upright, in 8-bit RGB, with square pixels."""
+"""Reading one page of a file as an upright 8-bit RGB picture with square pixels."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,11 @@ _NO_PICTURES = {"array": "an array", "table": "a table", "sound": "sound"}
 
 
 class Picture(NamedTuple):
-    """What `read_picture` returns.
+    """The result of `read_picture`.
 
     Attributes:
         image: upright, 8-bit RGB, with square pixels.
-        remarks: what there is to tell of it: the page, the window, resized pixels.
+        remarks: sentences about the page, the window and resized pixels.
     """
 
     image: Image.Image
@@ -32,18 +32,17 @@ def read_picture(source: Source | Path, *, window: Window | None = None) -> Pict
     """Read a page of a picture, a frame of a DICOM file or a slice of a NIfTI volume.
 
     Args:
-        source: as from `find`; of a path the usual page.
+        source: a result of `find`, or a path, whose default page is read.
         window: the values of deep images that become black and white. None: a DICOM file's own
-            window or lookup table, otherwise as `usual_window` says. It does not matter for images
-            of 8 bits.
+            window or lookup table; for other files as in `usual_window`. Ignored for 8-bit images.
 
     Raises:
-        ReadingError: it cannot be read.
+        ReadingError: the source cannot be read.
     """
     with told():
         what = _NO_PICTURES.get(kind_of(stamp_of(_path_of(source)).path))
         if what:
-            raise ReadingError(f"{what}, and no picture; wanted PNG, JPEG, DICOM or the like")
+            raise ReadingError(f"{what}, not a picture; wanted PNG, JPEG, DICOM or similar")
         stamp, page = _page_of(source)
         remarks = _check_page(stamp, page)
         kind = kind_of(stamp.path)
@@ -60,13 +59,13 @@ def read_picture(source: Source | Path, *, window: Window | None = None) -> Pict
 
 
 def check_picture(source: Source | Path) -> None:
-    """Check a file's header, its pages and its size; read no pixels.
+    """Check a file's header, pages and size, without reading pixels.
 
-    Of arrays, tables and sound nothing is checked: `read_volume` and `read_series` compare what
-    they claim with the file.
+    Arrays, tables and sound are not checked here: `read_volume` and `read_series` compare their
+    headers with the file.
 
     Raises:
-        ReadingError: it cannot be read.
+        ReadingError: the source cannot be read.
     """
     with told():
         if kind_of(stamp_of(_path_of(source)).path) in _NO_PICTURES:
@@ -95,7 +94,7 @@ def _page_of(source: Source | Path) -> tuple[Stamp, int]:
 
 
 def _check_page(stamp: Stamp, page: int) -> list[str]:
-    """Refuse a page that is not there; remark which of several it is."""
+    """Refuse a missing page; return a remark on which of several pages it is."""
     pages = pages_in(stamp)
     if not 1 <= page <= pages:
         raise ReadingError(f"has {pages} page{'s' * (pages != 1)}, and no page {page}")
@@ -103,7 +102,7 @@ def _check_page(stamp: Stamp, page: int) -> list[str]:
 
 
 def _read_page(stamp: Stamp, page: int, window: Window | None) -> tuple[Image.Image, Window | None]:
-    """A page in RGB, and the window through which its values are drawn if it is deep."""
+    """A page in RGB, and the window if the page is deep."""
     try:
         with pillow.opened(stamp, page) as image:
             how = deep_colour(image)
@@ -113,7 +112,7 @@ def _read_page(stamp: Stamp, page: int, window: Window | None) -> tuple[Image.Im
             else:
                 image, shown = read_deep(lambda: pillow.opened(stamp, page), how, window)
             found = as_rgb(image, window=None if how else shown)
-            # The page itself may be kept and changed.
+            # The page itself may be cached and changed.
             return (found.copy() if found is image else found), shown
     except (pillow.NotPillowsError, SyntaxError) as error:
         if isinstance(error, SyntaxError) and not tiff.is_tiff(stamp):

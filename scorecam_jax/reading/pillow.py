@@ -1,4 +1,4 @@
-"""Picture files that Pillow reads, page by page and within bounds."""
+"""Picture files that Pillow reads, page by page and within limits."""
 
 import contextlib
 import functools
@@ -13,11 +13,11 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from scorecam_jax.reading.errors import ReadingError, too_large
 from scorecam_jax.reading.files import Guarded, Stamp
 
-# No picture of fewer pixels than Pillow's limit takes more, and TIFF is not read whole.
+# No picture within Pillow's pixel limit takes more. TIFF is exempt: it is not read whole.
 _MOST_BYTES = 2 * 2**30
 _MOST_KEPT = 64 * 2**20
 
-# The fewest bytes that a page takes in any format.
+# The minimum size of a page in any format, in bytes.
 _LEAST_PAGE = 6
 
 _HEIF = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
@@ -26,34 +26,34 @@ _of_this_thread = threading.local()
 
 
 class NotPillowsError(Exception):
-    """A TIFF file of a kind that Pillow does not read."""
+    """A TIFF file of a type that Pillow does not read."""
 
 
 @functools.lru_cache(maxsize=1024)
 def count_pages(stamp: Stamp) -> int:
-    """How many pages a file has.
+    """The number of pages in a file.
 
     Raises:
-        ReadingError: it claims more pages than its bytes can hold.
-        NotPillowsError: see there.
+        ReadingError: the file claims more pages than fit in its bytes.
+        NotPillowsError: Pillow does not read this type of TIFF file.
         Exception: whatever Pillow raises.
     """
     with _file(stamp) as image, _told_apart(image):
         pages = int(getattr(image, "n_frames", 1))
     if pages > max(1, stamp.size // _LEAST_PAGE):
         raise ReadingError(
-            f"claims {pages} pages, more than its {stamp.size} bytes can hold: it is damaged"
+            f"claims {pages} pages, more than fit in its {stamp.size} bytes: it is damaged"
         )
     return pages
 
 
 @contextlib.contextmanager
 def opened(stamp: Stamp, page: int) -> Iterator[Image.Image]:
-    """Open a page of a file, from 1; its pixels are not decoded yet.
+    """Open a page of a file, numbered from 1, without decoding its pixels.
 
     Raises:
         ReadingError: the page has too many pixels.
-        NotPillowsError: see there.
+        NotPillowsError: Pillow does not read this type of TIFF file.
         Exception: whatever Pillow raises.
     """
     kept = _kept(stamp, page)
@@ -69,7 +69,7 @@ def opened(stamp: Stamp, page: int) -> Iterator[Image.Image]:
 
 @contextlib.contextmanager
 def _told_apart(image: Image.Image) -> Iterator[None]:
-    """Raise what Pillow does not know of a later page of a TIFF file as a `NotPillowsError`."""
+    """Convert Pillow's errors on unsupported pages of a TIFF file into `NotPillowsError`."""
     try:
         yield
     except (SyntaxError, KeyError, TypeError) as error:
@@ -79,20 +79,20 @@ def _told_apart(image: Image.Image) -> Iterator[None]:
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Refuse a picture of more pixels than Pillow's limit against decompression bombs.
+    """Refuse a picture with more pixels than Pillow's limit against decompression bombs.
 
     Raises:
-        ReadingError: it has more.
+        ReadingError: the picture has more pixels.
     """
     if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
         raise too_large()
 
 
 def _kept(stamp: Stamp, page: int) -> Image.Image | None:
-    """The page of a moving picture, whose pages are decoded one after the other.
+    """The page of an animation, or None for other files.
 
-    The picture is kept open, in memory and for this thread alone, so that reading all its pages in
-    their order takes time in proportion to their number.
+    Frames of an animation must be decoded in order. The file is therefore kept open in memory, per
+    thread, so that reading all pages in order takes linear time.
     """
     found = getattr(_of_this_thread, "image", None)
     _of_this_thread.image = None
@@ -120,15 +120,15 @@ def _file(stamp: Stamp) -> Iterator[Image.Image]:
 
 def _image(file: Guarded, head: bytes, stamp: Stamp) -> Any:
     if head.startswith(tuple(TiffImagePlugin.PREFIXES)):
-        # Image.open would judge all pages by the size of the first.
+        # Image.open would check only the size of the first page.
         try:
             return TiffImagePlugin.TiffImageFile(file, str(stamp.path))
         except (SyntaxError, KeyError, TypeError) as error:
             raise NotPillowsError(str(error)) from error
     if stamp.size > _MOST_BYTES:
         raise ReadingError(
-            f"a file of {stamp.size / 1e9:.1f} GB, more than any picture that is read takes; is it "
-            "a picture?"
+            f"a file of {stamp.size / 1e9:.1f} GB, larger than any picture that can be read; is "
+            "it a picture?"
         )
     try:
         image = Image.open(file)
@@ -145,6 +145,6 @@ def _heif(file: Guarded, path: Path) -> Any:
         import pillow_heif
     except ImportError as error:
         raise ReadingError(
-            "a HEIC picture, which takes pillow_heif: pip install 'scorecam_jax[pictures]'"
+            "a HEIC picture, which needs pillow_heif: pip install 'scorecam_jax[pictures]'"
         ) from error
     return pillow_heif.HeifImageFile(file, str(path))

@@ -1,4 +1,4 @@
-"""Any Pillow image upright, in 8-bit RGB."""
+"""Conversion of Pillow images to upright 8-bit RGB."""
 
 from collections.abc import Callable
 
@@ -15,19 +15,19 @@ from scorecam_jax.reading.windows import (
 
 
 def as_rgb(image: Image.Image, window: Window | None = None) -> Image.Image:
-    """The photograph upright, in 8-bit RGB.
+    """Convert an image to upright 8-bit RGB.
 
-    Turns it as its EXIF orientation says; puts transparent images on white; scales deep greyscale
-    to 8 bits. An image that is upright and in RGB already is returned itself.
+    Rotates it by its EXIF orientation, puts transparent images on white, and scales deep greyscale
+    to 8 bits. An upright RGB image is returned unchanged.
 
     Args:
-        image: of any mode.
-        window: the values of deep greyscale that become black and white; what is beyond them is
-            clipped. None: as `window_of` says.
+        image: an image of any mode.
+        window: the values of deep greyscale that become black and white; values beyond are
+            clipped. None: as in `window_of`.
 
     Raises:
-        ValueError: the image holds NaN or infinity, or the window has no width or is given for an
-            image of 8 bits.
+        ValueError: the image contains NaN or infinity, the window has no width, or a window is
+            given for an 8-bit image.
     """
     found = window_of(image)
     if window is not None and found is None:
@@ -47,7 +47,7 @@ def as_rgb(image: Image.Image, window: Window | None = None) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; itself if it is upright."""
+    """Rotate an image by its EXIF orientation; an upright image is returned unchanged."""
     if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
         return image
     return ImageOps.exif_transpose(image)
@@ -59,7 +59,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _banded(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """The image converted a band at a time: its large intermediates never exist whole."""
+    """Convert an image one band at a time, so that large intermediates never exist whole."""
     found = Image.new("RGB", image.size)
     for rows, band in image_bands(image):
         found.paste(convert(band).convert("RGB"), (0, rows.start))

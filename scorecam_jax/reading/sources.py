@@ -1,4 +1,4 @@
-"""Finding what people name: files, pages of them, and what folders hold."""
+"""Finding inputs: files, their pages, and the contents of folders."""
 
 import contextlib
 import functools
@@ -27,13 +27,13 @@ from scorecam_jax.reading.notes import Note
 
 
 class Source(NamedTuple):
-    """Something to read: a file, or a page of one.
+    """An input to read: a file, or one page of a file.
 
     Attributes:
-        path: of the file.
-        page: from 1; None: the whole volume or series.
-        name: what results call it.
-        stem: what the names of files made of it begin with.
+        path: the file.
+        page: the page number, from 1; None: the whole volume or series.
+        name: the name used in results.
+        stem: the beginning of the names of output files.
     """
 
     path: Path
@@ -43,12 +43,12 @@ class Source(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What `find` returns.
+    """The result of `find`.
 
     Attributes:
-        sources: in the order in which they were named, those of a folder sorted.
-        left_out: folders that cannot be read or hold nothing to read.
-        remarks: what a folder holds and is not taken, and what was named more than once.
+        sources: the inputs, in the order of the paths; those of a folder are sorted.
+        left_out: folders that cannot be read or contain nothing to read.
+        remarks: files of folders that were not taken, and paths that were given more than once.
     """
 
     sources: list[Source]
@@ -63,21 +63,21 @@ def find(
     takes: Takes | None = "pictures",
     skip: Collection[Path] = (),
 ) -> Listing:
-    """List the pictures, frames, slices, volumes or series that files and folders hold.
+    """List the pictures, frames, slices, volumes or series in files and folders.
 
-    Files are listed as they are named: what is wrong with one is told when it is read. Folders are
-    searched with their subfolders. A file in a folder is taken if its suffix is that of a picture,
-    of DICOM or of NIfTI, or if it begins as DICOM does; of volumes if it is DICOM, NIfTI or .npy;
-    of series if it is .csv, .tsv, .npy or .wav. Hidden files are passed over. Pipes, devices and
-    links that lead nowhere are never opened.
+    Files are listed as given; errors appear when they are read. Folders are searched with their
+    subfolders. For pictures, a file in a folder is taken if its suffix is that of a picture, DICOM
+    or NIfTI, or if it begins like DICOM. For volumes, DICOM, NIfTI and .npy are taken; for series,
+    .csv, .tsv, .npy and .wav. Hidden files are skipped. Pipes, devices and broken links are never
+    opened.
 
     Args:
         paths: files and folders.
-        page: of each file, from 1; `"all"`: every page. None: the usual page, which is the first
-            or, of a NIfTI volume, the middle slice.
-        takes: what to list. "volumes" lists NIfTI volumes, arrays and DICOM files of several frames
-            whole. None: whatever can be read.
-        skip: files that are in use for something else, such as annotations.
+        page: the page of each file, from 1; `"all"`: every page. None: the default page, which is
+            the first, or the middle slice of a NIfTI volume.
+        takes: the type of input to list. "volumes" lists NIfTI volumes, arrays and DICOM files
+            with several frames whole. None: everything that can be read.
+        skip: files with another use, such as annotations.
     """
     known = {os.path.realpath(one) for one in skip}
     found: dict[Path, str] = {}
@@ -86,7 +86,7 @@ def find(
 
     def add(path: Path, name: str) -> None:
         if path in found:
-            remarks.append(Note(name, "is named more than once, and taken once"))
+            remarks.append(Note(name, "is given more than once, and used once"))
         found.setdefault(path, name)
 
     for path in paths:
@@ -112,10 +112,10 @@ def find(
 
 
 def pages_in(stamp: Stamp) -> int:
-    """How many pages, frames or slices a file has. Each file is counted once.
+    """The number of pages, frames or slices in a file, cached.
 
     Raises:
-        Exception: whatever is wrong with it.
+        Exception: the file cannot be read.
     """
     kind = kind_of(stamp.path)
     if kind == "dicom":
@@ -129,7 +129,7 @@ def pages_in(stamp: Stamp) -> int:
 
 
 def usual_page(stamp: Stamp) -> int:
-    """The page that is read unless another is named."""
+    """The page that is read by default."""
     return pages_in(stamp) // 2 + 1 if kind_of(stamp.path) == "nifti" else 1
 
 
@@ -139,7 +139,7 @@ def _sources(
     stem = _stem(path)
     number = page if isinstance(page, int) else 1
     pages = 1
-    # What is wrong with a file is told when it is read.
+    # Errors are reported when the file is read.
     with contextlib.suppress(ReadingError), told():
         stamp = stamp_of(path)
         kind = kind_of(path)
@@ -166,7 +166,7 @@ def _sources(
 
 
 def _stem(path: Path) -> str:
-    """A file's name without its suffix; the numbers that a PACS names files by have none."""
+    """A file's name without its suffix; a number after the last dot, as in PACS names, is kept."""
     if path.name.lower().endswith(".nii.gz"):
         return path.name[: -len(".nii.gz")]
     return path.name if path.suffix[1:].isdigit() else path.stem
@@ -175,7 +175,7 @@ def _stem(path: Path) -> str:
 def _in_folder(
     folder: Path, skip: Collection[str], left_out: list[Note], takes: Takes | None
 ) -> tuple[list[str], list[str]]:
-    """What a folder and its subfolders hold: what is taken and what is not, sorted."""
+    """The files in a folder and its subfolders, sorted: those taken and the others."""
     taken: list[str] = []
     others: list[str] = []
     for path in _walk(folder, left_out):
@@ -192,7 +192,7 @@ def _walk(folder: Path, left_out: list[Note]) -> Iterator[Path]:
 
     for at, folders, files in os.walk(folder, onerror=note):
         for name in folders:
-            # A link to a folder is not followed: it may lead back.
+            # A link to a folder is not followed: it may lead to a cycle.
             if not name.startswith(".") and os.path.islink(os.path.join(at, name)):
                 yield Path(at, name)
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -219,7 +219,7 @@ def _is_taken(path: Path, takes: Takes | None) -> bool:
 
 @functools.cache
 def _suffixes() -> frozenset[str]:
-    """Of all pictures that Pillow or its plugin for HEIC reads."""
+    """The suffixes of all pictures that Pillow or its HEIC plugin reads."""
     stubs = {
         name
         for name, (factory, _) in ((name, Image.OPEN[name]) for name in _readable())

@@ -1,4 +1,4 @@
-"""TIFF files that Pillow does not read, with tifffile (the extra `pictures`)."""
+"""Reading TIFF files that Pillow does not read, with tifffile (the extra `pictures`)."""
 
 import functools
 import logging
@@ -18,14 +18,14 @@ _MOST_BYTES = 1.2e9
 
 
 def is_tiff(stamp: Stamp) -> bool:
-    """Whether a file begins as TIFF files do."""
+    """Whether a file begins like a TIFF file."""
     with stamp.path.open("rb") as file:
         return file.read(4).startswith(tuple(TiffImagePlugin.PREFIXES))
 
 
 @functools.lru_cache(maxsize=1024)
 def count_pages(stamp: Stamp) -> int:
-    """How many pages a file has.
+    """The number of pages in a file.
 
     Raises:
         ReadingError: tifffile is not installed.
@@ -36,10 +36,10 @@ def count_pages(stamp: Stamp) -> int:
 
 
 def check(stamp: Stamp, page: int) -> None:
-    """Refuse a page that is too large, or of a kind that is not read.
+    """Refuse a page that is too large or of an unsupported type.
 
     Raises:
-        ReadingError: it is refused.
+        ReadingError: the page is refused.
         Exception: whatever tifffile raises.
     """
     with _tifffile().TiffFile(stamp.path) as file:
@@ -47,10 +47,10 @@ def check(stamp: Stamp, page: int) -> None:
 
 
 def read(stamp: Stamp, page: int, window: Window | None) -> tuple[Image.Image, Window | None]:
-    """A page in RGB, and the window through which its values are drawn if it is deep.
+    """A page in RGB, and the window if the page is deep.
 
     Raises:
-        ReadingError: it is too large, or of a kind that is not read.
+        ReadingError: the page is too large or of an unsupported type.
         Exception: whatever tifffile raises.
     """
     with _tifffile().TiffFile(stamp.path) as file:
@@ -79,14 +79,14 @@ def _range(values: Shaped[np.ndarray, "height width channels"]) -> tuple[float, 
     ranges = [(values[rows].min(), values[rows].max()) for rows in bands(values.shape)]
     low, high = float(np.min(ranges)), float(np.max(ranges))
     if not np.isfinite([low, high]).all():
-        raise ReadingError("the image holds NaN or infinity: replace them before it is shown")
+        raise ReadingError("the image contains NaN or infinity: replace them first")
     return usual_window(low, high, integers=values.dtype.kind in "ui")
 
 
 def _checked(page: Any) -> Any:
     check_pixels(page.imagewidth, page.imagelength)
     if page.nbytes > _MOST_BYTES:
-        raise ReadingError(f"takes {page.nbytes / 1e9:.1f} GB when it is decoded; reduce it first")
+        raise ReadingError(f"takes {page.nbytes / 1e9:.1f} GB when decoded; reduce it first")
     if page.axes not in ("YX", "YXS", "SYX") or page.samplesperpixel > 4:
         raise ReadingError(
             f"a TIFF page with axes {page.axes} and {page.samplesperpixel} channels; save it as "
@@ -106,10 +106,10 @@ def _tifffile() -> Any:
         import tifffile
     except ImportError as error:
         raise ReadingError(
-            "a TIFF file of a kind that Pillow does not read; tifffile may: "
+            "a type of TIFF file that Pillow does not read; tifffile may: "
             "pip install 'scorecam_jax[pictures]'"
         ) from error
-    # Its log goes to standard error where nobody handles it.
+    # Without a handler, its log goes to standard error.
     logger = logging.getLogger("tifffile")
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())

@@ -1,4 +1,4 @@
-"""Whole volumes, for networks that take them."""
+"""Reading whole volumes, for networks that take volumes."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +13,15 @@ from scorecam_jax.reading.sources import Source
 
 
 class Volume(NamedTuple):
-    """What `read_volume` returns.
+    """The result of `read_volume`.
 
     Attributes:
-        values: in the file's units. Of NIfTI: slices from the feet to the head, rows from front to
-            back, columns from the patient's right to the left.
-        spacing: between slices, rows and columns, in millimetres; 1 where the file does not tell.
-        affine: (4, 4), from indices of `values` to the coordinates of a NIfTI file, so that what
-            `visualize.write_nifti` writes with it lies over the volume; None for other files.
-        remarks: what there is to tell.
+        values: the values in the file's units. NIfTI volumes have slices from the feet to the head,
+            rows from front to back, columns from the patient's right to left.
+        spacing: millimetres between slices, rows and columns; 1 where the file does not state it.
+        affine: (4, 4), the map from indices of `values` to a NIfTI file's coordinates. A heatmap
+            written with it by `visualize.write_nifti` aligns with the volume. None for other files.
+        remarks: sentences about how the file was read.
     """
 
     values: Float[np.ndarray, "depth height width"]
@@ -34,10 +34,10 @@ def read_volume(source: Source | Path) -> Volume:
     """Read a NIfTI file, all frames of a DICOM file, or an array of three axes (.npy).
 
     Args:
-        source: as from `find`, or a path. Its page does not matter.
+        source: a result of `find`, or a path. Its page is ignored.
 
     Raises:
-        ReadingError: it cannot be read, or holds no volume.
+        ReadingError: the source cannot be read, or is not a volume.
     """
     with told():
         stamp = stamp_of(source.path if isinstance(source, Source) else source)
@@ -56,7 +56,7 @@ def read_volume(source: Source | Path) -> Volume:
 
 
 def _read_array(stamp: Stamp) -> Volume:
-    # Mapped, so that what the header claims is compared with the file before it is read.
+    # Memory-mapped, so that NumPy compares the header with the file before reading it.
     values = np.load(stamp.path, mmap_mode="r", allow_pickle=False)
     if values.ndim != 3 or values.dtype.kind not in "uif" or not values.size:
         raise ReadingError(
@@ -65,5 +65,5 @@ def _read_array(stamp: Stamp) -> Volume:
     dicom.check_voxels(values.shape)
     found = np.asarray(values, np.float32)
     if not np.isfinite(found).all():
-        raise ReadingError("the volume holds NaN or infinity: replace them before it is shown")
+        raise ReadingError("the volume contains NaN or infinity: replace them first")
     return Volume(np.array(found), (1.0, 1.0, 1.0), None, [])

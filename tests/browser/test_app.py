@@ -158,7 +158,7 @@ def test_what_is_no_photograph_or_too_large_is_refused(open_app, tmp_path):
     text.write_text("no picture")
     page = open_app()
     drop(page, bomb)
-    told(page).get_by_text("bomb.png: more than 50 megapixels are not read").wait_for()
+    told(page).get_by_text("bomb.png: larger than 50 megapixels").wait_for()
     page.locator(
         "#photo button[aria-label='Remove Image'], #photo button[aria-label='Clear']"
     ).click()

@@ -95,16 +95,14 @@ def test_a_window_names_black_and_white(here, capsys):
     Image.fromarray(deep).save("deep.png")
     found = saved("deep.png", "--window", "1000,2000")
     (record,) = json.loads(capsys.readouterr().out)["photos"]
-    assert record["notes"] == ["values of 1000 to 2000 are drawn as black to white"]
+    assert record["notes"] == ["black is 1000, white is 2000"]
     grey = np.rint(255 * np.clip((deep.astype(float) - 1000) / 1000, 0, 1)).astype(np.uint8)
     Image.fromarray(grey).convert("RGB").save("grey.png")
     np.testing.assert_array_equal(found, saved("grey.png"))
     capsys.readouterr()
     whole = saved("deep.png")
     (record,) = json.loads(capsys.readouterr().out)["photos"]
-    assert record["notes"] == [
-        "values of 0 to 4095 are drawn as black to white; --window LOW,HIGH names others"
-    ]
+    assert record["notes"] == ["black is 0, white is 4095; change with --window LOW,HIGH"]
     assert np.abs(whole - found).max() > 1e-3
     with pytest.raises(SystemExit):
         scorecam("explain", "deep.png", "--window", "5,1")
@@ -141,9 +139,7 @@ def test_a_dicom_file_is_shown_through_its_window(here, capsys):
     path = write(here / "ct.dcm", values, WindowCenter=40, WindowWidth=400)
     found = saved(path)
     (record,) = json.loads(capsys.readouterr().out)["photos"]
-    assert record["notes"] == [
-        "values of -160 to 239 are drawn as black to white; --window LOW,HIGH names others"
-    ]
+    assert record["notes"] == ["black is -160, white is 239; change with --window LOW,HIGH"]
     grey = np.rint(255 * np.clip((values + 160) / 399, 0, 1)).astype(np.uint8)
     Image.fromarray(grey).convert("RGB").save("grey.png")
     np.testing.assert_array_equal(found, saved("grey.png"))

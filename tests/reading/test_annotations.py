@@ -86,11 +86,11 @@ def test_voc_boxes_count_from_one_and_include_their_last_pixel(tmp_path):
     ("content", "message"),
     [
         ("hello", "neither COCO"),
-        ("[1]", "not laid out"),
+        ("[1]", "not have COCO's layout"),
         ('{"images": []}', "annotations"),
         ('{"images": 5, "annotations": []}', "images: int"),
         ('{"images": [], "annotations": []}', "names no photograph"),
-        ('{"images": [5], "annotations": []}', "image number 0: is 5, wanted an object"),
+        ('{"images": [5], "annotations": []}', "image number 0: is 5; wanted an object"),
         ("[" * 200_000, "neither COCO"),
         ("", "neither COCO"),
     ],
@@ -110,7 +110,7 @@ def test_what_is_no_annotation_file_is_refused(tmp_path, content, message):
     [
         (entry([10**400, 1, 2, 3]), "wanted (x, y, width, height)"),
         (entry([1e300, 1, 2, 3]), "larger than any photograph"),
-        (entry("1234"), "'1234', wanted"),
+        (entry("1234"), "'1234'; wanted"),
         (entry({"1": 1, "2": 2, "3": 3, "4": 4}), "wanted"),
         (entry([[1], 1, 2, 3]), "wanted"),
         (entry([1, 2, 3, 4], category_id=None), "category is None"),
@@ -128,8 +128,8 @@ def test_wrong_types_and_numbers_cost_their_annotation(tmp_path, annotation, why
     assert why in notes[0].why
     assert "annotation 3" in notes[0].what
     assert [note.why for note in notes[1:]] == [
-        "is 'x', wanted an object",
-        "is None, wanted an object",
+        "is 'x'; wanted an object",
+        "is None; wanted an object",
     ]
 
 
@@ -171,7 +171,7 @@ def test_keys_that_an_object_has_twice_are_named(tmp_path):
     found, notes = read_annotations(path)
     assert found["a.jpg"].boxes == [(5, 6, 7, 8)]
     assert [note.why for note in notes] == [
-        "has 'images' twice; the last counts",
+        "has 'images' twice; the last is used",
         "has 'bbox' twice",
     ]
 
@@ -215,7 +215,9 @@ def test_a_broken_voc_file_costs_itself(tmp_path, content, why):
     assert list(found) == ["a"]
     assert notes[-1].what == "b.xml"
     assert why in f"{notes[-1].why}"
-    with pytest.raises(ValueError, match=r"b\.xml holds no annotation .* b\.xml: cannot be read"):
+    with pytest.raises(
+        ValueError, match=r"b\.xml contains no usable annotation: b\.xml: cannot be read"
+    ):
         read_annotations(tmp_path / "b.xml")
 
 
@@ -238,7 +240,7 @@ def test_only_regular_files_of_a_bounded_size_are_opened(tmp_path):
     for name in ("large.json", "large.csv", "large.xml", "large.txt"):
         with (tmp_path / name).open("wb") as file:
             file.truncate(5 * 10**9)
-        with pytest.raises(ValueError, match="MB, the most that is read"):
+        with pytest.raises(ValueError, match="MB, the largest file that is read"):
             read_annotations(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         read_annotations(tmp_path / "absent.json")
@@ -414,7 +416,7 @@ def test_boxes_of_another_size_are_not_used(tmp_path):
     assert usable(annotation, (9, 9), "a") == ([(1, 1, 2, 2)], [(5, "crane"), "ox"], [])
     boxes, classes, (note,) = usable(annotation, (4, 4), "a")
     assert (boxes, classes) == ([], ["ox"])
-    assert note == ("a", "its boxes were drawn on 9 x 9 pixels, and it has 4 x 4")
+    assert note == ("a", "its boxes were drawn on 9 x 9 pixels, and its size is 4 x 4")
     assert usable(None, (4, 4), "a") == ([], [], [])
 
 

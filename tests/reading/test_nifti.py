@@ -27,7 +27,7 @@ def test_a_slice_is_axial_with_the_face_up_and_the_patients_right_at_the_left(tm
     np.testing.assert_array_equal(np.asarray(found.image)[..., 0], np.minimum(expected, 255))
     assert found.remarks == [
         "page 2 of 5 (--page N, --page all)",
-        "values of 0 to 255 are drawn as black to white",
+        "black is 0, white is 255",
     ]
 
 
@@ -46,13 +46,13 @@ def test_slices_share_one_window_and_the_middle_one_is_usual(tmp_path):
     path = write(tmp_path / "a.nii", VALUES * 4)
     found = [read_picture(source) for source in find([path], page="all").sources]
     assert {one.remarks[-1] for one in found} == {
-        "values of 0 to 1023 are drawn as black to white; --window LOW,HIGH names others"
+        "black is 0, white is 1023; change with --window LOW,HIGH"
     }
     usual = read_picture(path)
     assert usual.remarks[0] == "page 3 of 5 (--page N, --page all)"
     np.testing.assert_array_equal(np.asarray(usual.image), np.asarray(found[2].image))
     scan = read_picture(write(tmp_path / "ct.nii", VALUES - 1000))
-    assert scan.remarks[-1].startswith("values of -1000 to -766 are drawn")
+    assert scan.remarks[-1].startswith("black is -1000, white is -766")
 
 
 def test_voxels_that_are_not_square_are_made_so(tmp_path):
@@ -81,7 +81,7 @@ def test_further_volumes_are_told(tmp_path):
     found = read_volume(path)
     assert found.values.shape == (5, 4, 3)
     assert found.values.max() == 234
-    assert found.remarks == ["the first of 2 volumes"]
+    assert found.remarks == ["the first of 2 volumes is read"]
 
 
 def test_what_cannot_be_read_is_refused(tmp_path):
@@ -91,7 +91,7 @@ def test_what_cannot_be_read_is_refused(tmp_path):
         read_picture(tmp_path / "cut.nii")
     content[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()
     (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress(bytes(content)))
-    with pytest.raises(ReadingError, match="cannot hold them"):
+    with pytest.raises(ReadingError, match="do not fit in its"):
         read_volume(tmp_path / "bomb.nii.gz")
     (tmp_path / "text.nii").write_text("nothing of the kind")
     with pytest.raises(ReadingError, match="not a NIfTI file"):
@@ -115,5 +115,5 @@ def test_arrays_of_three_axes_are_volumes(tmp_path):
     np.save(tmp_path / "c.npy", np.array([None]), allow_pickle=True)
     with pytest.raises(ReadingError, match="cannot be read"):
         read_volume(tmp_path / "c.npy")
-    with pytest.raises(ReadingError, match="an array, and no picture"):
+    with pytest.raises(ReadingError, match="an array, not a picture"):
         read_picture(tmp_path / "a.npy")

@@ -67,7 +67,7 @@ def test_compressed_run_lengths_are_those_of_cocos_tools():
         ([[1, 2, 3, 4]], "fewer than three corners"),
         ([[1, 2, 3, 4, 5, 6, 7]], "odd number"),
         ([[1, 2, 3, 4, 5, float("inf")]], "not finite"),
-        ({"size": [30, 20], "counts": []}, "20 x 30 pixels, and its photograph has 30 x 20"),
+        ({"size": [30, 20], "counts": []}, "its size is 20 x 30, and the photograph's is 30 x 20"),
         ({"counts": []}, "size"),
         ("outline", "convert"),
     ],
@@ -109,7 +109,7 @@ def test_the_mask_is_of_the_boxes_that_count_and_of_whole_boxes_without_outline(
     assert nothing is None
     nothing, (note,) = mask_of(annotation, annotation.boxes[2:], SIZE, "a.jpg")
     assert nothing is None
-    assert "no mask of 30 x 20 pixels" in note.why
+    assert "not a mask of 30 x 20 pixels" in note.why
 
 
 def test_masks_are_read_from_png_files(tmp_path):
@@ -135,7 +135,7 @@ def test_masks_are_read_from_png_files(tmp_path):
         np.testing.assert_array_equal(got, mask > 0)
     named = ["broken.png", "empty.png", "photo.png", "see-through.png"]
     assert [note.what for note in notes] == named
-    assert "600 colours, as a photograph has" in notes[2].why
+    assert "600 colours, like a photograph" in notes[2].why
     assert "transparency" in notes[-1].why
     alone, _ = read_annotations(tmp_path / "palette.png")
     assert alone == {"palette": found["palette"]}

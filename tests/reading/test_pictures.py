@@ -17,7 +17,7 @@ from tests.cli.toy import UNIX
 
 RANDOM = np.random.default_rng(0)
 DEEP = RANDOM.integers(0, 4096, (9, 7, 3), np.uint16)
-REMARK = "values of 0 to 4095 are drawn as black to white; --window LOW,HIGH names others"
+REMARK = "black is 0, white is 4095; change with --window LOW,HIGH"
 
 
 def drawn(values, low, high):
@@ -137,7 +137,7 @@ def test_the_page_that_is_asked_for_is_judged_by_its_own_size(tmp_path, monkeypa
     assert found.image.getpixel((0, 0)) == (255, 0, 0)
     assert found.remarks == ["page 2 of 2 (--page N, --page all)"]
     for read in (check_picture, read_picture):
-        with pytest.raises(ReadingError, match="megapixels are not read; reduce it first"):
+        with pytest.raises(ReadingError, match="megapixels, the limit; reduce it first"):
             read(path)
         with pytest.raises(ReadingError, match="has 2 pages, and no page 3"):
             read(page(path, 3))
@@ -225,7 +225,7 @@ class TestRefused:
         with pytest.raises(ReadingError, match="a folder, not a photograph; name the files in it"):
             read_picture(tmp_path)
         (tmp_path / "empty.png").touch()
-        with pytest.raises(ReadingError, match="not an image in a format that is known"):
+        with pytest.raises(ReadingError, match="not an image in a known format"):
             check_picture(tmp_path / "empty.png")
 
     def test_too_little_memory(self, tmp_path, monkeypatch):

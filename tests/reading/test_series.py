@@ -54,7 +54,7 @@ def test_tables_with_and_without_names_and_time(tmp_path, text):
 def test_uneven_time_is_told(tmp_path):
     found = read_series(table(tmp_path / "a.csv", "time,a\n0,1\n1,2\n5,3\n"))
     assert found.rate is None
-    assert found.remarks == ["its steps are of 1 to 4 s, and taken as even"]
+    assert found.remarks == ["its steps vary from 1 to 4 s; treated as equal"]
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 2), (1, 3, 2)])
@@ -96,32 +96,32 @@ def test_sound_is_resampled(tmp_path):
     for rate in (4000, 20000):
         found = read_series(path, rate=rate)
         np.testing.assert_allclose(found.values[:, 0], tone(rate), atol=1e-6)
-        assert found.remarks == [f"resampled from 8000 to {rate} steps a second"]
+        assert found.remarks == [f"resampled from 8000 to {rate} steps per second"]
     silent = read_series(table(tmp_path / "a.csv", "1\n2\n"), rate=50)
     assert silent.rate == 50
-    assert "does not tell its rate" in silent.remarks[0]
+    assert "states no rate" in silent.remarks[0]
 
 
 def test_sound_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path):
     path = sound(tmp_path / "a.wav", bytes(4000), claimed=2**32 - 1)
     found = read_series(path)
     assert found.values.shape == (2000, 1)
-    assert found.remarks == ["ends early: 0.25 s are there"]
+    assert found.remarks == ["ends early, after 0.25 s"]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.csv", b"time,x\n0,1\n1,oops\n", r"row 3, column 2 \(x\) is 'oops'; wanted a number"),
-        ("a.csv", b"1,2\n3\n", "row 2 has 1 columns, and the first 2"),
-        ("a.csv", b"t,x\n1,1\n0,2\n", "does not rise from row to row"),
+        ("a.csv", b"1,2\n3\n", "row 2 has 1 columns, and the first has 2"),
+        ("a.csv", b"t,x\n1,1\n0,2\n", "does not increase from row to row"),
         ("a.csv", b"x,y\n", "without rows below the names"),
         ("a.csv", b"", "a table without rows"),
-        ("a.csv", b"1,nan\n", "holds NaN or infinity"),
-        ("a.csv", b"\x89PNG\xff\xfe", "no text in UTF-8"),
-        ("a.wav", b"OggS" + bytes(40), "not a WAV file, whatever its name"),
+        ("a.csv", b"1,nan\n", "contains NaN or infinity"),
+        ("a.csv", b"\x89PNG\xff\xfe", "not UTF-8 text"),
+        ("a.wav", b"OggS" + bytes(40), "not a WAV file, despite its name"),
         ("a.wav", b"RIFF\0\0\0\0WAVE", "without samples"),
-        ("a.wav", b"RIFF\0\0\0\0WAVEdata\4\0\0\0abcd", "does not tell its format"),
+        ("a.wav", b"RIFF\0\0\0\0WAVEdata\4\0\0\0abcd", "does not state its format"),
         ("a.npy", b"\x93NUMPY", "cannot be read"),
         ("a.png", b"", "not a series; wanted .csv, .tsv, .npy or .wav"),
     ],
@@ -139,7 +139,7 @@ def test_wrong_arrays_and_formats_are_told(tmp_path):
     path = sound(tmp_path / "a.wav", bytes(8), kind=6, bits=8)
     with pytest.raises(ReadingError, match="format 6 with samples of 8 bits"):
         read_series(path)
-    with pytest.raises(ReadingError, match="sound, and no picture"):
+    with pytest.raises(ReadingError, match="sound, not a picture"):
         read_picture(path)
     with pytest.raises(ReadingError, match="no such file"):
         read_series(tmp_path / "b.csv")

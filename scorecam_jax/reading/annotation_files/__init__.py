@@ -1,1 +1,1 @@
-"""The files that annotations come in, a format each."""
+"""Readers of annotation files, one module per format."""

@@ -1,4 +1,4 @@
-"""COCO's JSON.
+"""Annotations in COCO's JSON.
 
 Source: https://cocodataset.org/#format-data, object detection.
 """
@@ -13,24 +13,24 @@ from scorecam_jax.reading.annotation_files.gather import Class, Gathered
 from scorecam_jax.reading.annotation_files.outlines import outline_of
 
 LARGEST = 1_000_000_000
-"""The most bytes that are read. COCO's own largest file has 470 MB."""
+"""The maximum number of bytes read. COCO's own largest file has 470 MB."""
 
-_TWICE = object()  # the key of the keys that an object has twice; no text, as all others are
+_TWICE = object()  # key that lists an object's duplicate keys; not a string, so it cannot clash
 
 
 class LayoutError(ValueError):
-    """The file is JSON, but not laid out as COCO's is."""
+    """The file is JSON, but does not have COCO's layout."""
 
 
 def read_coco(text: bytes, name: str) -> Gathered:
-    """The annotations in a COCO file called `name`.
+    """Read the annotations in a COCO file called `name`.
 
-    Crowds (`iscrowd`) are skipped, since their boxes hold no single object.
+    Crowds (`iscrowd`) are skipped, because their boxes contain more than one object.
 
     Raises:
-        LayoutError: it is not laid out as COCO's annotations are.
-        ValueError: it is not JSON.
-        RecursionError: it is nested too deeply.
+        LayoutError: the file does not have COCO's layout.
+        ValueError: the file is not JSON.
+        RecursionError: the JSON is nested too deeply.
     """
     document = _parse(text)
     parts = ("images", "annotations") if isinstance(document, dict) else ()
@@ -39,12 +39,12 @@ def read_coco(text: bytes, name: str) -> Gathered:
         listed = [f"{part}: {kind.__name__}" for part, kind in zip(parts, kinds, strict=True)]
         found = ", ".join(listed) or f"a {type(document).__name__}"
         raise LayoutError(
-            "is not laid out as COCO's annotations are, with lists of images (id, file_name) and "
-            f"annotations (image_id, category_id, bbox): it has {found}"
+            "does not have COCO's layout, with lists of images (id, file_name) and annotations "
+            f"(image_id, category_id, bbox): it has {found}"
         )
     gathered = Gathered()
     for key in document.get(_TWICE, []):
-        gathered.note(name, f"has {key!r} twice; the last counts")
+        gathered.note(name, f"has {key!r} twice; the last is used")
     categories = _categories(document.get("categories", []), name, gathered)
     photos = _photographs(document["images"], name, gathered)
     for number, entry in enumerate(document["annotations"]):
@@ -60,7 +60,7 @@ def read_coco(text: bytes, name: str) -> Gathered:
         kind = _kind(entry.get("category_id"))
         if kind is None:
             category = reprlib.repr(entry.get("category_id"))
-            gathered.note(what, f"the category is {category}, wanted a number or a name")
+            gathered.note(what, f"the category is {category}; wanted a number or a name")
             continue
         called = categories.get(kind)
         if called and isinstance(kind, int):
@@ -70,7 +70,7 @@ def read_coco(text: bytes, name: str) -> Gathered:
         try:
             outline = outline_of(entry.get("segmentation"), gathered.found[photo].size)
         except (KeyError, OverflowError, TypeError, ValueError) as error:
-            gathered.note(what, f"the segmentation is not used: {error}")
+            gathered.note(what, f"the segmentation is ignored: {error}")
             outline = None
         gathered.add(photo, entry.get("bbox"), kind, what, outline)
     return gathered
@@ -81,7 +81,7 @@ def _parse(text: bytes) -> Any:
         return json.loads(text, object_pairs_hook=_object)
     except (UnicodeDecodeError, json.JSONDecodeError):
         raise
-    except ValueError:  # a number of more digits than Python converts
+    except ValueError:  # a number with more digits than Python converts
         return json.loads(text, object_pairs_hook=_object, parse_int=_whole)
 
 
@@ -103,7 +103,7 @@ def _whole(digits: str) -> int | float:
 def _categories(entries: Any, name: str, gathered: Gathered) -> dict[Class, str]:
     found: dict[Class, str] = {}
     if not isinstance(entries, list):
-        gathered.note(f"{name}, categories", f"are {reprlib.repr(entries)}, wanted a list")
+        gathered.note(f"{name}, categories", f"are {reprlib.repr(entries)}; wanted a list")
         return found
     for number, entry in enumerate(entries):
         what = f"{name}, category {_id(entry, number)}"
@@ -112,14 +112,14 @@ def _categories(entries: Any, name: str, gathered: Gathered) -> dict[Class, str]
         kind, called = _kind(entry.get("id")), entry.get("name")
         if kind is None or not isinstance(called, str):
             shown = f"{reprlib.repr(entry.get('id'))} and {reprlib.repr(called)}"
-            gathered.note(what, f"the id and the name are {shown}, wanted a number and a text")
+            gathered.note(what, f"the id and the name are {shown}; wanted a number and a string")
         elif found.setdefault(kind, called) != called:
-            gathered.note(what, f"the id is that of {found[kind]!r} already")
+            gathered.note(what, f"the id is already used by {found[kind]!r}")
     return found
 
 
 def _photographs(entries: list[Any], name: str, gathered: Gathered) -> dict[Any, str]:
-    """The names of the photographs by their id."""
+    """The photographs' names by id."""
     photos: dict[Any, str] = {}
     for number, entry in enumerate(entries):
         what = f"{name}, image {_id(entry, number)}"
@@ -127,11 +127,11 @@ def _photographs(entries: list[Any], name: str, gathered: Gathered) -> dict[Any,
             continue
         image, photo = entry.get("id"), entry.get("file_name")
         if not _is_id(image):
-            gathered.note(what, f"the id is {reprlib.repr(image)}, wanted a number or a text")
+            gathered.note(what, f"the id is {reprlib.repr(image)}; wanted a number or a string")
         elif not isinstance(photo, str) or not photo:
-            gathered.note(what, f"the file_name is {reprlib.repr(photo)}, wanted a text")
+            gathered.note(what, f"the file_name is {reprlib.repr(photo)}; wanted a string")
         elif image in photos:
-            gathered.note(what, f"the id is that of {photos[image]} already")
+            gathered.note(what, f"the id is already used by {photos[image]}")
         else:
             photos[image] = photo
             gathered.photograph(photo, (entry.get("width"), entry.get("height")), what)
@@ -140,7 +140,7 @@ def _photographs(entries: list[Any], name: str, gathered: Gathered) -> dict[Any,
 
 def _is_entry(entry: Any, what: str, gathered: Gathered) -> bool:
     if not isinstance(entry, dict):
-        gathered.note(what, f"is {reprlib.repr(entry)}, wanted an object")
+        gathered.note(what, f"is {reprlib.repr(entry)}; wanted an object")
     elif _TWICE in entry:
         gathered.note(what, f"has {reprlib.repr(entry[_TWICE])[1:-1]} twice")
     else:
@@ -153,7 +153,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _kind(value: Any) -> Class:
-    """A category's id: a whole number or a text; None if it is something else."""
+    """A category's id, an integer or a string; None if it is neither."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     known = isinstance(value, int | str) and not isinstance(value, bool)

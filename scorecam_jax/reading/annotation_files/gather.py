@@ -1,4 +1,4 @@
-"""What every format of annotations has in common."""
+"""Code shared by the readers of all annotation formats."""
 
 import math
 import reprlib
@@ -11,7 +11,7 @@ from scorecam_jax.reading.notes import Note
 Box = tuple[int | float, int | float, int | float, int | float]
 Class = int | str | None
 
-# Larger numbers are no pixels, and float32 does not tell them apart.
+# No photograph is larger, and float32 cannot represent larger integers exactly.
 _FARTHEST = 1e9
 
 
@@ -19,14 +19,14 @@ class Annotation(NamedTuple):
     """The objects in one photograph.
 
     Attributes:
-        boxes: (x, y, width, height) of each, in pixels from the top left corner.
-        classes: an index (COCO's `category_id`) or a name (VOC's) of each box, in the order of the
-            boxes, and None where none is given; then those of the photograph as a whole.
-        size: width and height of the photograph the boxes were drawn on, if it is known.
-        names: what the file calls the classes that are indices here.
-        relative: whether the boxes are shares of the photograph's width and height instead.
-        file: the photograph's file name that a VOC file tells besides its own name.
-        outlines: of the objects whose outline is known, by the place of their boxes in `boxes`.
+        boxes: (x, y, width, height) of each object, in pixels from the top left corner.
+        classes: the class of each box, in the order of the boxes: an index (COCO's `category_id`),
+            a name (VOC's), or None if none is given. The classes of the whole photograph follow.
+        size: width and height of the photograph that the boxes were drawn on, if known.
+        names: the file's names for the classes in `classes` that are indices.
+        relative: whether the boxes are fractions of the photograph's width and height.
+        file: the photograph's file name given inside a VOC file.
+        outlines: the known outlines, keyed by the index of their box in `boxes`.
     """
 
     boxes: list[Box]
@@ -39,11 +39,11 @@ class Annotation(NamedTuple):
 
 
 class Gathered:
-    """The annotations of one source, and notes on what in it cannot be used.
+    """The annotations of one source, and notes on those that cannot be used.
 
     Attributes:
         found: the annotations by photograph.
-        notes: the notes.
+        notes: each unusable item, and why.
     """
 
     def __init__(self) -> None:
@@ -51,16 +51,16 @@ class Gathered:
         self.notes: list[Note] = []
 
     def note(self, what: str, why: str) -> None:
-        """Tell what cannot be used."""
+        """Note that something cannot be used, and why."""
         self.notes.append(Note(what, why))
 
     def photograph(self, name: str, size: tuple[Any, Any], what: str) -> None:
-        """Begin a photograph, or go on with it.
+        """Add a photograph, or the size of a photograph that was added before.
 
         Args:
-            name: of the photograph.
-            size: its width and height, as the file has them; zeros and None if it has none.
-            what: where they are.
+            name: the photograph's name.
+            size: its width and height as written in the file; zeros or None if missing.
+            what: the place in the file, for notes.
         """
         known = self.found.get(name)
         drawn = self._size(size, what)
@@ -68,21 +68,21 @@ class Gathered:
             self.found[name] = Annotation([], [], drawn, {}, outlines={})
         elif drawn and known.size and drawn != known.size:
             sizes = [f"{width} x {height}" for width, height in (drawn, known.size)]
-            self.note(what, f"the size is {sizes[0]} here and {sizes[1]} before; the first counts")
+            self.note(what, f"the size is {sizes[0]} here and {sizes[1]} before; the first is used")
         elif drawn:
             self.found[name] = known._replace(size=drawn)
 
     def add(
         self, name: str, box: Any, kind: Class, what: str, outline: Outline | None = None
     ) -> None:
-        """Add an object to a photograph, or a note if its box is broken."""
+        """Add an object to a photograph, or a note if its box is invalid."""
         annotation = self.found[name]
         try:
             if not isinstance(box, list | tuple):
                 raise TypeError
             x, y, width, height = map(float, box)
         except (OverflowError, TypeError, ValueError):
-            self.note(what, f"the box is {reprlib.repr(box)}, wanted (x, y, width, height)")
+            self.note(what, f"the box is {reprlib.repr(box)}; wanted (x, y, width, height)")
             return
         across, down = (1, 1) if annotation.relative else annotation.size or (math.inf, math.inf)
         if not all(map(math.isfinite, (x, y, width, height))):
@@ -110,18 +110,18 @@ class Gathered:
         if 0 < width <= _FARTHEST and 0 < height <= _FARTHEST:
             return width, height
         shown = " x ".join(map(reprlib.repr, size))
-        self.note(what, f"the size is {shown}, wanted two numbers of pixels; it is not used")
+        self.note(what, f"the size is {shown} and is ignored; wanted width and height in pixels")
         return None
 
 
 def content(path: Path, most: int) -> bytes:
-    """A file's content.
+    """The content of a file.
 
-    Pipes and devices are never opened: reading them may wait, or not end.
+    Pipes and devices are never opened: reading one may block or never end.
 
     Raises:
-        ValueError: it is no regular file, or has more than `most` bytes.
-        OSError: it cannot be read.
+        ValueError: the file is not a regular file, or has more than `most` bytes.
+        OSError: the file cannot be read.
     """
     size = path.stat().st_size
     if not path.is_file():
@@ -131,21 +131,21 @@ def content(path: Path, most: int) -> bytes:
             found = file.read(most + 1)
         if len(found) <= most:
             return found
-    raise ValueError(f"{path} has more than {most / 1e6:.0f} MB, the most that is read")
+    raise ValueError(f"{path} is larger than {most / 1e6:.0f} MB, the largest file that is read")
 
 
 def decoded(text: bytes) -> str:
-    """Text in UTF-8, or in UTF-16 if it begins with that mark.
+    """Decode UTF-8, or UTF-16 if the text begins with its byte order mark.
 
     Raises:
-        UnicodeDecodeError: it is in neither.
+        UnicodeDecodeError: the text is in neither encoding.
     """
     wide = text.startswith((b"\xff\xfe", b"\xfe\xff"))
     return text.decode("utf-16" if wide else "utf-8-sig")
 
 
 def number(text: Any) -> float:
-    """A number in a text; NaN if there is none."""
+    """Parse a number; NaN if the text is not one."""
     try:
         return float(text)
     except (TypeError, ValueError):

@@ -1,7 +1,7 @@
-"""Outlines of objects: polygons and run lengths, as COCO has them, and the masks they stand for.
+"""Outlines of objects, as COCO's polygons and run lengths, and their masks.
 
-Source: https://cocodataset.org/#format-data, and the `maskApi.c` of its tools for compressed
-run lengths.
+Source: https://cocodataset.org/#format-data; for compressed run lengths, `maskApi.c` of COCO's
+tools.
 """
 
 import math
@@ -13,14 +13,14 @@ from jaxtyping import Bool, Int
 
 
 class Outline(NamedTuple):
-    """The outline of an object: polygons, or else run lengths.
+    """The outline of an object, as polygons or as run lengths.
 
     Attributes:
-        polygons: each x, y, x, y, ... in pixels, as boxes are: the first pixel's centre is
-            (0.5, 0.5). Within any of them is the object.
-        counts: how many pixels are outside, inside, outside and so on, down each column from the
-            left; as numbers, or as COCO's compressed text.
-        size: rows and columns of the mask that `counts` run over.
+        polygons: each x, y, x, y, ... in pixels, like boxes: the centre of the first pixel is
+            (0.5, 0.5). The object is their union.
+        counts: run lengths of pixels outside, inside, outside the object and so on, down each
+            column from the left; integers, or COCO's compressed string.
+        size: rows and columns of the mask that `counts` describes.
     """
 
     polygons: list[list[float]] = []  # noqa: RUF012
@@ -29,14 +29,15 @@ class Outline(NamedTuple):
 
 
 def outline_of(segmentation: Any, size: tuple[int, int] | None) -> Outline | None:
-    """COCO's `segmentation` as an outline; None if there is none.
+    """Convert COCO's `segmentation` to an outline; None if there is none.
 
     Args:
-        segmentation: as in the file.
-        size: width and height of the photograph; None if they are unknown.
+        segmentation: the value in the file.
+        size: width and height of the photograph; None if unknown.
 
     Raises:
-        ValueError: it is neither polygons nor run lengths, or of another size.
+        ValueError: the segmentation is neither polygons nor run lengths, or its size differs
+            from the photograph's.
     """
     if segmentation in (None, [], {}):
         return None
@@ -45,7 +46,7 @@ def outline_of(segmentation: Any, size: tuple[int, int] | None) -> Outline | Non
         counts = segmentation["counts"]
         if size and (columns, rows) != size:
             raise ValueError(
-                f"of {columns} x {rows} pixels, and its photograph has {size[0]} x {size[1]}"
+                f"its size is {columns} x {rows}, and the photograph's is {size[0]} x {size[1]}"
             )
         return Outline(
             [], counts if isinstance(counts, str) else list(map(int, counts)), (rows, columns)
@@ -59,7 +60,7 @@ def outline_of(segmentation: Any, size: tuple[int, int] | None) -> Outline | Non
 
 
 def runs_of(mask: Bool[np.ndarray, "rows columns"]) -> Outline:
-    """A mask as an outline of run lengths."""
+    """Encode a mask as run lengths."""
     flat = mask.T.ravel()
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     edges = np.concatenate([[0] * (1 + bool(flat.size and flat[0])), changes, [flat.size]])
@@ -67,14 +68,14 @@ def runs_of(mask: Bool[np.ndarray, "rows columns"]) -> Outline:
 
 
 def painted(outline: Outline, size: tuple[int, int]) -> Bool[np.ndarray, "rows columns"]:
-    """The mask that an outline stands for: the pixels whose centre is within.
+    """Draw the mask of an outline: the pixels whose centre is inside.
 
     Args:
         outline: the outline.
         size: width and height of the photograph.
 
     Raises:
-        ValueError: the run lengths are of another size, or broken.
+        ValueError: the run lengths are invalid, or for another size.
     """
     columns, rows = size
     mask = np.zeros((rows, columns), bool)
@@ -85,13 +86,13 @@ def painted(outline: Outline, size: tuple[int, int]) -> Bool[np.ndarray, "rows c
     counts = outline.counts
     lengths = np.asarray(_uncompressed(counts) if isinstance(counts, str) else counts, np.int64)
     if outline.size != (rows, columns) or lengths.sum() != mask.size or (lengths < 0).any():
-        raise ValueError(f"the run lengths are no mask of {columns} x {rows} pixels")
+        raise ValueError(f"the run lengths are not a mask of {columns} x {rows} pixels")
     inside = np.arange(len(lengths)) % 2 == 1
     return np.repeat(inside, lengths).reshape(columns, rows).T
 
 
 def _within(corners: np.ndarray, rows: int, columns: int) -> Bool[np.ndarray, "rows columns"]:
-    """The pixels whose centre is in a polygon: left of it are an odd number of edges."""
+    """The pixels whose centre is inside a polygon: an odd number of edges lies to the left."""
     crossed = np.zeros((rows, columns + 1), bool)
     middle = np.arange(rows) + 0.5
     for (x, y), (last_x, last_y) in zip(corners, np.roll(corners, 1, 0), strict=True):
@@ -102,13 +103,13 @@ def _within(corners: np.ndarray, rows: int, columns: int) -> Bool[np.ndarray, "r
 
 
 def _uncompressed(text: str) -> Sequence[int] | Int[np.ndarray, " runs"]:
-    """Run lengths in COCO's text: five bits a letter, and from the fourth on a difference."""
+    """Decode COCO's compressed run lengths: five bits a letter, differences from the fourth on."""
     counts: list[int] = []
     value = shift = 0
     for letter in text.encode():
         bits = letter - 48
         if not 0 <= bits < 64:
-            raise ValueError("the run lengths are no text of COCO's")
+            raise ValueError("the run lengths are not in COCO's compressed format")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:

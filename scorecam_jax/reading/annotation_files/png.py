@@ -1,4 +1,4 @@
-"""Segmentation masks in PNG files, a file a photograph."""
+"""Segmentation masks in PNG files, one per photograph."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,15 +12,15 @@ from scorecam_jax.reading.errors import told
 from scorecam_jax.reading.files import stamp_of
 from scorecam_jax.reading.pillow import opened
 
-_VOID = 255  # Pascal VOC's border between objects, where a palette tells classes or objects apart
-_COLOURS = 32  # that fill nearly all of a mask; the rest are smooth edges
+_VOID = 255  # the border between objects in Pascal VOC's palette images
+_COLOURS = 32  # fill nearly all of a mask; further ones come from antialiased edges
 
 
 def read_masks(files: Iterable[tuple[Path, Path]]) -> Gathered:
-    """The annotations in PNG files: the path that names the photograph, and the file.
+    """Read masks, given pairs of the path that names the photograph and the file.
 
-    Where pixels are not 0 there is the object. In a file with a palette each colour is an object of
-    its own, but for 255. No class is known of any.
+    Nonzero pixels belong to the object. In a file with a palette, each colour except 255 is a
+    separate object. The classes of the objects are unknown.
     """
     gathered = Gathered()
     for relative, file in files:
@@ -56,7 +56,7 @@ def _masks(file: Path) -> list[Bool[np.ndarray, "rows columns"]]:
     _, counts = np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0, return_counts=True)
     if np.sort(counts)[-_COLOURS:].sum() < 0.9 * counts.sum():
         raise ValueError(
-            f"it has {len(counts)} colours, as a photograph has; wanted a mask, black where there "
-            "is no object"
+            f"it has {len(counts)} colours, like a photograph; wanted a mask, black where there is "
+            "no object"
         )
     return [np.asarray((pixels > 0).any(2))]

@@ -1,4 +1,4 @@
-"""CSV: a row an object, or a row a photograph with its class."""
+"""Annotations in CSV: one row per object, or per photograph with its class."""
 
 import csv
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from scorecam_jax.reading.annotation_files.gather import Gathered, decoded, number
 
 LARGEST = 1_000_000_000
-"""The most bytes that are read."""
+"""The maximum number of bytes read."""
 
 _FILE = ("image", "file", "filename", "file_name", "image_id")
 _CLASS = ("class", "label")
@@ -15,15 +15,16 @@ _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_rows(text: bytes, name: str) -> Gathered:
-    """The annotations in a CSV file called `name`.
+    """Read the annotations in a CSV file called `name`.
 
     The first row names the columns: image, file or filename; x, y, width and height, or xmin, ymin,
-    xmax and ymax (the edges, in pixels from the corner; width and height are the photograph's
-    then); class or label. Columns may be missing, and further ones are not looked at. A row whose
-    box is empty gives the class of the photograph. Commas, semicolons or tabs separate the fields.
+    xmax and ymax; class or label. With xmin, ymin, xmax and ymax (edges in pixels from the corner),
+    the columns width and height are the photograph's. The box or the class may be missing. Other
+    columns are ignored. A row with an empty box gives the class of the whole photograph. Fields are
+    separated by commas, semicolons or tabs.
 
     Raises:
-        ValueError: there is no such row.
+        ValueError: the first row does not name these columns.
     """
     lines = decoded(text).splitlines()
     head = next((line for line in lines if line.strip()), "")
@@ -51,7 +52,7 @@ def read_rows(text: bytes, name: str) -> Gathered:
         photo, called = row[file].strip(), row[kind].strip() or None if kind else None
         given = [row[side].strip() for side in layout]
         if not photo or not (any(given) or called):
-            gathered.note(what, f"is {line[:60]!r}, wanted a photograph, and a box or a class")
+            gathered.note(what, f"is {line[:60]!r}; wanted a photograph, and a box or a class")
             continue
         size = (row.get("width"), row.get("height")) if layout == _EDGES else (None, None)
         gathered.photograph(photo, size, what)
@@ -70,10 +71,10 @@ def _box(given: Sequence[str], layout: Sequence[str]) -> list[float]:
 
 
 def _fields(line: str, separator: str) -> list[str]:
-    """The fields of one line, so that a quote that is never closed costs its own line alone.
+    """Split one line into fields. An unclosed quote spoils only its own line.
 
     Raises:
-        ValueError: it has such a quote.
+        ValueError: the line has an unclosed quote.
     """
     try:
         return next(csv.reader([line], delimiter=separator, strict=True), [])

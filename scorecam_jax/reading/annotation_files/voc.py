@@ -1,4 +1,4 @@
-"""Pascal VOC's XML, a file a photograph.
+"""Annotations in Pascal VOC's XML, one file per photograph.
 
 Source: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, annotation guidelines.
 """
@@ -10,11 +10,11 @@ from pathlib import Path
 from scorecam_jax.reading.annotation_files.gather import Gathered, content, number
 
 LARGEST = 1_000_000
-"""The most bytes of a file that are read: some 5,000 objects."""
+"""The largest file read, in bytes: about 5,000 objects."""
 
 
 def read_voc(files: Iterable[tuple[Path, Path]]) -> Gathered:
-    """The annotations in VOC files: the path that names the photograph, and the file."""
+    """Read VOC files, given pairs of the path that names the photograph and the file."""
     gathered = Gathered()
     for relative, file in files:
         try:
@@ -41,10 +41,10 @@ def read_voc(files: Iterable[tuple[Path, Path]]) -> Gathered:
 
 def _root(file: Path) -> xml.etree.ElementTree.Element:
     text = content(file, LARGEST)
-    # UTF-16 has zeros between the letters.
+    # ASCII in UTF-16 has zeros between the letters.
     if b"<!ENTITY" in text.replace(b"\0", b""):
-        raise ValueError("it defines entities, which a few bytes of make gigabytes")
+        raise ValueError("it defines entities, which can expand to gigabytes")
     root = xml.etree.ElementTree.fromstring(text)
     if root.tag != "annotation":
-        raise ValueError(f"it holds <{root.tag[:60]}>, wanted <annotation>")
+        raise ValueError(f"its root is <{root.tag[:60]}>; wanted <annotation>")
     return root

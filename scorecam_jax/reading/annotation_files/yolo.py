@@ -1,4 +1,6 @@
-"""YOLO's text files, one a photograph: `class cx cy width height`, as shares of its size.
+"""Annotations in YOLO's text files, one per photograph.
+
+Lines are `class cx cy width height`, as fractions of the photograph's size.
 
 Source: https://github.com/AlexeyAB/darknet, how to train.
 """
@@ -11,14 +13,14 @@ from pathlib import Path
 from scorecam_jax.reading.annotation_files.gather import Gathered, content, decoded, number
 
 LARGEST = 1_000_000
-"""The most bytes of a file that are read."""
+"""The largest file read, in bytes."""
 
 NAMES = ("classes.txt", "obj.names", "data.yaml")
-"""The files that may name the classes, in the folder or the one that holds it."""
+"""The files that may name the classes, in the folder or in its parent."""
 
 
 def read_yolo(files: Iterable[tuple[Path, Path]], folder: Path) -> Gathered:
-    """The annotations in YOLO's files: the path that names the photograph, and the file."""
+    """Read YOLO's files, given pairs of the path that names the photograph and the file."""
     gathered = Gathered()
     names = _names(folder, gathered)
     for relative, file in files:
@@ -37,7 +39,7 @@ def read_yolo(files: Iterable[tuple[Path, Path]], folder: Path) -> Gathered:
                 continue
             if len(words) != 5 or not re.fullmatch("[0-9]{1,9}", words[0]):
                 wanted = "wanted a class index, cx, cy, width and height"
-                gathered.note(what, f"is {line[:60]!r}, {wanted}")
+                gathered.note(what, f"is {line[:60]!r}; {wanted}")
                 continue
             kind = int(words[0])
             x, y, width, height = map(number, words[1:])
@@ -46,7 +48,7 @@ def read_yolo(files: Iterable[tuple[Path, Path]], folder: Path) -> Gathered:
         annotation.names.update({kind: names[kind] for kind in used if kind in names})
         broken = gathered.notes[before:]
         if broken and not annotation.boxes:
-            # A text of another kind gives one note, not one a line.
+            # A text file in another format gets one note, not one per line.
             del gathered.found[photo], gathered.notes[before + 1 :]
     return gathered
 
@@ -67,7 +69,7 @@ def _names(folder: Path, gathered: Gathered) -> dict[int, str]:
 
 
 def _yaml_names(text: str) -> dict[int, str]:
-    """The entry `names` of a YAML file, a list or a mapping, over one line or several."""
+    """The entry `names` of a YAML file: a list or a mapping, on one or several lines."""
     after = list(itertools.dropwhile(lambda line: not line.startswith("names:"), text.splitlines()))
     more = itertools.takewhile(lambda line: line[:1] in (*" \t-]}#", ""), after[1:])
     lines = [" ".join(line.split()) for line in (*after[:1], *more)]
