@@ -1,4 +1,4 @@
-"""Ways to compute a convolution, and which of them each platform gets."""
+"""Algorithms for convolutions, and the choice between them for each platform."""
 
 from scorecam_jax.models.convolutions.by_platform import convolve
 

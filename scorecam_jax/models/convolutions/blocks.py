@@ -1,8 +1,8 @@
-"""Strided convolutions of few channels, over blocks of pixels (space to depth).
+"""Strided convolutions of few channels, computed over blocks of pixels (space to depth).
 
-With stride s, a block of s×s pixels becomes one place with s² as many channels. The convolution
-over blocks has stride 1 and a kernel s times smaller. GPUs compute it faster, because their units
-for matrix products take many channels at a time.
+With stride s, a block of s×s pixels becomes one position with s² times as many channels. The
+convolution over blocks has stride 1, and a kernel s times smaller along each side. It is faster on
+GPUs, whose matrix units take many channels at a time.
 """
 
 import jax
@@ -12,12 +12,12 @@ from jax import lax
 from scorecam_jax.models.convolutions import direct
 from scorecam_jax.models.convolutions.direct import Geometry
 
-# Channels are padded to a multiple of this: what a GPU's matrix units take at a time.
+# Channels are padded to a multiple of this, the number that a GPU's matrix units take at a time.
 _CHANNELS = 16
 
 
 def transform_kernel(kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """The kernel over blocks, as `convolve` takes it."""
+    """Rearrange a kernel for `convolve`."""
     stride, (height, width) = geometry.stride, geometry.size
     rows, columns = -(-height // stride), -(-width // stride)
     missing = [(0, rows * stride - height), (0, columns * stride - width)]
@@ -28,14 +28,14 @@ def transform_kernel(kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """The convolution with a kernel that `transform_kernel` returned."""
+    """Convolve with a kernel from `transform_kernel`."""
     stride, (rows, columns) = geometry.stride, kernel.shape[:2]
     borders = []
     for length, blocks, size, (before, after) in zip(
         x.shape[1:3], (rows, columns), geometry.size, geometry.pads, strict=True
     ):
         outputs = (before + length + after - size) // stride + 1
-        # What whole blocks cover; the kernel is 0 where they reach farther than it did.
+        # Whole blocks may reach beyond the kernel; there the transformed kernel is 0.
         covered = (outputs + blocks - 1) * stride
         borders.append((before, covered - before - length, 0))
     padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *borders, (0, 0, 0)])

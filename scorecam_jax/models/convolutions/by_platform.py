@@ -1,7 +1,7 @@
-"""Which way of computing a convolution each platform gets: one table, from measurements.
+"""The choice of a convolution algorithm for each platform, from one table based on measurements.
 
-The platform is known where the program is compiled, not where it is traced, so the choice follows
-the device that the arrays are on. Platforms without an entry get XLA's own convolution.
+The platform is known when the program is compiled, not when it is traced, so the choice follows
+the device of the arrays. Platforms without an entry use XLA's own convolution.
 """
 
 import functools
@@ -20,13 +20,13 @@ _NO_PADS = ((0, 0), (0, 0))
 
 
 class _Way(NamedTuple):
-    """A way to compute some convolutions.
+    """An algorithm for some convolutions.
 
     Attributes:
-        suits: whether it computes this layer, and fast.
-        convolve: what it does with an input and a prepared kernel.
-        prepare: what it needs of the kernel alone. This runs outside the choice of a platform, so
-            that a loop around the network need not repeat it.
+        suits: whether the algorithm can compute a layer, and is fast for it.
+        convolve: (input, prepared kernel, geometry) -> output.
+        prepare: (kernel, geometry) -> prepared kernel. This runs outside the choice of a platform,
+            so that a loop around the network need not repeat it.
     """
 
     suits: Callable[[jax.Array, jax.Array, Geometry], bool]
@@ -55,10 +55,10 @@ def _suits_winograd(tile: int, x: jax.Array, kernel: jax.Array, geometry: Geomet
     same = geometry == Geometry((3, 3), 1, ((1, 1), (1, 1)), groups=1)
     if not same or x.dtype != jnp.float32:
         return False
-    # One image does not repay the kernel's transform, and the tiles of many leave the caches.
+    # For one image, transforming the kernel costs too much; tiles of many exceed the caches.
     if len(x) == 1 or x.nbytes > 16e6:
         return False
-    # Larger tiles take fewer products, but more of them lie outside a small grid.
+    # Larger tiles need fewer products, but more of a tile lies outside a small grid.
     return tile == (4 if min(x.shape[1:3]) >= 28 else 2)
 
 
@@ -72,13 +72,13 @@ def _winograd(tile: int) -> _Way:
 
 _DIRECT = _Way(lambda *layer: True, direct.convolve)
 
-# For each platform the first way that suits a layer; after them XLA's own.
+# For each platform, the first algorithm that suits a layer is used, or else XLA's own.
 #
-# CPU: XLA's grouped convolution is about ten times slower than the sum, and matrix products are
-# faster than the convolutions that they equal; see `winograd` for 3×3 kernels.
-# GPU (H100): sums took EfficientNet-Lite0 from 29.6 to 37.0 thousand images a second. Its 1×1
-# layers stay convolutions, in which cuDNN adds bias and shortcut and rectifies; with this and the
-# stem over blocks, ResNet-50 went from 24.2 to 35.1 thousand.
+# CPU: XLA's grouped convolution is about ten times slower than the sum. Matrix products are faster
+# than the equivalent convolutions. See `winograd` for 3×3 kernels.
+# GPU (H100): sums raised EfficientNet-Lite0 from 29,600 to 37,000 images per second. 1×1 layers
+# remain convolutions, because cuDNN fuses bias, shortcut and ReLU into them; with this and the stem
+# over blocks, ResNet-50 rose from 24,200 to 35,100.
 _WAYS: dict[str, tuple[_Way, ...]] = {
     "cpu": (
         _Way(_is_depthwise, windows.depthwise_sum),
@@ -102,15 +102,15 @@ def convolve(
     padding: str | int | Pads,
     groups: int,
 ) -> Float[Array, "batch tall wide outputs"]:
-    """The convolution of channels-last activations with a kernel, the fastest way known.
+    """Convolve channels-last activations with a kernel, by the fastest known algorithm.
 
     Args:
-        x: what is convolved.
-        kernel: rows × columns × inputs of a group × outputs.
+        x: the activations.
+        kernel: (rows, columns, inputs of a group, outputs).
         stride: pixels between neighbouring windows.
-        padding: `"SAME"`, `"VALID"`, the zeros on every side, or those before and after the rows
-            and before and after the columns.
-        groups: parts of the channels that are convolved by themselves.
+        padding: `"SAME"`, `"VALID"`, the number of zeros on every side, or the numbers before and
+            after the rows and before and after the columns.
+        groups: the number of groups of channels that are convolved separately.
     """
     geometry = geometry_of(x, kernel, stride=stride, padding=padding, groups=groups)
     fastest = {
@@ -123,7 +123,7 @@ def convolve(
     def run(index: int, x: jax.Array, kernels: list[jax.Array]) -> jax.Array:
         return ways[index].convolve(x, kernels[index], geometry)
 
-    # Platforms that share a way share the function too, so that it is traced once.
+    # Platforms that share an algorithm share the function, so that it is traced once.
     runs = [functools.partial(run, index) for index in range(len(ways))]
     special = {
         platform: runs[ways.index(way)] for platform, way in fastest.items() if way != _DIRECT

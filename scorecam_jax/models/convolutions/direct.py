@@ -1,4 +1,4 @@
-"""The convolution that XLA offers, which every other way equals."""
+"""XLA's convolution, to which all other algorithms are equal."""
 
 from typing import NamedTuple
 
@@ -11,13 +11,13 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 class Geometry(NamedTuple):
-    """Which numbers of an input a convolution multiplies.
+    """The kernel size, stride, padding and groups of a convolution.
 
     Attributes:
         size: rows and columns of the kernel.
         stride: pixels between the windows of neighbouring outputs.
         pads: zeros before and after the rows, and before and after the columns.
-        groups: parts of the channels that are convolved by themselves; 1: all together.
+        groups: the number of groups of channels that are convolved separately.
     """
 
     size: tuple[int, int]
@@ -34,7 +34,7 @@ def geometry_of(
     padding: str | int | Pads,
     groups: int,
 ) -> Geometry:
-    """The geometry of a layer on an input of this size."""
+    """The geometry of a layer for an input of this size."""
     size = kernel.shape[0], kernel.shape[1]
     pads: Pads
     if isinstance(padding, tuple):
@@ -48,7 +48,7 @@ def geometry_of(
 
 
 def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """The convolution as one operation of XLA's."""
+    """Convolve by XLA's own operation."""
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -60,5 +60,5 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def pad(x: jax.Array, pads: Pads) -> jax.Array:
-    """The input with its border of zeros."""
+    """Pad the input with zeros."""
     return jnp.pad(x, ((0, 0), *pads, (0, 0)))

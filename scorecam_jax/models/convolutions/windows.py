@@ -1,4 +1,4 @@
-"""Convolutions computed from shifted copies of the input: one copy for each place in the kernel."""
+"""Convolutions computed from shifted copies of the input, one for each position in the kernel."""
 
 from collections.abc import Iterator
 
@@ -31,9 +31,9 @@ def pointwise_product(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> ja
 
 
 def _shifts(x: jax.Array, geometry: Geometry) -> Iterator[jax.Array]:
-    """What each number of a kernel is multiplied with, in the kernel's order."""
-    # Without the barrier XLA sees through the padding for some of the shifts, and computes the
-    # activation before it once more for them.
+    """The input shifted to each position in the kernel, in the kernel's order."""
+    # Without the barrier, XLA fuses the padding into some of the shifts, and computes the preceding
+    # activation again for each of them.
     padded = lax.optimization_barrier(pad(x, geometry.pads))
     ends = [padded.shape[axis + 1] - geometry.size[axis] + 1 for axis in (0, 1)]
     for i, j in np.ndindex(*geometry.size):

@@ -1,7 +1,7 @@
 """3×3 convolutions with fewer multiplications, for CPUs.
 
-An m×m tile of the output takes (m+2)² products in place of 9m²: of tiles of the input and of the
-kernel, both transformed, which are summed over the channels as products of matrices.
+An m×m tile of the output takes (m+2)² products instead of 9m². The products are those of
+transformed tiles of the input and the transformed kernel, summed over channels as matrix products.
 
 References:
     Winograd, "Arithmetic Complexity of Computations", SIAM 1980; Lavin and Gray, "Fast Algorithms
@@ -15,18 +15,18 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-# Where polynomials are evaluated to multiply them, infinity apart. Those for m = 4 keep the error
-# to three times a direct sum's; the usual integers make it seven times.
+# The points, apart from infinity, at which polynomials are evaluated. Those for m = 4 keep the
+# error at three times that of a direct sum; with the usual integers it is seven times.
 _POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))}
 
 
 def transform_kernel(
     kernel: Float[Array, "3 3 inputs outputs"], tile: int
 ) -> Float[Array, "products inputs outputs"]:
-    """The kernel's part in `convolve`: G g Gᵀ for each pair of channels.
+    """Transform a kernel for `convolve`: G g Gᵀ for each pair of channels.
 
     Args:
-        kernel: the convolution's.
+        kernel: the kernel of the convolution.
         tile: m, 2 or 4.
     """
     _, matrix, _ = _transforms(tile)
@@ -40,11 +40,11 @@ def convolve(
     kernel: Float[Array, "products inputs outputs"],
     tile: int,
 ) -> Float[Array, "batch height width outputs"]:
-    """The convolution of stride 1 with a border of one zero: Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A.
+    """Convolve with stride 1 and a border of one zero: Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A.
 
     Args:
-        x: what is convolved.
-        kernel: as `transform_kernel` returns it.
+        x: the activations.
+        kernel: the result of `transform_kernel`.
         tile: m, 2 or 4.
     """
     inward, _, outward = _transforms(tile)
@@ -67,9 +67,9 @@ def convolve(
 
 
 def _mix(matrix: np.ndarray, values: Sequence[Array], axis: int = 0) -> Array:
-    """The product of a matrix and a vector of arrays, stacked along an axis.
+    """Multiply a matrix by a vector of arrays, and stack the results along an axis.
 
-    Without the barrier XLA computes a sum once more for every sum it is part of.
+    Without the barrier, XLA computes each sum again wherever it is used.
     """
     rows = [
         sum((float(c) * value for c, value in zip(row, values, strict=True) if c), start=0.0)
@@ -79,7 +79,7 @@ def _mix(matrix: np.ndarray, values: Sequence[Array], axis: int = 0) -> Array:
 
 
 def _transforms(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bᵀ, G and Aᵀ of F(m, 3), by Toom and Cook's construction.
+    """Bᵀ, G and Aᵀ of F(m, 3), by the Toom–Cook construction.
 
     A row of G evaluates the kernel's polynomial at a point, a column of Aᵀ the powers of the
     point, and a row of Bᵀ holds the polynomial that is zero at the other points.

@@ -1,1 +1,1 @@
-"""The bundled networks, one file each."""
+"""The bundled networks, one module per architecture."""

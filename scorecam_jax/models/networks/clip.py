@@ -1,4 +1,4 @@
-"""CLIP and SigLIP: a tower for images and one for texts, whose embeddings are compared."""
+"""CLIP and SigLIP: an image tower and a text tower, whose embeddings are compared."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -47,13 +47,13 @@ class ImageTower(ViT):
     the logits of some texts, (N, texts).
 
     Args:
-        width: as of the other sizes, see `ViT`.
+        width: see `ViT`.
         depth: see `ViT`.
         heads: see `ViT`.
         patch: see `ViT`.
-        projection: the features of the embedding. None: those of the tokens, as in SigLIP.
-        activation: one of `ACTIVATIONS`.
-        rngs: as Flax has them.
+        projection: features of the embedding. None: those of the tokens, as in SigLIP.
+        activation: a name in `ACTIVATIONS`.
+        rngs: Flax's random number generators.
         **options: see `ViT`.
 
     References:
@@ -82,12 +82,12 @@ class ImageTower(ViT):
     def compare_with(
         self, texts: Float[np.ndarray, "texts features"], scale: float, offset: float
     ) -> None:
-        """Return logits from now on: `scale` times the cosine with each text, plus `offset`.
+        """Make the tower return logits: `scale` times the cosine with each text, plus `offset`.
 
         Args:
-            texts: their embeddings, of length 1.
-            scale: learned with the towers.
-            offset: learned with the towers; 0 for CLIP, which has none.
+            texts: the texts' embeddings, of unit length.
+            scale: the learned scale.
+            offset: the learned offset; 0 for CLIP, which has none.
         """
         self.texts = nnx.Param(jnp.asarray(texts.T))
         self.scale = scale
@@ -97,7 +97,7 @@ class ImageTower(ViT):
         """The embeddings, or the logits of the texts.
 
         Raises:
-            ValueError: a side of the input is no multiple of the patch.
+            ValueError: a side of the input is not a multiple of the patch.
         """
         x = super().__call__(x)
         if self.texts is None:
@@ -109,21 +109,21 @@ class ImageTower(ViT):
 class TextTower(nnx.Module):
     """The text tower of CLIP or SigLIP.
 
-    Takes tokens' numbers (N, tokens) and the place of the token in each row that stands for the
-    text, (N,); returns embeddings (N, features).
+    Takes token ids (N, tokens) and the position in each row of the token whose features become the
+    embedding, (N,); returns embeddings (N, features).
 
     Args:
-        width: of the tokens.
-        depth: how many blocks.
-        heads: of each attention.
-        vocabulary: how many tokens there are.
-        length: the most tokens that a text may have.
-        features: of the embedding.
-        causal: whether a token sees only those before it, as in CLIP.
-        biased: whether the last product has a bias, as in SigLIP.
-        activation: one of `ACTIVATIONS`.
-        epsilon: added to variances.
-        rngs: as Flax has them.
+        width: features of each token.
+        depth: number of blocks.
+        heads: attention heads per block.
+        vocabulary: number of different tokens.
+        length: maximum number of tokens in a text.
+        features: features of the embedding.
+        causal: whether tokens attend only to themselves and earlier tokens, as in CLIP.
+        biased: whether the last linear layer has a bias, as in SigLIP.
+        activation: a name in `ACTIVATIONS`.
+        epsilon: constant added to variances.
+        rngs: Flax's random number generators.
     """
 
     def __init__(
@@ -163,22 +163,22 @@ class TextTower(nnx.Module):
         return self.head(self.norm(x[jnp.arange(len(x)), places]))
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """The tables of tokens and positions."""
+        """The shapes of the token and position embeddings."""
         return {"token_embed": self.token_embed.shape, "positions": self.positions.shape}
 
     def fill(self, tensors: Tensors) -> None:
-        """Take the tables."""
+        """Set the token and position embeddings."""
         self.token_embed = nnx.Param(jnp.asarray(tensors["token_embed"]))
         self.positions = nnx.Param(jnp.asarray(tensors["positions"]))
 
 
 def image_base(patch: int = 32, *, rngs: nnx.Rngs, **options: Any) -> ImageTower:
-    """The image tower of 768 features."""
+    """The image tower with 768 features per token."""
     options.pop("classes", None)
     return ImageTower(768, 12, 12, patch, **options, rngs=rngs)
 
 
 def image_large(patch: int = 14, *, rngs: nnx.Rngs, **options: Any) -> ImageTower:
-    """The image tower of 1024 features."""
+    """The image tower with 1024 features per token."""
     options.pop("classes", None)
     return ImageTower(1024, 24, 16, patch, **options, rngs=rngs)

@@ -12,7 +12,7 @@ from scorecam_jax.models.checkpoints.keras import unnormalized
 from scorecam_jax.models.checkpoints.layout import Layout
 from scorecam_jax.models.layers import Conv, LayerNorm, Linear, Tensors
 
-# From the paths of tensors here to publishers' names.
+# From tensor paths in this library to publishers' names.
 _TORCHVISION = {
     r"^stem\.conv": "features.0.0",
     r"^stem\.norm": "features.0.1",
@@ -70,7 +70,7 @@ _KERAS = {
 
 
 def _from_keras(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Without the network's own name before each of its layers'."""
+    """Remove the network's name, which Keras puts before each layer's name."""
     own = re.compile(r"^.*?(?=(stem|stage|downsampling|head)_(conv|layernorm|dense|\d))")
     return {own.sub("", name): value for name, value in unnormalized(checkpoint).items()}
 
@@ -96,7 +96,7 @@ HEAD = "head"
 
 
 class Block(nnx.Module):
-    """Filter each channel, then mix the channels of each place; beside the input itself."""
+    """A residual block: a depthwise convolution, then an MLP on the channels of each position."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
         self.filter = Conv(width, width, 7, padding=3, depthwise=True, rngs=rngs)
@@ -108,17 +108,17 @@ class Block(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
-        """The activations, of the input's shape."""
+        """The activations, with the input's shape."""
         y = self.expand(self.norm(self.filter(x)))
         y = self.project(jax.nn.gelu(y, approximate=False))
         return x + y * self.scale[...][None, None, None]
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """What scales each channel."""
+        """The shape of the layer scale."""
         return {"scale": self.scale.shape}
 
     def fill(self, tensors: Tensors) -> None:
-        """Take what scales each channel."""
+        """Set the layer scale."""
         self.scale = nnx.Param(jnp.asarray(tensors["scale"]))
 
 
@@ -137,7 +137,7 @@ class Reduce(nnx.Module):
 
 
 class Stem(nnx.Module):
-    """Patches of 4×4 pixels."""
+    """Embed patches of 4×4 pixels."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
         self.conv = Conv(3, width, 4, stride=4, padding="VALID", rngs=rngs)
@@ -151,7 +151,7 @@ class Stem(nnx.Module):
 
 
 class Stage(nnx.Module):
-    """Blocks of one width."""
+    """A sequence of blocks of one width."""
 
     def __init__(self, inputs: int, width: int, depth: int, *, rngs: nnx.Rngs):
         self.reduce = Reduce(inputs, width, rngs=rngs) if inputs != width else None

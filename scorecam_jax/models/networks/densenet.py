@@ -13,14 +13,14 @@ from scorecam_jax.models.checkpoints.keras import folded
 from scorecam_jax.models.checkpoints.layout import Layout
 from scorecam_jax.models.layers import BATCH_NORM, Conv, Linear, Tensors, batch_norm
 
-# What each layer adds to the channels, and how wide it is inside.
+# Channels that each layer adds, and channels inside a layer.
 _GROWTH, _INSIDE = 32, 4 * 32
 _DEPTHS = (6, 12, 24, 16)
 _EPSILON = 1e-5
 
 
 def _as_torchvision(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A checkpoint by today's names; the first that torchvision published had `norm.1`."""
+    """Rename tensors of torchvision's first checkpoints, such as `norm.1`, to today's names."""
     old = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
     return {old.sub(r"\1\2.", name): value for name, value in checkpoint.items()}
 
@@ -61,7 +61,7 @@ HEAD = "classifier"
 
 
 class Norm(nnx.Module):
-    """A batch norm in evaluation mode, and its ReLU: a scale and a shift of each channel."""
+    """A batch norm in evaluation mode, as a scale and a shift of each channel, and its ReLU."""
 
     def __init__(self, channels: int):
         self.scale = nnx.Param(jnp.ones(channels))
@@ -70,22 +70,22 @@ class Norm(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
-        """The activations, of the input's shape."""
+        """The activations, with the input's shape."""
         scale, shift = (one[...][None, None, None] for one in (self.scale, self.shift))
         return jax.nn.relu(x * scale + shift)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """What the batch norm knows."""
+        """The shapes of the batch norm's parameters and statistics."""
         return dict.fromkeys(BATCH_NORM, self.scale.shape)
 
     def fill(self, tensors: Tensors) -> None:
-        """Take the batch norm as a scale and a shift."""
+        """Set scale and shift from a batch norm."""
         scale, shift = batch_norm(tensors, _EPSILON)
         self.scale, self.shift = nnx.Param(jnp.asarray(scale)), nnx.Param(jnp.asarray(shift))
 
 
 class DenseLayer(nnx.Module):
-    """A 1×1 and a 3×3 convolution, each after a norm and a ReLU; channels are added."""
+    """A 1×1 and a 3×3 convolution, each after a norm and a ReLU, whose output is concatenated."""
 
     def __init__(self, inputs: int, *, rngs: nnx.Rngs):
         relu_conv = partial(Conv, activation=jax.nn.relu, epsilon=_EPSILON)
@@ -96,12 +96,12 @@ class DenseLayer(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch height width inputs"]
     ) -> Float[Array, "batch height width outputs"]:
-        """The input's channels, and those that are new."""
+        """The input's channels, followed by the new ones."""
         return jnp.concatenate([x, self.conv2(self.conv1(self.norm1(x)))], -1)
 
 
 class DenseBlock(nnx.Module):
-    """Layers that see all channels before them."""
+    """Layers that each take the outputs of all layers before them."""
 
     def __init__(self, inputs: int, depth: int, *, rngs: nnx.Rngs):
         widths = [inputs + _GROWTH * index for index in range(depth)]
@@ -110,7 +110,7 @@ class DenseBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch height width inputs"]
     ) -> Float[Array, "batch height width outputs"]:
-        """The input's channels, and those of every layer."""
+        """The input's channels, followed by those of every layer."""
         for layer in self.layers:
             x = layer(x)
         return x
@@ -126,7 +126,7 @@ class Transition(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch height width inputs"]
     ) -> Float[Array, "batch rows columns outputs"]:
-        """The means of each 2×2 places."""
+        """The activations, averaged over 2×2 positions."""
         return nnx.avg_pool(self.conv(self.norm(x)), (2, 2), (2, 2))
 
 

@@ -1,4 +1,4 @@
-"""EfficientNets and EfficientNetV2-S, as timm, torchvision, transformers and Keras have them."""
+"""EfficientNets and EfficientNetV2-S, as timm, torchvision, transformers and Keras define them."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -26,15 +26,15 @@ from scorecam_jax.models.networks.inverted import (
 
 
 class _Stage(NamedTuple):
-    """Blocks of one width; the first of them strides.
+    """A sequence of blocks of one width; the first one strides.
 
     Attributes:
-        depth: how many.
-        size: rows and columns of their kernels.
-        stride: of the first.
-        expansion: by how much they widen.
-        outputs: channels.
-        fused: whether they are fused, and without squeeze-and-excitation then.
+        depth: number of blocks.
+        size: rows and columns of the kernels.
+        stride: stride of the first block.
+        expansion: factor by which a block widens its channels.
+        outputs: output channels.
+        fused: whether the blocks are fused; then they have no squeeze-and-excitation.
     """
 
     depth: int
@@ -67,7 +67,7 @@ _V2_S = (
 
 
 class _Variant(NamedTuple):
-    """One network: its stages, its stem's and its head's channels."""
+    """A network's stages, and the channels of its stem and head."""
 
     stages: tuple[_Stage, ...]
     stem: int
@@ -75,7 +75,7 @@ class _Variant(NamedTuple):
 
 
 def _scaled(width: float, depth: float) -> _Variant:
-    """A network of the first family, wider and deeper than B0."""
+    """B0 scaled in width and depth."""
     stages = [
         stage._replace(
             depth=math.ceil(stage.depth * depth), outputs=divisible(stage.outputs * width)
@@ -110,7 +110,7 @@ def _shapes(variant: _Variant) -> Stages:
 
 
 def LAYOUTS(variant: str, **options: object) -> tuple[Layout, ...]:  # noqa: N802
-    """How publishers call the tensors of a network."""
+    """Publishers' names for the tensors of a network."""
     stages = _shapes(_VARIANTS[variant])
     last = len(stages) + 1
     torchvision = {
@@ -160,7 +160,7 @@ _KERAS = {
     r"^head": "top",
     r"^classifier": "predictions",
 }
-# EfficientNetV2 of Keras divides photographs so.
+# The normalisation of Keras's EfficientNetV2.
 _HALVES = {"mean": (128.0,) * 3, "std": (128.0,) * 3}
 
 _HUGGING_FACE = {
@@ -169,7 +169,7 @@ _HUGGING_FACE = {
     r"^head\.norm": "efficientnet.encoder.top_bn",
     r"^head": "efficientnet.encoder.top_conv",
 }
-# What the tensors do not tell.
+# Settings that the tensors do not show.
 _HUGGING_FACE_SAYS = {
     "num_channels": (3,),
     "hidden_act": ("swish", "silu"),
@@ -181,9 +181,9 @@ _HUGGING_FACE_SAYS = {
 
 
 def arguments(checkpoint: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a configuration of transformers' tells besides the number of classes: how it pads.
+    """The padding, from a configuration of transformers.
 
-    It lists the blocks whose inputs have odd sides at the size that the network was trained with.
+    The configuration lists the blocks whose inputs have odd sides at the training resolution.
     """
     odd = config.get("depthwise_padding")
     return {"same": "even", "balanced": tuple(odd)} if isinstance(odd, list) else {}
@@ -196,17 +196,17 @@ class EfficientNet(nnx.Module):
     """An EfficientNet in evaluation mode, its batch norms folded into the convolutions.
 
     Takes (N, height, width, 3), RGB normalised by ImageNet's mean and deviation; returns
-    (N, classes) logits. `head` gives the last activations with a spatial grid, a 32nd of height
-    and width, after their SiLU.
+    (N, classes) logits. `head` gives the last activations with a spatial grid, 1/32 of height and
+    width, after their SiLU.
 
     Args:
         variant: `"b0"` to `"b3"`, or `"v2_s"`.
-        epsilon: what batch norms add to variances: 1e-3 as published, 1e-5 in networks that were
+        epsilon: constant that batch norms add to variances: 1e-3 as published, 1e-5 in networks
             trained with PyTorch.
-        same: pad as TensorFlow does, as published; see `Style`.
-        classes: how many logits.
-        balanced: the numbers of blocks that `"even"` does not hold for; see `Shape`.
-        rngs: for random weights.
+        same: whether to pad as TensorFlow does, as published; see `Style`.
+        classes: number of logits.
+        balanced: indices of the blocks to which `"even"` does not apply; see `Shape`.
+        rngs: random number generators for the weights.
 
     References:
         Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",

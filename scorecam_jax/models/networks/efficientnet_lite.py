@@ -20,7 +20,7 @@ from scorecam_jax.models.networks.inverted import (
 
 
 class _Stage(NamedTuple):
-    """Blocks of one width: how many, their kernels, the first's stride, expansion, channels."""
+    """Blocks of one width: number, kernel size, first block's stride, expansion, channels."""
 
     depth: int
     size: int
@@ -39,11 +39,11 @@ _STAGES = (
     _Stage(4, 5, 2, 6, 192),
     _Stage(1, 3, 1, 6, 320),
 )
-# The factors of width and depth.
+# The factors for width and depth.
 _SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))
 _STEM, _HEAD = 32, 1280
 
-# From the paths of tensors here to the names in the weights that lukemelas converted.
+# From tensor paths in this library to the names in the weights converted by lukemelas.
 _CONVERTED = {
     r"^stem\.norm": "_bn0",
     r"^stem": "_conv_stem",
@@ -67,7 +67,7 @@ _TIMM = {
 
 
 def _shapes(scale: int) -> Stages:
-    """The blocks of each stage. The first and the last stage are as deep in all networks."""
+    """The blocks of each stage. The depths of the first and the last stage are not scaled."""
     width, deeper = _SCALES[scale]
     found: list[list[Shape]] = []
     inputs = _STEM
@@ -84,7 +84,7 @@ def _shapes(scale: int) -> Stages:
 
 
 def LAYOUTS(scale: int = 0, **options: object) -> tuple[Layout, ...]:  # noqa: N802
-    """How publishers call the tensors of a network."""
+    """Publishers' names for the tensors of a network."""
     return (
         Layout("lukemelas", r"_conv_stem\.weight", _CONVERTED),
         Layout("timm", r"blocks\.6\.0\.conv_dw\.weight", timm_names(_shapes(scale), _TIMM)),
@@ -97,21 +97,21 @@ HEAD = "classifier"
 class EfficientNetLite(nnx.Module):
     """EfficientNet-Lite in evaluation mode, its batch norms folded into the convolutions.
 
-    Takes (N, height, width, 3), values (x - 127) / 128 of 8-bit RGB; returns (N, classes) logits.
-    `head` gives the last activations with a spatial grid, of EfficientNet-Lite0 (N, 7, 7, 1280),
+    Takes (N, height, width, 3), 8-bit RGB scaled to (x - 127) / 128; returns (N, classes) logits.
+    `head` gives the last activations with a spatial grid, (N, 7, 7, 1280) for EfficientNet-Lite0,
     after their ReLU6.
 
     Args:
         scale: 0 to 4.
-        epsilon: what batch norms add to variances: 1e-3 as published.
-        same: pad as TensorFlow does, as published.
-        classes: how many logits.
-        rngs: for random weights.
+        epsilon: constant that batch norms add to variances: 1e-3 as published.
+        same: whether to pad as TensorFlow does, as published.
+        classes: number of logits.
+        rngs: random number generators for the weights.
 
     References:
         Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
-        ICML 2019 (arXiv 1905.11946); the Lite variant drops squeeze-and-excitation, takes ReLU6
-        and leaves stem and head as they are.
+        ICML 2019 (arXiv 1905.11946); the Lite variant drops squeeze-and-excitation, uses
+        ReLU6, and does not scale stem and head.
     """
 
     def __init__(

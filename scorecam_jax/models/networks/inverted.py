@@ -1,4 +1,4 @@
-"""Inverted bottlenecks, the blocks of MobileNetV3 and of EfficientNets, and their names."""
+"""Inverted bottlenecks, the blocks of MobileNetV3 and EfficientNets, and their tensors' names."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,15 +17,15 @@ Same = bool | Literal["even"]
 
 
 class Style(NamedTuple):
-    """What all layers of a network have in common.
+    """Settings shared by all layers of a network.
 
     Attributes:
-        activation: after convolutions.
-        epsilon: what batch norms add to variances.
-        same: pad as TensorFlow does, so that of an odd border the end gets more. False: as much
-            on every side. `"even"`: strided kernels as TensorFlow pads inputs with even sides,
-            whatever the sides are.
-        gate: what turns the output of squeeze-and-excitation into factors.
+        activation: the activation after convolutions.
+        epsilon: constant that batch norms add to variances.
+        same: whether to pad as TensorFlow does, with more zeros at the end if their number is odd.
+            False: equally on all sides. `"even"`: strided kernels always as TensorFlow pads inputs
+            with even sides.
+        gate: the activation that turns the output of squeeze-and-excitation into factors.
         squeezed: the activation inside squeeze-and-excitation.
     """
 
@@ -47,7 +47,7 @@ class Style(NamedTuple):
         balanced: bool = False,
         rngs: nnx.Rngs,
     ) -> Conv:
-        """A convolution with its batch norm, and its activation unless it is linear."""
+        """A convolution with its batch norm and, unless `linear`, its activation."""
         half = size // 2
         padding: str | int | Pads = "SAME" if self.same else half
         if self.same == "even":
@@ -74,11 +74,11 @@ class Shape(NamedTuple):
         wide: channels inside.
         outputs: channels out.
         size: rows and columns of the kernel.
-        stride: of the kernel.
-        squeeze: channels inside squeeze-and-excitation; 0: there is none.
-        fused: whether a single convolution widens and filters.
-        balanced: whether a strided kernel is padded as much on every side where the style has
-            `"even"`: of inputs whose sides are odd.
+        stride: stride of the kernel.
+        squeeze: channels inside squeeze-and-excitation; 0: none.
+        fused: whether a single convolution expands and filters.
+        balanced: whether a strided kernel is padded equally on all sides even if the style is
+            `"even"`, because the block's inputs have odd sides.
     """
 
     inputs: int
@@ -100,7 +100,7 @@ class Shape(NamedTuple):
 
 
 class Squeeze(nnx.Module):
-    """Squeeze-and-excitation: a factor for each channel, from the means of all.
+    """Squeeze-and-excitation: a factor for each channel, from the means of all channels.
 
     References:
         Hu, Shen, Sun, "Squeeze-and-Excitation Networks", CVPR 2018 (arXiv 1709.01507),
@@ -114,12 +114,12 @@ class Squeeze(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
-        """The activations times their channel's factor."""
+        """The activations, multiplied by the factor of their channel."""
         return x * self.expand(self.reduce(x.mean((1, 2), keepdims=True)))
 
 
 class Block(nnx.Module):
-    """An inverted bottleneck: widen, filter each channel, narrow."""
+    """An inverted bottleneck: expand the channels, filter each of them, project them to fewer."""
 
     def __init__(self, shape: Shape, style: Style, *, rngs: nnx.Rngs):
         inputs, wide, outputs, size, stride, squeeze, fused, balanced = shape
@@ -136,7 +136,7 @@ class Block(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch height width inputs"]
     ) -> Float[Array, "batch rows columns outputs"]:
-        """The activations; rows and columns are height and width by the stride."""
+        """The activations, with height and width divided by the stride."""
         y = x
         for part in (self.expand, self.filter, self.squeeze, self.project):
             y = y if part is None else part(y)
@@ -145,7 +145,7 @@ class Block(nnx.Module):
 
 Stages = Sequence[Sequence[Shape]]
 
-# timm's names of a block's layers and of their batch norms, by the layers that it has.
+# timm's names of a block's layers and of their batch norms, keyed by the block's layers.
 _TIMM: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {
     ("filter", "project"): {"filter": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")},
     ("expand", "filter", "project"): {
@@ -159,11 +159,11 @@ _TIMM: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {
 
 
 def timm_names(stages: Stages, others: dict[str, str]) -> Callable[[str], str]:
-    """From the paths of tensors to timm's names.
+    """Make the map from tensor paths to timm's names.
 
     Args:
         stages: the shapes of blocks, in timm's stages.
-        others: expressions for what is outside the blocks, as in `Layout`.
+        others: regular expressions for tensors outside the blocks, as in `Layout`.
     """
 
     def name(path: str) -> str:
@@ -189,10 +189,10 @@ _HUGGING_FACE = {
 
 
 def hugging_face_names(others: dict[str, str]) -> Callable[[str], str]:
-    """From the paths of tensors to those of transformers.
+    """Make the map from tensor paths to the names in transformers.
 
     Args:
-        others: expressions for what is outside the blocks, as in `Layout`.
+        others: regular expressions for tensors outside the blocks, as in `Layout`.
     """
 
     def name(path: str) -> str:
@@ -216,12 +216,12 @@ _KERAS = {
 
 
 def keras_names(stages: Stages, others: dict[str, str], filtered: str) -> Callable[[str], str]:
-    """From the paths of tensors to those of Keras's EfficientNets.
+    """Make the map from tensor paths to the names in Keras's EfficientNets.
 
     Args:
         stages: the shapes of blocks.
-        others: expressions for what is outside the blocks, as in `Layout`.
-        filtered: what the layer is called that filters each channel.
+        others: regular expressions for tensors outside the blocks, as in `Layout`.
+        filtered: the name of the depthwise layer.
     """
 
     def name(path: str) -> str:
@@ -241,12 +241,12 @@ def keras_names(stages: Stages, others: dict[str, str], filtered: str) -> Callab
 def torchvision_names(
     stages: Stages, others: dict[str, str], prefix: Callable[[int, int], str]
 ) -> Callable[[str], str]:
-    """From the paths of tensors to torchvision's names.
+    """Make the map from tensor paths to torchvision's names.
 
     Args:
         stages: the shapes of blocks, in torchvision's stages.
-        others: expressions for what is outside the blocks, as in `Layout`.
-        prefix: what a block is called, by its stage and its place there.
+        others: regular expressions for tensors outside the blocks, as in `Layout`.
+        prefix: (stage, index in the stage) -> the name of a block.
     """
 
     def name(path: str) -> str:
@@ -264,7 +264,7 @@ def torchvision_names(
 
 
 def _placed(path: str, stages: Stages) -> tuple[int, int, Shape, str, str]:
-    """The stage of a tensor's block, its place there, its shape, its layer, and what follows."""
+    """The stage of a tensor's block, its index there, its shape, its layer, and the rest."""
     _, number, part, rest = path.split(".", 3)
     index = int(number)
     for stage, shapes in enumerate(stages):
@@ -275,6 +275,6 @@ def _placed(path: str, stages: Stages) -> tuple[int, int, Shape, str, str]:
 
 
 def divisible(channels: float, by: int = 8) -> int:
-    """The nearest multiple, though not less than nine tenths of the number."""
+    """The nearest multiple that is at least nine tenths of the number."""
     nearest = max(by, int(channels + by / 2) // by * by)
     return nearest + by if nearest < 0.9 * channels else nearest

@@ -23,12 +23,12 @@ class _Row(NamedTuple):
     """A block, as in the paper's tables.
 
     Attributes:
-        size: rows and columns of its kernel.
+        size: rows and columns of the kernel.
         wide: channels inside.
         outputs: channels out.
-        squeezes: whether it has squeeze-and-excitation.
-        hard_swish: whether its activation is hard swish; otherwise ReLU.
-        stride: of its kernel.
+        squeezes: whether the block has squeeze-and-excitation.
+        hard_swish: whether the activation is hard swish; otherwise it is ReLU.
+        stride: stride of the kernel.
     """
 
     size: int
@@ -39,7 +39,7 @@ class _Row(NamedTuple):
     stride: int
 
 
-# "Searching for MobileNetV3", tables 1 and 2: blocks by their stages.
+# "Searching for MobileNetV3", tables 1 and 2: blocks by stage.
 _LARGE = (
     (_Row(3, 16, 16, False, False, 1),),
     (_Row(3, 64, 24, False, False, 2), _Row(3, 72, 24, False, False, 1)),
@@ -76,7 +76,7 @@ _SMALL = (
         _Row(5, 576, 96, True, True, 1),
     ),
 )
-# The rows, and the channels of the layer before the classifier.
+# The blocks, and the channels of the layer before the classifier.
 _VARIANTS = {"large": (_LARGE, 1280), "small": (_SMALL, 1024)}
 _STEM = 16
 
@@ -95,7 +95,7 @@ def _shapes(variant: str) -> Stages:
 
 
 def LAYOUTS(variant: str, **options: object) -> tuple[Layout, ...]:  # noqa: N802
-    """How publishers call the tensors of a network."""
+    """Publishers' names for the tensors of a network."""
     stages = _shapes(variant)
     starts = [1 + sum(map(len, stages[:index])) for index in range(len(stages) + 1)]
     torchvision = {
@@ -158,11 +158,11 @@ class MobileNetV3(nnx.Module):
 
     Args:
         variant: `"large"` or `"small"`.
-        epsilon: what batch norms add to variances: 1e-3 as published and in torchvision, 1e-5 in
-            networks that were trained with timm.
-        same: pad as TensorFlow does, as published.
-        classes: how many logits.
-        rngs: for random weights.
+        epsilon: constant that batch norms add to variances: 1e-3 as published and in torchvision,
+            1e-5 in networks trained with timm.
+        same: whether to pad as TensorFlow does, as published.
+        classes: number of logits.
+        rngs: random number generators for the weights.
 
     References:
         Howard et al., "Searching for MobileNetV3", ICCV 2019 (arXiv 1905.02244), tables 1 and 2.

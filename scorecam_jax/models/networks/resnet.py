@@ -12,7 +12,7 @@ from scorecam_jax.models.checkpoints.keras import CAFFE, folded, of_rgb
 from scorecam_jax.models.checkpoints.layout import Layout
 from scorecam_jax.models.layers import Conv, Linear
 
-# From the paths of layers here to torchvision's names, one after the other.
+# From layer paths in this library to torchvision's names; applied in order.
 _TORCHVISION = {
     r"\.layers\.": ".",  # those of nnx.Sequential
     r"conv(\d)\.norm": r"bn\1",
@@ -77,7 +77,7 @@ _ReluConv = partial(_Conv, activation=jax.nn.relu)
 
 
 class BasicBlock(nnx.Module):
-    """Two 3×3 convolutions beside a shortcut."""
+    """Two 3×3 convolutions with a shortcut."""
 
     expansion = 1
 
@@ -94,9 +94,9 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """A 3×3 convolution between two 1×1 ones, beside a shortcut.
+    """A 3×3 convolution between two 1×1 ones, with a shortcut.
 
-    The 3×3 one strides, or, if it is to be `early`, the 1×1 one before it.
+    The 3×3 convolution strides or, if `early`, the first 1×1 one.
     """
 
     expansion = 4
@@ -123,7 +123,7 @@ class Bottleneck(nnx.Module):
 
 
 class GroupedBottleneck(Bottleneck):
-    """A bottleneck whose 3×3 convolution has 32 groups of channels, and is twice as wide.
+    """A bottleneck whose 3×3 convolution has 32 groups of channels and twice the width.
 
     References:
         Xie, Girshick, Dollár, Tu, He, "Aggregated Residual Transformations for Deep Neural
@@ -155,9 +155,9 @@ class ResNet(nnx.Module):
         variant: `"resnet18"`, `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"` or
             `"resnext50_32x4d"`.
         early: whether bottlenecks stride in their first convolution, as published and in Keras,
-            instead of the 3×3 one, as in torchvision.
-        classes: how many logits.
-        rngs: for random weights.
+            or in the 3×3 one, as in torchvision.
+        classes: number of logits.
+        rngs: random number generators for the weights.
 
     References:
         He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016

@@ -1,4 +1,4 @@
-"""Swin transformers: attention inside windows, which every second block shifts."""
+"""Swin transformers: attention inside windows, which are shifted in every second block."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from scorecam_jax.models.checkpoints.layout import ANYTHING, AVERAGED, Layout, l
 from scorecam_jax.models.layers import Conv, LayerNorm, Linear, Tensors
 from scorecam_jax.models.networks.vit import Mlp
 
-# From the paths of layers here to the names of publishers, one after the other.
+# From layer paths in this library to publishers' names; applied in order.
 _EMBEDDING = {r"^patch_embed\b": "patch_embed.proj", r"^patch_norm\b": "patch_embed.norm"}
 _TIMM = {**_EMBEDDING, r"^head\b": "head.fc"}
 _MICROSOFT = {
@@ -41,7 +41,7 @@ _SAYS = {
 
 
 def _without_buffers(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A checkpoint without what is computed from the sizes alone."""
+    """Remove the tensors that follow from the sizes alone."""
     buffers = ("relative_position_index", "attn_mask")
     return {name: value for name, value in checkpoint.items() if not name.endswith(buffers)}
 
@@ -55,11 +55,11 @@ HEAD = "head"
 
 
 def arguments(checkpoint: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of a network: `Swin`'s arguments, besides its sizes.
+    """The arguments of `Swin` other than its sizes.
 
     Args:
-        checkpoint: as published.
-        config: what its configuration says.
+        checkpoint: the checkpoint as published.
+        config: its configuration.
     """
     layout = layout_of(LAYOUTS, checkpoint)
     heads = [checkpoint[name] for name in ("head.weight", "head.fc.weight") if name in checkpoint]
@@ -69,12 +69,12 @@ def arguments(checkpoint: Mapping[str, np.ndarray], config: Mapping[str, Any]) -
     }
 
 
-# What tokens of different parts of the image, wrapped into one window, are kept apart by.
+# Added to the attention logits of tokens from different parts of the image in one window.
 _APART = -100.0
 
 
 class WindowAttention(nnx.Module):
-    """Self-attention among the tokens of each window, with a bias for each offset of two."""
+    """Self-attention within each window, with a bias for each offset between two tokens."""
 
     def __init__(self, width: int, heads: int, window: int, *, rngs: nnx.Rngs):
         self.qkv = Linear(width, 3 * width, rngs=rngs)
@@ -89,7 +89,7 @@ class WindowAttention(nnx.Module):
         x: Float[Array, "batch windows tokens width"],
         mask: Float[np.ndarray, "windows tokens tokens"] | None,
     ) -> Float[Array, "batch windows tokens width"]:
-        """The tokens after attention; `mask` is added to the likeness of two tokens."""
+        """The tokens after attention; `mask` is added to the attention logits."""
         batch, windows, tokens, width = x.shape
         heads = self.qkv(x).reshape(batch, windows, tokens, 3, self.heads, width // self.heads)
         queries, keys, values = heads.transpose(3, 0, 1, 4, 2, 5)
@@ -102,17 +102,17 @@ class WindowAttention(nnx.Module):
         return self.proj(mixed.swapaxes(2, 3).reshape(x.shape))
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """The table of biases."""
+        """The shape of the table of biases."""
         return {"relative_position_bias_table": self.relative_position_bias_table.shape}
 
     def fill(self, tensors: Tensors) -> None:
-        """Take the table of biases."""
+        """Set the table of biases."""
         table = jnp.asarray(tensors["relative_position_bias_table"])
         self.relative_position_bias_table = nnx.Param(table)
 
 
 class Block(nnx.Module):
-    """Attention in windows, then an MLP, each on normalised tokens and added to its input."""
+    """Window attention, then an MLP; each takes normalised tokens and is added to its input."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class Block(nnx.Module):
         rows, columns = x.shape[1:3]
         padded = [math.ceil(side / self.window) * self.window for side in (rows, columns)]
         pads = ((0, 0), (0, padded[0] - rows), (0, padded[1] - columns), (0, 0))
-        # A single window has nothing to be shifted to.
+        # A single window along an axis is not shifted.
         shift = [self.window // 2 if self.shifted and side > self.window else 0 for side in padded]
         back = [-step for step in shift]
         if self.pads_first:
@@ -158,7 +158,7 @@ class Block(nnx.Module):
 
 
 class Merging(nnx.Module):
-    """Each 2×2 tokens become one of twice the width."""
+    """Merge each 2×2 tokens into one of twice the width."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
         self.norm = LayerNorm(4 * width, epsilon=1e-5)
@@ -167,7 +167,7 @@ class Merging(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch rows columns width"]
     ) -> Float[Array, "batch newrows newcolumns newwidth"]:
-        """Half as many rows and columns, rounded up."""
+        """The tokens, with half as many rows and columns, rounded up."""
         batch, rows, columns, width = x.shape
         x = jnp.pad(x, ((0, 0), (0, rows % 2), (0, columns % 2), (0, 0)))
         x = x.reshape(batch, -(-rows // 2), 2, -(-columns // 2), 2, width)
@@ -176,7 +176,7 @@ class Merging(nnx.Module):
 
 
 class Stage(nnx.Module):
-    """Blocks of one width, the second, fourth and so on with shifted windows."""
+    """Blocks of one width; every second one shifts its windows."""
 
     def __init__(
         self,
@@ -215,13 +215,13 @@ class Swin(nnx.Module):
     grid: (N, 7, 7, 768) for Swin-T and 224 pixels.
 
     Args:
-        width: of the first stage; each next one is twice as wide.
-        depths: blocks of each stage.
-        heads: of the attentions of each stage.
+        width: features of the first stage; each further stage is twice as wide.
+        depths: number of blocks in each stage.
+        heads: attention heads in each stage.
         window: rows and columns of a window.
-        classes: of the head; None: no head.
-        pads_first: where windows do not fit the grid, whether it is padded before it is shifted,
-            as in torchvision, or after, as in timm.
+        classes: number of logits; None: no head.
+        pads_first: whether a grid that windows do not fit is padded before it is shifted, as in
+            torchvision, or after, as in timm.
 
     References:
         Liu et al., "Swin Transformer", ICCV 2021 (arXiv 2103.14030), equations 3 and 4.
@@ -262,7 +262,7 @@ class Swin(nnx.Module):
         """The logits, or the embedding.
 
         Raises:
-            ValueError: a side of the input is no multiple of 4.
+            ValueError: a side of the input is not a multiple of 4.
         """
         if x.shape[1] % 4 or x.shape[2] % 4:
             raise ValueError(
@@ -297,14 +297,14 @@ def _merge(x: jax.Array, sides: list[int], window: int) -> jax.Array:
 
 
 def _offsets(window: int) -> Num[np.ndarray, "tokens tokens"]:
-    """The row of the table of biases for each pair of a window's tokens."""
+    """The row in the table of biases for each pair of tokens in a window."""
     places = np.stack(np.divmod(np.arange(window**2), window))
     rows, columns = places[:, :, None] - places[:, None] + window - 1
     return rows * (2 * window - 1) + columns
 
 
 def _mask(sides: list[int], window: int, shift: list[int]) -> Float[np.ndarray, "windows t t"]:
-    """What keeps apart tokens that only the shift's wrapping brought into one window."""
+    """The mask that separates tokens that only the cyclic shift brought into one window."""
     parts = [
         np.digitize(np.arange(side), [side - window, side - step]) if step else np.zeros(side, int)
         for side, step in zip(sides, shift, strict=True)

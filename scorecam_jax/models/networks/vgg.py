@@ -11,7 +11,7 @@ from scorecam_jax.models.checkpoints.layout import Layout
 from scorecam_jax.models.layers import Conv, Linear
 
 _WIDTHS = (64, 64, "pool", 128, 128, "pool", *(256,) * 3, "pool", *((512,) * 3 + ("pool",)) * 2)
-# From the paths of tensors here to torchvision's and timm's names.
+# From tensor paths in this library to torchvision's and timm's names.
 _TORCHVISION = {r"^(features|classifier)_": r"\1."}
 _TIMM = {
     **_TORCHVISION,
@@ -22,7 +22,7 @@ _TIMM = {
 
 
 def _keras_names() -> dict[str, str]:
-    """From the paths of tensors here to Keras's names."""
+    """The map from tensor paths in this library to Keras's names."""
     names = {r"^classifier_0": "fc1", r"^classifier_3": "fc2", r"^classifier_6": "predictions"}
     index, block, conv = 0, 1, 1
     for width in _WIDTHS:
@@ -35,7 +35,7 @@ def _keras_names() -> dict[str, str]:
 
 
 def _from_keras(checkpoint: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Keras's checkpoint for RGB, with channels before rows and columns in the first product."""
+    """Convert Keras's checkpoint to RGB, and its first dense layer to channels-first order."""
     found = of_rgb(checkpoint, "block1_conv1.weight")
     first = found.get("fc1.weight")
     if first is not None and first.shape[1:] == (7 * 7 * 512,):
@@ -53,7 +53,7 @@ HEAD = "classifier_6"
 
 
 class ReLU(nnx.Module):
-    """The positive part, as a layer of its own so that it can be explained."""
+    """A ReLU as a separate layer, so that it can be explained."""
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The positive part."""
@@ -61,7 +61,7 @@ class ReLU(nnx.Module):
 
 
 class MaxPool(nnx.Module):
-    """The largest of each 2×2 pixels."""
+    """The maximum over 2×2 pixels."""
 
     def __call__(
         self, x: Float[Array, "batch height width channels"]
@@ -108,7 +108,7 @@ class VGG16(nnx.Module):
             raise ValueError(f"inputs are {x.shape[1]}x{x.shape[2]}; VGG16 takes 224x224")
         for index in range(self.depth):
             x = getattr(self, f"features_{index}")(x)
-        # The published weights expect channels before rows and columns.
+        # The published weights expect channels-first order.
         x = jnp.moveaxis(x, -1, 1).reshape(x.shape[0], -1)
         x = jax.nn.relu(self.classifier_0(x))
         return self.classifier_6(jax.nn.relu(self.classifier_3(x)))

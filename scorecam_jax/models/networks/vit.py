@@ -1,4 +1,4 @@
-"""Vision transformers over patches: ViT, DeiT, DINO, and what CLIP's towers are made of."""
+"""Vision transformers: ViT, DeiT, DINO, and the blocks of CLIP's towers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -33,7 +33,7 @@ _exact_gelu = partial(jax.nn.gelu, approximate=False)
 
 
 class Attention(nnx.Module):
-    """Self-attention: each token takes a mean of all tokens' values, in each head its own."""
+    """Self-attention: in each head, each token becomes a weighted mean of the tokens' values."""
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
         self.qkv = Linear(width, 3 * width, rngs=rngs)
@@ -50,8 +50,8 @@ class Attention(nnx.Module):
 
         Args:
             x: the tokens.
-            mask: which token (row) sees which (column). None: every token sees all.
-            turns: how queries and keys are turned; see `rotations`.
+            mask: the tokens (columns) to which each token (row) attends. None: all.
+            turns: the rotations of queries and keys; see `rotations`.
         """
         batch, tokens, width = x.shape
         heads = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
@@ -66,7 +66,7 @@ class Attention(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """Two matrix products with a nonlinearity between, on each token by itself."""
+    """Two linear layers with an activation between them, applied to each token."""
 
     def __init__(
         self,
@@ -81,12 +81,12 @@ class Mlp(nnx.Module):
         self.activation = activation
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-        """The features."""
+        """The new features."""
         return self.fc2(self.activation(self.fc1(x)))
 
 
 class Block(nnx.Module):
-    """Attention, then an MLP, each on normalised tokens and added to what it was given."""
+    """Attention, then an MLP; each takes normalised tokens and is added to its input."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Block(nnx.Module):
 
 
 class AttentionPool(nnx.Module):
-    """Tokens become one, by the attention of a learned query and an MLP, as in SigLIP."""
+    """Pool tokens by the attention of a learned query, followed by an MLP, as in SigLIP."""
 
     def __init__(
         self,
@@ -145,40 +145,40 @@ class AttentionPool(nnx.Module):
         return x + self.mlp(self.norm(x))
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """The query."""
+        """The shape of the query."""
         return {"query": self.query.shape}
 
     def fill(self, tensors: Tensors) -> None:
-        """Take the query."""
+        """Set the query."""
         self.query = nnx.Param(jnp.asarray(tensors["query"]))
 
 
 class ViT(nnx.Module):
-    """A vision transformer in evaluation mode; layer scales are folded into what they scale.
+    """A vision transformer in evaluation mode, its layer scales folded into the weights.
 
     Takes (N, height, width, 3), both sides multiples of the patch, and returns (N, classes)
     logits. Without a head it returns the pooled features, (N, width): the embedding. The tokens
     are the class token if there is one, then registers, then the patches row by row.
-    `blocks/{i}/norm1` and `blocks/{i}` give them, (N, tokens, width).
+    `blocks/{i}/norm1` and `blocks/{i}` give the tokens, (N, tokens, width).
 
     Args:
-        width: of the tokens.
-        depth: how many blocks.
-        heads: of each attention; they divide the width.
+        width: features of each token.
+        depth: number of blocks.
+        heads: attention heads per block; a divisor of the width.
         patch: side of a patch in pixels.
-        classes: of the head; None: no head.
+        classes: number of logits; None: no head.
         cells: rows and columns of the table of positions.
-        prefix: how many tokens stand before the patches.
-        pool: what the head reads: `"class"`, the first token; `"mean"`, the mean of the patches,
-            normalised after it is taken; `"normed mean"`, before it is; `"class+mean"`, the first
-            token and that mean side by side;
-            `"class+distillation"`, the first two tokens; `"attention"`, see `AttentionPool`.
+        prefix: number of tokens before the patches.
+        pool: the input of the head: `"class"`, the first token; `"mean"`, the mean of the patches,
+            then normalised; `"normed mean"`, the mean of the normalised patches; `"class+mean"`,
+            the first token and that mean; `"class+distillation"`, the first two tokens;
+            `"attention"`, see `AttentionPool`.
         pre_norm: whether the tokens are normalised before the first block, as in CLIP.
-        rotary: the base of the rotations that tell places instead of a table, as in DINOv3. None:
-            there is a table.
-        resizing: how the table meets another grid; see `PositionTable`.
-        epsilon: added to variances.
-        activation: in the MLPs.
+        rotary: the base of the rotary position embedding that replaces the table, as in DINOv3.
+            None: the table is used.
+        resizing: how the table is resized to another grid; see `PositionTable`.
+        epsilon: constant added to variances.
+        activation: the activation in the MLPs.
 
     References:
         Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021 (arXiv 2010.11929),
@@ -211,7 +211,7 @@ class ViT(nnx.Module):
         self.rotary = rotary
         tables = partial(PositionTable, cells, width, resizing)
         self.pos_embed = tables(rngs=rngs) if rotary is None else None
-        # With their positions, where they have any.
+        # Includes their position embeddings, if any.
         self.prefix = nnx.Param(0.02 * jax.random.normal(rngs.params(), (prefix, width)))
         self.norm_pre = LayerNorm(width, epsilon=epsilon) if pre_norm else None
         block = partial(Block, width, heads, epsilon=epsilon, activation=activation)
@@ -227,17 +227,17 @@ class ViT(nnx.Module):
         """The logits, or the embedding.
 
         Raises:
-            ValueError: a side of the input is no multiple of the patch.
+            ValueError: a side of the input is not a multiple of the patch.
         """
         x = self.pooled(self.tokens(x))
         return x if self.head is None else self.head(x)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """The tokens before the patches."""
+        """The shape of the tokens before the patches."""
         return {"prefix": self.prefix.shape}
 
     def fill(self, tensors: Tensors) -> None:
-        """Take the tokens before the patches."""
+        """Set the tokens before the patches."""
         self.prefix = nnx.Param(jnp.asarray(tensors["prefix"]))
 
     def tokens(
@@ -271,7 +271,7 @@ class ViT(nnx.Module):
     def pooled(
         self, x: Float[Array, "batch tokens features"]
     ) -> Float[Array, "batch pooled_features"]:
-        """What the head reads of the last block's tokens."""
+        """The input of the head, from the last block's tokens."""
         patches = slice(len(self.prefix), None)
         if self.pool == "mean":
             return self.norm(x[:, patches].mean(1))
@@ -287,20 +287,20 @@ class ViT(nnx.Module):
 
 
 def vit_tiny(patch: int = 16, *, rngs: nnx.Rngs, **options: Any) -> ViT:
-    """ViT-Ti, of 192 features."""
+    """ViT-Ti, with 192 features."""
     return ViT(192, 12, 3, patch, **options, rngs=rngs)
 
 
 def vit_small(patch: int = 16, *, rngs: nnx.Rngs, **options: Any) -> ViT:
-    """ViT-S, of 384 features."""
+    """ViT-S, with 384 features."""
     return ViT(384, 12, 6, patch, **options, rngs=rngs)
 
 
 def vit_base(patch: int = 16, *, rngs: nnx.Rngs, **options: Any) -> ViT:
-    """ViT-B, of 768 features."""
+    """ViT-B, with 768 features."""
     return ViT(768, 12, 12, patch, **options, rngs=rngs)
 
 
 def vit_large(patch: int = 16, *, rngs: nnx.Rngs, **options: Any) -> ViT:
-    """ViT-L, of 1024 features."""
+    """ViT-L, with 1024 features."""
     return ViT(1024, 24, 16, patch, **options, rngs=rngs)
