@@ -1,4 +1,4 @@
-"""Pictures of heatmaps: overlays, sheets, figures, reports to look through, series, volumes."""
+"""Pictures of heatmaps: overlays, sheets, figures, interactive reports, series and volumes."""
 
 from scorecam_jax.visualize.colours import COLORMAPS, colorize
 from scorecam_jax.visualize.figure import figure

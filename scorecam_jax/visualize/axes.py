@@ -1,4 +1,4 @@
-"""Axes beside a picture, such as those of a spectrogram."""
+"""Axes around a picture, such as those of a spectrogram."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from scorecam_jax.visualize.text import Text
 
 Axis: TypeAlias = tuple[str, int | float, int | float]
-"""A label, and what the first and the last edge of the axis stand for."""
+"""(label, value at the first edge, value at the last edge)."""
 
 _WIDTH, _HEIGHT = 480, 280
 _LEFT, _TOP, _RIGHT, _BOTTOM = 78, 8, 24, 46
@@ -17,7 +17,7 @@ _TYPE, _TICK = 13, 4
 
 
 def spread(picture: Image.Image) -> Image.Image:
-    """A picture whose pixels need not be square, enlarged to a size at which one sees something."""
+    """Enlarge a picture to a readable size; its pixels may become oblong."""
     width, height = (
         side * max(1, round(wanted / side))
         for side, wanted in zip(picture.size, (_WIDTH, _HEIGHT), strict=True)
@@ -28,11 +28,14 @@ def spread(picture: Image.Image) -> Image.Image:
 def with_axes(
     picture: Image.Image, axes: Sequence[Axis]
 ) -> tuple[Image.Image, tuple[int, int, int, int]]:
-    """A picture with its axes, and where it lies: left, top, right and bottom.
+    """Draw axes around a picture.
 
     Args:
-        picture: in RGB.
-        axes: across and down; the last edge is the right one, or the lower one.
+        picture: an RGB picture.
+        axes: the horizontal and the vertical axis; the last edge is the right or the lower one.
+
+    Returns:
+        The new picture, and (left, top, right, bottom) of the old one in it.
     """
     (along, left, right), (upright, top, bottom) = axes
     width, height = picture.size
@@ -60,7 +63,7 @@ def with_axes(
 
 
 def ticks(first: int | float, last: int | float) -> list[float]:
-    """Some four to six round numbers between the ends of an axis, which may fall.
+    """About four to six round numbers between the ends of an axis, which may be descending.
 
     >>> ticks(0, 3.2), ticks(8000, 0)
     ([0.0, 1.0, 2.0, 3.0], [0.0, 2000.0, 4000.0, 6000.0, 8000.0])

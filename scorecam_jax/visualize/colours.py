@@ -1,4 +1,4 @@
-"""Colour maps: heatmaps as pictures. NumPy only."""
+"""Colour maps, which turn heatmaps into pictures. Uses only NumPy."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _EMBER = (
     "f54e57 fe634b ff7942 ff8f3c ffa63e ffbf4d ffd96d fff19b"
 )
 
-# Colours of the tables that were published with the two papers named in `colorize`.
+# Colours of the tables published with the two papers cited in `colorize`.
 _VIRIDIS = (
     "440154 481769 472a7a 433d84 3d4e8a 355e8d 2e6d8e 297b8e 23898e 1f978b 21a585 2eb37c "
     "46c06f 65cb5e 89d548 b0dd2f d8e219 fde725"
@@ -26,11 +26,11 @@ _CIVIDIS = (
 )
 
 AGAINST, FOR = (0, 105, 255), (255, 120, 0)
-"""The hues of the two signs: blue and orange, which every common kind of colour blindness keeps."""
+"""The hues of the two signs: blue and orange, distinct in all common types of colour blindness."""
 
 
 def _between(colours: str) -> Float[np.ndarray, "256 3"]:
-    """The table whose colours lie on straight lines between those listed."""
+    """The table that interpolates linearly between the listed colours."""
     anchors = np.array([list(bytes.fromhex(colour)) for colour in colours.split()]) / 255
     at = np.linspace(0, 1, len(anchors))
     return np.stack([np.interp(np.linspace(0, 1, 256), at, c) for c in anchors.T], axis=-1)
@@ -70,18 +70,18 @@ def colorize(
     Args:
         heatmap: (H, W) in [0, 1], a NumPy or JAX array; with `"signed"` in [-1, 1].
         colormap: `"ember"` (dark blue to light yellow; perceptually uniform, so that equal steps
-            of the heatmap look equally large, in greyscale print and to the colour-blind too),
-            `"viridis"` (Smith and van der Walt 2015, as Matplotlib has it), `"cividis"` (Nuñez,
-            Anderton and Renslow 2018: nearly the same with red-green blindness), `"jet"` (the
-            rainbow of most published figures, as Matplotlib defines it), `"gray"`, or `"signed"`
-            (blue below zero, orange above it, white at zero) for heatmaps of `variants.SIGNED`.
+            of the heatmap look equally large, also in greyscale print and to the colour-blind),
+            `"viridis"` (Smith and van der Walt 2015, as in Matplotlib), `"cividis"` (Nuñez,
+            Anderton and Renslow 2018: looks nearly the same with red-green blindness), `"jet"`
+            (the rainbow of most published figures, as in Matplotlib), `"gray"`, or `"signed"`
+            (blue below zero, orange above, white at zero) for heatmaps of `variants.SIGNED`.
 
     Returns:
         The colours (H, W, 3), uint8.
 
     Raises:
-        ValueError: the heatmap is not (H, W), is empty, holds NaN or values out of range, or the
-            colour map is unknown.
+        ValueError: the heatmap is not (H, W), is empty, contains NaN or values out of range, or
+            the colour map is unknown.
 
     >>> colorize(np.eye(2), colormap="gray")[..., 0]
     array([[255,   0],
@@ -95,16 +95,16 @@ def colorize(
 
 
 def checked(heatmap: Any, *, signed: bool = False) -> Float[np.ndarray, "height width"]:
-    """The heatmap as float32 in [0, 1], or in [-1, 1] if it is signed."""
+    """Check a heatmap, and return it as float32 in [0, 1], or in [-1, 1] if it is signed."""
     values = np.asarray(heatmap)
     if values.ndim != 2 or not values.size:
         raise ValueError(
-            f"a heatmap to draw has the shape (height, width), found {values.shape}; "
+            f"a heatmap must have shape (height, width), found {values.shape}; "
             "for a batch or several targets, draw heatmap[i] one at a time"
         )
     values = values.astype(np.float32)
     if np.isnan(values).any():
-        raise ValueError(f"the heatmap holds NaN in {np.isnan(values).sum()} places")
+        raise ValueError(f"the heatmap contains NaN in {np.isnan(values).sum()} places")
     low, high = float(values.min()), float(values.max())
     least = -1 if signed else 0
     if low < least - 1e-3 or high > 1 + 1e-3:  # interpolation may overshoot by a rounding error
@@ -117,11 +117,11 @@ def checked(heatmap: Any, *, signed: bool = False) -> Float[np.ndarray, "height 
 
 
 def hues(values: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
-    """The hue of each value's sign, for maps whose strength is told by opacity."""
+    """The hue of each value's sign, for maps whose strength is shown by opacity."""
     against, speaking = np.array(AGAINST, np.uint8), np.array(FOR, np.uint8)
     return np.where(values[..., None] < 0, against, speaking)
 
 
 def as_bytes(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    """Values in [0, 1] as 0 to 255."""
+    """Convert values in [0, 1] to bytes."""
     return np.rint(values * np.float32(255)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Figures for papers, with Matplotlib (the extra `figures`)."""
+"""Figures for papers, drawn by Matplotlib (the extra `figures`)."""
 
 import functools
 import io
@@ -32,33 +32,34 @@ def figure(
 ) -> Any:
     """Draw heatmaps of one image side by side, or of one series below one another.
 
-    Each has a title, and there is a colour bar. Lettering and lines are vectors:
-    `figure(...).savefig("cat.pdf")`, or `.svg`. The last line of a notebook's cell shows a figure.
+    Each heatmap has a title, and the figure has a colour bar. Text and lines are vector graphics:
+    use `figure(...).savefig("cat.pdf")` or `.svg`. In a notebook, a figure on the last line of a
+    cell is displayed.
 
     Args:
         image: a picture, as in `overlay`; or a series, (time,), (time, channels) or
             (1, time, channels), drawn as lines, one channel below the other.
         heatmaps: by title, such as the method or the class: (H, W), in [0, 1] or, signed, in
-            [-1, 1]. They need not be of the picture's size, and are drawn over all of it. Of a
-            series (time,) or (1, time): its lines have the heatmap's colours.
-        title: of the whole; None: none.
+            [-1, 1]. Each is stretched over the whole picture, whatever its size. For a series,
+            (time,) or (1, time): the heatmap colours the lines.
+        title: title of the whole figure; None: no title.
         colormap: as in `colorize`. Signed maps are blue below zero and orange above.
         alpha: opacity of a picture's colours where a heatmap is 1 or -1. Lines are opaque.
-        width: of the figure, in inches; 3.3 is a column.
-        photograph: whether to show the picture by itself first. A series never is.
-        picture: as in `overlay`: what to show of an image that is no picture.
-        axes: of the picture across and down, such as a spectrogram's
-            `[("time (s)", 0, 3), ("frequency (Hz)", 0, 8000)]`: a label each, and what the first
-            and the last edge stand for. Larger values are drawn above. Of a series, the axis of
-            time alone. None: a picture has no axes, and a series counts steps.
-        colorbar: whether to show what the colours stand for.
+        width: width of the figure, in inches; 3.3 is one column.
+        photograph: whether to show the picture alone first. This has no effect on series.
+        picture: the channels to show of an image that is not a picture, as in `overlay`.
+        axes: the horizontal and the vertical axis of a picture, such as a spectrogram's
+            `[("time (s)", 0, 3), ("frequency (Hz)", 0, 8000)]`: a label, and the values at the
+            first and the last edge. Larger values are drawn at the top. For a series, the time
+            axis only. None: a picture has no axes, and a series counts steps.
+        colorbar: whether to draw a colour bar.
 
     Returns:
-        A `matplotlib.figure.Figure`, which belongs to no window.
+        A `matplotlib.figure.Figure`, without a window.
 
     Raises:
         ImportError: Matplotlib is not installed.
-        ValueError: there is no heatmap, or one is not (H, W) or not in range, or `axes` do not fit.
+        ValueError: there are no heatmaps, one is not (H, W) or out of range, or `axes` do not fit.
     """
     if not heatmaps:
         raise ValueError("a figure needs at least one heatmap, found none")
@@ -94,7 +95,7 @@ def _of_picture(
     axes: Sequence[Axis] | None,
     colorbar: bool,
 ) -> Any:
-    """Panels side by side."""
+    """Draw panels side by side."""
     scale = np.linspace(low, 1, _COLOURS)[None]
     colours = np.asarray(transparent(scale, colormap=colormap, alpha=alpha))[0] / 255
     panels = len(heatmaps) + photograph
@@ -130,7 +131,7 @@ def _of_picture(
             norm=mappable.norm,
             extent=extent,
             interpolation="bilinear",
-            # Else opacity and colour would be mixed with those of other values.
+            # Interpolating colours would mix opacity and colour of different values.
             interpolation_stage="data",
         )
         axis.set_title(name, fontsize=8)
@@ -151,7 +152,7 @@ def _of_series(
     axes: Sequence[Axis] | None,
     colorbar: bool,
 ) -> Any:
-    """Lines below one another: channels, and of these each method's."""
+    """Draw lines below one another: for each heatmap, one per channel."""
     from matplotlib.collections import LineCollection
 
     ((label, first, last),) = axes or (("step", 0, len(series)),)
@@ -166,7 +167,7 @@ def _of_series(
         values = np.interp(centres, np.arange(heatmap.size), heatmap[0])
         for channel, axis in enumerate(places[number * channels :][:channels]):
             line = np.stack([at, series[:, channel]], -1)
-            # A dark edge, so that light colours are seen on white.
+            # A dark edge makes light colours visible on white.
             axis.plot(*line.T, color="black", linewidth=2.6, solid_capstyle="round")
             pieces = np.stack([line[:-1], line[1:]], 1)
             coloured = LineCollection(
@@ -204,7 +205,7 @@ def _empty(width: float, height: float) -> Any:
 
 @functools.cache
 def _shown_in_notebooks() -> Any:
-    """Matplotlib's figure, which shows itself: Matplotlib shows only those made by `pyplot`."""
+    """A Matplotlib figure that notebooks display; by default only `pyplot`'s figures are."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

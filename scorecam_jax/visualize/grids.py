@@ -1,4 +1,4 @@
-"""Heatmaps stored small: a coarse grid whose linear enlargement is the map."""
+"""Compact storage of heatmaps, as coarse grids whose linear enlargement is the heatmap."""
 
 import base64
 from collections.abc import Sequence
@@ -8,23 +8,23 @@ import numpy as np
 from jaxtyping import Float
 
 TOLERANCE = 1 / 255
-"""How far a map enlarged from the layer's grid may lie from the heatmap, at any pixel."""
+"""The largest error at any pixel of a heatmap enlarged from the layer's grid."""
 
 
 SMALL = 256
-"""The most values in a grid that is quantised to 16 bits; a larger one is quantised to 8."""
+"""The largest number of values in a grid quantised to 16 bits; larger grids take 8 bits."""
 
 
 class Grid(NamedTuple):
-    """A quantised grid, of nothing but numbers and text, so that JSON can hold it.
+    """A quantised grid of numbers and text only, so that it can be stored as JSON.
 
     Attributes:
         shape: (rows, columns), or (slices, rows, columns).
         low: the value of the smallest code.
         high: the value of the largest code.
-        signed: whether the map is clipped to [-1, 1] after it is enlarged, rather than to [0, 1].
-        codes: the codes in base64, row by row: two bytes a value, the lower one first, or a single
-            byte in a grid of more than `SMALL` values.
+        signed: whether the enlarged map is clipped to [-1, 1] rather than to [0, 1].
+        codes: the codes in base64, row by row: two bytes per value, little-endian, or one byte in a
+            grid of more than `SMALL` values.
     """
 
     shape: Sequence[int]
@@ -37,18 +37,18 @@ class Grid(NamedTuple):
 def coarse(heatmap: Any, sums: Any | None = None, *, cells: int = 56) -> Float[np.ndarray, "*grid"]:
     """Find a small grid whose linear enlargement, clipped, is the heatmap.
 
-    Most methods sum at the layer's resolution, enlarge the sum, rectify it and scale it. Then the
-    layer's own grid says everything. For the others, the grid is the least-squares fit with at most
-    `cells` values an axis.
+    Most methods sum maps at the layer's resolution, enlarge the sum, rectify it and scale it. Then
+    the sum on the layer's grid determines the heatmap. For other methods, the grid is a
+    least-squares fit with at most `cells` values per axis.
 
     Args:
         heatmap: (*spatial), in [0, 1] or [-1, 1].
         sums: (*grid), the method's sum at the layer's resolution, in any scale. It is used if an
             affine function of it gives the heatmap to within `TOLERANCE`.
-        cells: the most values along each axis.
+        cells: the maximum number of values along each axis.
 
     Returns:
-        The grid. Values may lie outside the heatmap's range: they are clipped after enlargement.
+        The grid. Its values may lie outside the heatmap's range; clip them after enlargement.
 
     >>> np.abs(coarse(np.array([[0.0, 0.25, 0.75, 1.0]]), np.array([[2.0, 6.0]])).round(6))
     array([[0., 1.]])
@@ -60,7 +60,7 @@ def coarse(heatmap: Any, sums: Any | None = None, *, cells: int = 56) -> Float[n
     if sums is not None:
         sums = np.asarray(sums, np.float64)
         enlarged = enlarge(sums, values.shape)
-        # Where the map is clipped, its value says nothing of the sum's.
+        # Where the map is clipped, it does not determine the sum.
         inside = (values > low) & (values < 1)
         inside |= values == values.max()
         if np.ptp(enlarged[inside]) > 0:
@@ -83,9 +83,9 @@ def enlarge(
 
     Args:
         grid: the values.
-        shape: the size wanted.
-        window: by axis, where the part that is wanted starts and how long it is, as shares of the
-            axis. None: all of it.
+        shape: the wanted size.
+        window: for each axis, the start and the length of the wanted part, as fractions of the
+            axis. None: the whole grid.
     """
     values = np.asarray(grid, np.float64)
     for axis, side in enumerate(shape):
@@ -98,7 +98,7 @@ def enlarge(
 def linear(
     large: int, small: int, start: float = 0.0, length: float = 1.0
 ) -> Float[np.ndarray, "large small"]:
-    """The matrix that resizes an axis, or a part of it, linearly.
+    """The matrix that linearly resizes an axis or a part of it.
 
     >>> linear(4, 2)[1]
     array([0.75, 0.25])
@@ -108,7 +108,7 @@ def linear(
 
 
 def pack(grid: Float[np.ndarray, "*grid"], *, signed: bool = False) -> Grid:
-    """Quantise a grid, to 16 bits if it is small and to 8 bits if it is large."""
+    """Quantise a grid to 16 bits, or to 8 bits if it has more than `SMALL` values."""
     codes = np.dtype("<u2" if grid.size <= SMALL else "u1")
     low, high = (float(f"{value:.6g}") for value in (grid.min(), grid.max()))
     step = (high - low) / np.iinfo(codes).max or 1.0
@@ -118,7 +118,7 @@ def pack(grid: Float[np.ndarray, "*grid"], *, signed: bool = False) -> Grid:
 
 
 def unpack(packed: Grid) -> Float[np.ndarray, "*grid"]:
-    """The grid that was packed, to within its quantisation.
+    """The packed grid, up to quantisation.
 
     >>> unpack(pack(np.array([[0.0, 0.5, 1.0]]))).round(4)
     array([[0. , 0.5, 1. ]])
@@ -132,19 +132,19 @@ def unpack(packed: Grid) -> Float[np.ndarray, "*grid"]:
 def draw(
     grid: Grid, shape: Sequence[int], window: Sequence[tuple[float, float]] | None = None
 ) -> Float[np.ndarray, "*spatial"]:
-    """The heatmap that a packed grid stands for, or a part of it, at any size; see `enlarge`."""
+    """The heatmap of a packed grid, or a part of the heatmap, at any size; see `enlarge`."""
     return enlarge(unpack(grid), shape, window).clip(-1 if grid.signed else 0, 1)
 
 
 def layer_sums(explanation: Any, channel_axis: int = -1) -> Float[np.ndarray, "..."] | None:
-    """What a method that weights whole maps summed at the layer's resolution.
+    """The weighted sum of maps at the layer's resolution.
 
     Args:
         explanation: an `Explanation`.
-        channel_axis: of its activations.
+        channel_axis: the channel axis of its activations.
 
     Returns:
-        Σ_k w_k A_k, (B, T, *grid); None for a method that weights no whole maps.
+        Σ_k w_k A_k, (B, T, *grid); None for a method that does not weight whole maps.
     """
     if explanation.weights is None or not hasattr(explanation.activations, "ndim"):
         return None
@@ -157,14 +157,14 @@ def layer_sums(explanation: Any, channel_axis: int = -1) -> Float[np.ndarray, ".
 
 
 def pixelate(heatmap: Any, sums: Any) -> Float[np.ndarray, "*spatial"]:
-    """The heatmap in the layer's own cells, without what interpolation adds between them.
+    """The heatmap on the cells of the layer's grid, without interpolation.
 
     Args:
         heatmap: (*spatial), in [0, 1] or [-1, 1].
         sums: (*grid), the method's sum at the layer's resolution.
 
     Raises:
-        ValueError: the sum does not give the heatmap, so the map has no such cells.
+        ValueError: the sum does not give the heatmap, so the heatmap has no such cells.
     """
     values, sums = np.asarray(heatmap), np.asarray(sums)
     grid = coarse(values, sums)

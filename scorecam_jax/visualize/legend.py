@@ -1,4 +1,4 @@
-"""Colour bars: what the colours of a heatmap stand for."""
+"""Colour bars."""
 
 import functools
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ def colour_bar(
     fade: bool = True,
     highest: str = "",
 ) -> Image.Image:
-    """Draw the colours of a heatmap over a medium grey, with what its ends stand for.
+    """Draw the colours of a heatmap over a medium grey, with labels at the ends.
 
     Args:
-        width: of the bar, in pixels.
-        size: of the type, in pixels.
-        colormap: as in `overlay`, and so are the next two.
-        alpha: opacity of the colours where a heatmap is 1.
-        fade: whether opacity grows with the heatmap.
-        highest: what 1 stands for, if there is more to say than the number.
+        width: width of the bar, in pixels.
+        size: size of the type, in pixels.
+        colormap: as in `overlay`.
+        alpha: opacity of the colours where a heatmap is 1, as in `overlay`.
+        fade: whether opacity grows with the heatmap, as in `overlay`.
+        highest: the meaning of 1, written after the number.
     """
     signed = colormap == SIGNED
     values = np.broadcast_to(np.linspace(-1 if signed else 0, 1, width), (size, width))
@@ -56,10 +56,10 @@ def legend_of(
     """The colour bars of a sheet, below one another; None if there are none.
 
     Args:
-        kinds: colour maps, `"signed"` among them.
-        alpha: as in `colour_bar`, and so are the next two.
-        fade: whether opacity grows with the heatmap.
-        highest: what 1 stands for.
+        kinds: the colour maps, which may include `"signed"`.
+        alpha: as in `colour_bar`.
+        fade: as in `colour_bar`.
+        highest: as in `colour_bar`.
     """
     if not kinds:
         return None
@@ -71,13 +71,13 @@ def legend_of(
 
 
 def kinds_of(signed: Sequence[bool], colormap: str, *, wanted: bool) -> list[str]:
-    """The colour maps that a sheet tells: that of signs always, another if it is wanted."""
+    """The colour maps that get a colour bar: the signed one always, another one if `wanted`."""
     plain = [colormap] if wanted and not all(signed) and colormap != SIGNED else []
     return [SIGNED] * any(signed) + plain
 
 
 def _stacked(bars: Sequence[Image.Image]) -> Image.Image:
-    """Colour bars below one another."""
+    """Stack colour bars vertically."""
     gap = bars[0].height // 2
     height = sum(bar.height for bar in bars) + gap * (len(bars) - 1)
     drawn = Image.new("RGB", (max(bar.width for bar in bars), height), "white")

@@ -21,12 +21,12 @@ def overlay(
 ) -> Image.Image:
     """Lay a heatmap over the picture it explains.
 
-    The picture is grey. The opacity of the colours is the square root of the heatmap. Every colour
-    is therefore the heatmap's, and where the heatmap is low the photograph remains visible.
+    The picture is grey. The opacity of the colours is the square root of the heatmap. All colour
+    therefore comes from the heatmap, and the photograph remains visible where the heatmap is low.
 
     A signed heatmap has two hues: orange is evidence for the class, and blue evidence against it.
-    Opacity is the square root of the value without its sign, and the grey picture has half its
-    contrast, so that its own light and dark do not pass for evidence.
+    Opacity is the square root of the absolute value. The grey picture has half its contrast, so
+    that its light and dark parts are not mistaken for evidence.
 
     Args:
         image: a Pillow image, or an array (H, W) or (H, W, 3), uint8 or floating point in [0, 1].
@@ -35,9 +35,9 @@ def overlay(
         alpha: opacity of the colours where the heatmap is 1, in [0, 1].
         fade: `False` keeps the picture's own colours and uses the same opacity everywhere, as
             most papers do.
-        picture: what to show of an image that is no picture: a channel's number, three for red,
-            green and blue, or a function of the image. Channels are stretched from their 2nd to
-            their 98th percentile.
+        picture: how to show an image that is not a picture: the index of a channel, three indices
+            for red, green and blue, or a function of the image. Channels are stretched from their
+            2nd to their 98th percentile.
 
     Returns:
         An RGB image of the picture's size.
@@ -55,7 +55,7 @@ def overlay(
     height, width = values.shape
     if shown.size != (width, height):
         raise ValueError(
-            f"the heatmap is {width} x {height} pixels (width x height) and the picture "
+            f"the heatmap is {width} x {height} pixels (width x height) and the picture is "
             f"{shown.width} x {shown.height}; resize the heatmap first, for example "
             f"jax.image.resize(heatmap, ({shown.height}, {shown.width}), 'linear')"
         )
@@ -69,20 +69,20 @@ def overlay(
 
 
 def grey(picture: Image.Image, *, signed: bool = False) -> Image.Image:
-    """The picture in grey; for a signed heatmap at half its contrast."""
+    """The picture in grey, at half its contrast for a signed heatmap."""
     plain = picture.convert("L").convert("RGB")
     return Image.blend(plain, Image.new("RGB", plain.size, (128,) * 3), 0.5) if signed else plain
 
 
 def mark_crop(image: Picture, box: Sequence[int | float]) -> Image.Image:
-    """Frame `box`, the part of a photograph that the network saw, and bleach the rest.
+    """Frame `box`, the part of a photograph that the network saw, and lighten the rest.
 
     Args:
         image: as in `overlay`.
-        box: (left, top, right, bottom) in pixels, as Pillow counts them.
+        box: (left, top, right, bottom) in pixels, as in Pillow.
 
     Returns:
-        An RGB image, unchanged inside the box, and everywhere if the box covers the picture.
+        An RGB image, unchanged inside the box. If the box covers the picture, all is unchanged.
     """
     picture = as_picture(image)
     left, top, right, bottom = (round(edge) for edge in box)

@@ -1,4 +1,4 @@
-"""Series, such as signals: lines coloured by their heatmap."""
+"""Series, such as signals, drawn as lines coloured by their heatmap."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from scorecam_jax.visualize.colours import colorize
 from scorecam_jax.visualize.text import Text
 
 WIDTH = 800
-"""Of the picture of a series, in pixels."""
+"""The width of the picture of a series, in pixels."""
 
 _CHANNEL, _LEAST, _MOST_HEIGHT = 130, 40, 1200
 _AXIS = 26
@@ -21,24 +21,24 @@ _TYPE = 13
 _NAME = 16
 _UNSEEN = 185
 
-# Drawn larger and reduced, so that lines are smooth.
+# Drawn this many times larger, then reduced, so that lines are smooth.
 _FINER = 3
 
 
 def is_series(heatmap: Any) -> bool:
-    """Whether a heatmap is of a series: (time,), or (1, time) of more than one step."""
+    """Whether a heatmap belongs to a series: (time,), or (1, time) with more than one step."""
     shape = np.shape(heatmap)
     return len(shape) == 1 or (len(shape) == 2 and shape[0] == 1 < shape[1])
 
 
 def as_series(series: Any) -> Float[np.ndarray, "time channels"]:
-    """A series as (time, channels).
+    """Convert a series to (time, channels).
 
     Args:
         series: (time,), (time, channels) or (1, time, channels), of real numbers.
 
     Raises:
-        ValueError: it has another shape, is empty, or holds values that are not finite.
+        ValueError: the series has another shape, is empty, or contains values that are not finite.
     """
     values = np.asarray(series)
     if values.ndim == 3 and values.shape[0] == 1:
@@ -47,12 +47,12 @@ def as_series(series: Any) -> Float[np.ndarray, "time channels"]:
         values = values[:, None]
     if values.ndim != 2 or not values.size:
         raise ValueError(
-            f"a series has the shape (time,), (time, channels) or (1, time, channels); found "
+            f"a series must have shape (time,), (time, channels) or (1, time, channels); found "
             f"{np.shape(series)}"
         )
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
-        raise ValueError("the series holds values that are NaN or infinite")
+        raise ValueError("the series contains values that are NaN or infinite")
     return values
 
 
@@ -68,23 +68,23 @@ def draw_series(
     """Draw a series as lines, one channel below the other, coloured by its heatmap.
 
     Args:
-        series: as in `as_series`. Each channel is drawn from its least value to its largest, which
-            are written beside it.
+        series: as in `as_series`. Each channel is scaled to its own range, whose ends are written
+            next to it.
         heatmap: (time,) or (1, time), in [0, 1], or with `colormap="signed"` in [-1, 1]; None:
-            black lines. It need not have as many steps as the series: it is drawn over all of it.
-        colormap: as in `colorize`. The lines have dark edges, so that light colours are seen.
-        rate: steps per second, for an axis in seconds; None: in steps.
-        names: of the channels, written above their lines; none: nothing is written.
-        seen: the first step that the network saw, and that after the last: others are grey. None:
-            it saw all.
+            black lines. It is stretched over the whole series, whatever its number of steps.
+        colormap: as in `colorize`. The lines have dark edges, which make light colours visible.
+        rate: steps per second, for an axis in seconds; None: the axis counts steps.
+        names: the channels' names, written above their lines; may be empty.
+        seen: the first step that the network saw, and the one after the last. Other steps are grey.
+            None: it saw the whole series.
 
     Returns:
-        An RGB image `WIDTH` pixels wide, whose lines begin and end at `plot_area`. Of a series of
-        many more steps than pixels, a line shows the least and the largest value at each pixel,
-        under the heatmap's largest there.
+        An RGB image `WIDTH` pixels wide, whose lines fill `plot_area`. If the series has many more
+        steps than the image has pixels, a line shows the smallest and the largest value at each
+        half pixel, coloured by the strongest heatmap value there.
 
     Raises:
-        ValueError: the series or the heatmap is unfit.
+        ValueError: the series or the heatmap cannot be drawn.
 
     >>> draw_series(np.sin(np.arange(50.0)), np.linspace(0, 1, 50)).width
     800
@@ -117,21 +117,22 @@ def draw_series(
 
 
 def plot_area(channels: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the lines in the picture of a series."""
+    """(left, top, right, bottom) of the lines in the picture of a series."""
     lane = max(_LEAST, min(_CHANNEL, _MOST_HEIGHT // channels))
     return 70, 4, WIDTH - 10, 4 + lane * channels
 
 
 def lines_region(preprocess: Any, steps: int, channels: int) -> dict[str, Any]:
-    """Where the part of a series that the network saw lies in its picture, and in the input.
+    """The position of the part of a series that the network saw, in the picture and in the input.
 
     Args:
-        preprocess: a `models.SeriesPreprocess`, or what has its `span`; else all was seen.
-        steps: of the series.
-        channels: of the series.
+        preprocess: a `models.SeriesPreprocess`, or another object with a `span` method. Without
+            one, the network saw the whole series.
+        steps: the number of steps in the series.
+        channels: the number of channels in the series.
 
     Returns:
-        `seen` and `place` for `photograph`.
+        The arguments `seen` and `place` of `photograph`.
     """
     left, top, right, bottom = plot_area(channels)
     if not hasattr(preprocess, "span"):
@@ -145,7 +146,7 @@ def lines_region(preprocess: Any, steps: int, channels: int) -> dict[str, Any]:
 
 
 def _extremes(channel: Float[np.ndarray, " time"]) -> Int[np.ndarray, " points"]:
-    """The steps to draw: all, or of very many the least and the largest at each half pixel."""
+    """The steps to draw: all, or for a long series the extremes at each half pixel."""
     bins = 2 * WIDTH
     if len(channel) <= 4 * bins:
         return np.arange(len(channel))
@@ -158,9 +159,9 @@ def _extremes(channel: Float[np.ndarray, " time"]) -> Int[np.ndarray, " points"]
 
 
 def _between(heatmap: Any, steps: int, colormap: str) -> Float[np.ndarray, " pieces"]:
-    """The heatmap between each two steps."""
+    """The heatmap, interpolated halfway between consecutive steps."""
     row = np.asarray(heatmap, np.float32).reshape(1, -1)
-    colorize(row, colormap=colormap)  # refuses what is unfit before it is resized
+    colorize(row, colormap=colormap)  # raises an error on an invalid heatmap before resizing
     at = (np.arange(max(1, steps - 1)) + 1) / steps * row.shape[1] - 0.5
     return np.interp(at, np.arange(row.shape[1]), row[0])
 
@@ -171,9 +172,9 @@ def _colours(
     colormap: str,
     seen: tuple[int, int] | None,
 ) -> UInt8[np.ndarray, "lines 3"]:
-    """The colour of the line from each step that is drawn to the next."""
+    """The colours of the lines between consecutive drawn steps."""
     starts = at[:-1] if len(at) > 1 else at
-    if len(at) < len(between) + 1:  # of many steps, the one of which the heatmap says most
+    if len(at) < len(between) + 1:  # among skipped steps, take the strongest value
         groups = np.array_split(between, starts[1:])
         between = np.array([group[np.abs(group).argmax()] if group.size else 0 for group in groups])
     colours = colorize(between[None], colormap=colormap)[0]
@@ -188,7 +189,7 @@ def _label(
     rate: Any,
     names: Sequence[str],
 ) -> None:
-    """Write the name and the range of each channel, and the axis of time."""
+    """Draw the name and the range of each channel, and the time axis."""
     draw = ImageDraw.Draw(page)
     left, top, right, bottom = plot_area(values.shape[1])
     lane = (bottom - top) / values.shape[1]

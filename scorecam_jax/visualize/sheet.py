@@ -1,4 +1,4 @@
-"""Sheets: panels in rows and columns, with titles."""
+"""Sheets: panels arranged in rows and columns, with titles."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,18 +10,18 @@ from scorecam_jax.visualize.pictures import Picture, as_picture
 from scorecam_jax.visualize.text import Text
 
 Legend: TypeAlias = Callable[[int, int], Image.Image]
-"""(width, size of type) -> a picture no wider, such as a colour bar."""
+"""(width, size of type) -> a picture no wider than that, such as a colour bar."""
 
-# What viewers and formats take; about a gigabyte if a sheet has it along both sides.
+# A size that viewers and formats support. A square sheet of this size takes about 1 GB of memory.
 _MOST_SIDE = 15_000
 
 _LEAST_SIDE = 10
 
 
-# Of the type of titles; captions and notes.
+# Type sizes of captions and notes, relative to that of titles.
 _SMALL, _SMALLEST = 0.8, 0.6
 
-# A row that is emptier leaves too much white.
+# The largest fraction of empty cells.
 _MOST_EMPTY = 0.2
 
 
@@ -38,21 +38,21 @@ def sheet(
 ) -> Image.Image:
     """Arrange panels in rows and columns, with titles.
 
-    No panel is resized, unless the sheet would have more than 16,000 pixels along a side. Then all
-    are reduced alike.
+    Panels are resized only if they would take more than 15,000 pixels along a side. Then all are
+    reduced by the same factor.
 
     Args:
-        panels: pictures as in `overlay`, row by row. Smaller ones are centred in their cell. A
-            text is written in the middle of its cell.
-        titles: one for each panel, or one for each column, written above the first row.
+        panels: pictures as in `overlay`, row by row, centred in their cells. A string is written in
+            the middle of its cell.
+        titles: one per panel, or one per column, written above the first row.
         columns: panels per row. None: the number that brings the sheet nearest to 3:2, among those
             that leave at most a fifth of the cells empty.
-        row_labels: one for each row, written to its left.
-        captions: one for each panel, written below it.
-        note: written small below the panels.
-        legend: called with a width and a size of type in pixels, it draws what stands between the
+        row_labels: one per row, written to its left.
+        captions: one per panel, written below it.
+        note: small text below the panels.
+        legend: a function of a width and a type size in pixels. It draws the picture between the
             panels and the note, such as a colour bar.
-        size: of the type of titles, in pixels. None: it grows with the panels.
+        size: size of the titles' type, in pixels. None: chosen by the panels' size.
 
     Returns:
         An RGB image. Long titles are wrapped, never cut.
@@ -138,21 +138,21 @@ def sheet(
 
 
 def _type(size: int, share: float) -> int:
-    """A smaller size of type, which can still be read."""
+    """A smaller type size that is still readable."""
     return max(11, int(size * share))
 
 
 def _measures(cells: Sequence[Image.Image | str]) -> tuple[int, int, int]:
     """The width of a cell, the height of the tallest picture and the size of the type."""
     pictures = [cell for cell in cells if not isinstance(cell, str)]
-    # In a narrower cell the type of the titles would be too small to read.
+    # In a narrower cell, titles would be too small to read.
     width = max(180, *(picture.width for picture in pictures))
     tallest = max(picture.height for picture in pictures)
     return width, tallest, max(12, int(min(width / 18, math.sqrt(width * tallest) / 12)))
 
 
 def _reduced(picture: Image.Image | str, share: float) -> Image.Image | str:
-    """A picture made smaller, of which a few pixels remain along each side."""
+    """Reduce a picture, keeping at least a few pixels along each side."""
     if isinstance(picture, str):
         return picture
     width, height = (

@@ -1,4 +1,4 @@
-"""The report's viewer inside a notebook."""
+"""The viewer of a report, inside a notebook."""
 
 import base64
 import html
@@ -18,7 +18,7 @@ from scorecam_jax.visualize.volumes import as_slices
 
 
 class Viewer:
-    """What `show` returns: a page in a frame, and a picture where no page can be shown."""
+    """The result of `show`: a page in a frame, or a picture where pages cannot be shown."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Viewer:
         self._colorbar = colorbar
 
     def save(self, path: str | Path) -> None:
-        """Write the page as an HTML file of its own."""
+        """Write the page as a self-contained HTML file."""
         Path(path).write_text(self._page("Heatmaps"), "utf-8", "backslashreplace")
 
     def _page(self, title: str) -> str:
@@ -45,8 +45,8 @@ class Viewer:
         return file.getvalue()
 
     def _repr_html_(self) -> str:
-        # The frame covers the picture. Where frames are taken out, as in notebooks that are not
-        # trusted, the picture is left.
+        # The frame covers the picture. Where frames are removed, as in untrusted notebooks, the
+        # picture remains.
         still = base64.b64encode(self._repr_jpeg_()).decode("ascii")
         return (
             '<div style="display:grid">'
@@ -75,31 +75,31 @@ def show(
 ) -> Viewer:
     """Show heatmaps over the pictures they explain, in a notebook.
 
-    The viewer is that of a report: opacity, threshold, classes and methods to choose, the value
-    under the pointer, and, for volumes, a slider through the slices.
+    The viewer is that of a report. It has controls for opacity, threshold, class and method, shows
+    the value under the pointer and, for volumes, has a slider through the slices.
 
     Args:
-        explanation: an `Explanation` of B inputs, or a mapping of methods' names to those of the
-            same inputs and targets.
-        images: what was explained, as people see it rather than normalised: B pictures as in
-            `overlay`, or one if B is 1. For volumes, (B, depth, height, width), with or without a
-            last axis of 1, drawn from each volume's least value to its largest. For series,
-            (B, time), (B, time, channels) or (B, 1, time, channels), drawn as lines.
+        explanation: an `Explanation` of B inputs, or a mapping from methods' names to explanations
+            of the same inputs and targets.
+        images: the explained images, before normalisation: B pictures as in `overlay`, or one if B
+            is 1. For volumes, (B, depth, height, width), with or without a last axis of 1; each is
+            drawn from its smallest to its largest value. For series, (B, time),
+            (B, time, channels) or (B, 1, time, channels), drawn as lines.
         labels: the name of each class of the model; None: numbers.
-        probabilities: (B, classes), of each class of the model; None: none are shown.
-        names: of the images; None: numbers.
-        preprocess: what made inputs of the images, a `models.Preprocess` or `SeriesPreprocess`,
-            which knows the part that the network saw. None: the network saw all of each picture.
-        channel_axis: of the activations.
-        picture: what to show of images that are no pictures, such as multispectral ones or
+        probabilities: (B, classes), the probability of each class of the model; None: not shown.
+        names: the images' names; None: numbers.
+        preprocess: the `models.Preprocess` or `SeriesPreprocess` that made the inputs, which knows
+            the part that the network saw. None: the network saw all of each picture.
+        channel_axis: the channel axis of the activations.
+        picture: how to show images that are not pictures, such as multispectral ones or
             spectrograms in dB; as in `overlay`.
-        rate: of a series, steps per second; None: its axis counts steps.
+        rate: steps per second of a series; None: its axis counts steps.
         colormap: as in `colorize`.
-        colorbar: show what the colours stand for below the picture, as the page does anyway.
-        height: of the viewer, in pixels.
+        colorbar: whether the still picture has a colour bar; the page always has one.
+        height: height of the viewer, in pixels.
 
     Returns:
-        A `Viewer`, which notebooks draw. Where scripts do not run it is a picture.
+        A `Viewer`, which notebooks display. Where scripts do not run, it is a still picture.
 
     Raises:
         ValueError: the images do not fit the explanation, or are neither pictures nor volumes nor
@@ -112,7 +112,7 @@ def show(
     first, indices = next(iter(targets.items()))
     for name, other in targets.items():
         if not np.array_equal(indices, other):
-            raise ValueError(f"{name} explains other targets than {first}; explain the same ones")
+            raise ValueError(f"{name} explains other targets than {first}; use the same targets")
     maps = {name: _heatmaps(one, indices) for name, one in by_method.items()}
     sums = {name: _sums(one, channel_axis) for name, one in by_method.items()}
     series = maps[first].shape[2] == 1 and maps[first].ndim == 4
@@ -149,19 +149,19 @@ def _targets(explanation: Any) -> np.ndarray:
 
 
 def _heatmaps(explanation: Any, targets: np.ndarray) -> np.ndarray:
-    """(B, T, *spatial), also if the explanation has no axis of targets."""
+    """The heatmaps as (B, T, *spatial), also if the explanation has no targets axis."""
     heatmaps = np.asarray(explanation.heatmap, np.float32)
     spatial = heatmaps.shape[np.ndim(explanation.targets) :]
     if len(spatial) not in (1, 2, 3):
         raise ValueError(
-            f"the heatmaps have the shape {heatmaps.shape}; series have one spatial axis, pictures "
+            f"the heatmaps have shape {heatmaps.shape}; series have one spatial axis, pictures "
             "two and volumes three"
         )
     return heatmaps.reshape(*targets.shape, *[1] * (len(spatial) == 1), *spatial)
 
 
 def _sums(explanation: Any, channel_axis: int) -> np.ndarray | None:
-    """The sums at the layer's resolution, those of series as one row."""
+    """The sums at the layer's resolution; those of series have one row."""
     sums = layer_sums(explanation, channel_axis)
     return sums[:, :, None] if sums is not None and sums.ndim == 3 else sums
 
@@ -175,7 +175,7 @@ def _pictures(
     rate: int | float | None,
     preprocess: Any | None,
 ) -> list[tuple[Any, dict[str, Any]]]:
-    """A picture for each input, or the slices of a volume, and where the heatmap lies in it."""
+    """The picture of each input, or the slices of a volume, and the region of the heatmap."""
     if isinstance(images, Image.Image):
         images = [images]
     elif not isinstance(images, list | tuple):
@@ -197,7 +197,7 @@ def _pictures(
 
 
 def _region(preprocess: Any, picture: Any) -> dict[str, Any]:
-    """Which part of the picture the network saw, and where that lies in its input."""
+    """The part of the picture that the network saw, and its position in the input."""
     if preprocess is None:
         return {}
     left, top, right, bottom = preprocess.box(picture.size)

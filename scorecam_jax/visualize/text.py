@@ -1,4 +1,4 @@
-"""Text on sheets."""
+"""Wrapped text for sheets."""
 
 import math
 
@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 
 class Text:
-    """Text wrapped to a width. The type is smaller if a single word is wider."""
+    """Text wrapped to a width. The type is reduced if a single word does not fit."""
 
     def __init__(self, text: str, width: int, size: int) -> None:
         words = text.split() or [""]
@@ -30,7 +30,7 @@ class Text:
         self.width, self.height = math.ceil(right - left), math.ceil(-top)
 
     def _pieces(self, word: str, width: int) -> list[str]:
-        """`word` in the fewest pieces no wider than `width`."""
+        """Split `word` into the fewest pieces no wider than `width`."""
         pieces = [""]
         for letter in word:
             if self.font.getlength(pieces[-1] + letter) > width:
@@ -41,6 +41,6 @@ class Text:
     def draw(
         self, draw: ImageDraw.ImageDraw, x: int | float, y: int | float, *, anchor: str
     ) -> None:
-        """Write the text in black with its `anchor`, as Pillow names anchors, at (x, y)."""
+        """Write the text in black with its `anchor` (see Pillow's text anchors) at (x, y)."""
         align = {"l": "left", "m": "center", "r": "right"}[anchor[0]]
         draw.multiline_text((x, y), self.text, "black", self.font, anchor=anchor, align=align)

@@ -1,4 +1,4 @@
-"""Heatmaps as transparent pictures, to lay over anything."""
+"""Heatmaps as transparent pictures, to lay over other pictures."""
 
 from typing import Any
 
@@ -10,13 +10,12 @@ from scorecam_jax.visualize.colours import SIGNED, checked, colorize, hues
 
 
 def transparent(heatmap: Any, *, colormap: str = "ember", alpha: int | float = 1.0) -> Image.Image:
-    """The heatmap alone, in colours that are the more opaque the farther it is from zero.
+    """Draw the heatmap alone, with opacity growing with its absolute value.
 
     Args:
         heatmap: (H, W), in [0, 1] or, signed, in [-1, 1].
-        colormap: as in `colorize`. Whatever it is, a map with values below zero is blue there and
-            orange above: opacity alone tells how strong it is. So is every map if this is
-            `"signed"`.
+        colormap: as in `colorize`. With `"signed"`, or if any value is below zero, negative values
+            are blue and others orange, and only opacity shows their strength.
         alpha: opacity where the heatmap is 1 or -1, in [0, 1].
 
     Returns:

@@ -1,4 +1,4 @@
-"""Volumes and video: sheets of slices, moving pictures, and NIfTI files."""
+"""Volumes and videos: sheets of slices, animations and NIfTI files."""
 
 import io
 import itertools
@@ -18,20 +18,20 @@ from scorecam_jax.visualize.sheet import sheet
 
 _FORMATS = {".webp": "WEBP", ".gif": "GIF"}
 
-# What is cut along each axis of a volume as `radiological` turns it, and what lies at the edges.
+# The plane across each axis of a volume from `radiological`, and the directions of its edges.
 _PLANES = ("axial", "coronal", "sagittal")
 _EDGES = ("R to L, A to P", "R to L, S to I", "A to P, S to I")
 
 
 class Panels(NamedTuple):
-    """What becomes a sheet.
+    """The panels of a sheet.
 
     Attributes:
         pictures: the panels.
-        titles: of the panels.
-        captions: of the panels, or none.
-        factor: how many times they are enlarged.
-        colormap: of their heatmaps.
+        titles: the panels' titles.
+        captions: the panels' captions; may be empty.
+        factor: the factor by which the panels were enlarged.
+        colormap: the colour map of the heatmaps.
         alpha: opacity of the colours where a heatmap is 1.
     """
 
@@ -43,7 +43,7 @@ class Panels(NamedTuple):
     alpha: int | float
 
     def sheet(self, columns: int | None = None, *, colorbar: bool = False) -> Image.Image:
-        """The panels by themselves, with what their colours stand for if they have signs."""
+        """Arrange the panels on a sheet; signed ones always get a colour bar."""
         kinds = kinds_of([self.colormap == SIGNED], self.colormap, wanted=colorbar)
         return sheet(
             self.pictures,
@@ -56,11 +56,11 @@ class Panels(NamedTuple):
 
 
 class Volume(NamedTuple):
-    """What was read from a NIfTI file.
+    """A volume from a NIfTI file.
 
     Attributes:
-        values: (x, y, z) or (x, y, z, further), scaled as the file says.
-        affine: (4, 4), from indices to millimetres.
+        values: (x, y, z) or (x, y, z, further), scaled as the file specifies.
+        affine: (4, 4), the map from indices to millimetres.
     """
 
     values: Float[np.ndarray, "x y z *further"]
@@ -81,31 +81,31 @@ def slices(
     alpha: int | float = 0.7,
     colorbar: bool = False,
 ) -> Image.Image:
-    """Set the slices of a volume out under its heatmap.
+    """Draw the slices of a volume under its heatmap, on one sheet.
 
     Args:
-        volume: (D, H, W) in any range, or (D, H, W, 3), uint8 or in [0, 1], as a video is.
+        volume: (D, H, W) in any range, or (D, H, W, 3), uint8 or in [0, 1], such as a video.
         heatmap: (D, H, W), in [0, 1]; with `colormap="signed"` in [-1, 1].
-        most: how many slices to show: those with the largest sum of the heatmap, whatever its sign,
+        most: the number of slices to show: those with the largest sum of absolute heatmap values,
             in their order.
-        every: show each n-th slice instead, beginning with the first.
-        axis: which of the three axes to cut across.
-        window: the values drawn black and white; None: the volume's least and largest.
-        spacing: the lengths of a voxel's three sides; None: it is a cube.
-        affine: (4, 4), of a NIfTI file whose (x, y, z) the volume and the heatmap are. Both are
-            then turned to how radiologists look at them, as by `radiological`, and `spacing` is
-            the affine's. `axis` and the titles are of what was turned. None: nothing is turned.
+        every: show every n-th slice instead, beginning with the first.
+        axis: the axis to cut across, 0, 1 or 2.
+        window: the values drawn black and white; None: the volume's smallest and largest.
+        spacing: the lengths of a voxel's three sides; None: voxels are cubes.
+        affine: (4, 4), the affine of the NIfTI file if volume and heatmap are (x, y, z). Both are
+            then reoriented by `radiological`, and `spacing` is taken from the affine. `axis` and
+            the titles refer to the reoriented volume. None: nothing is reoriented.
         colormap: as in `colorize`.
         alpha: as in `overlay`.
-        colorbar: show what the colours stand for. Where they have signs, it is shown anyway.
+        colorbar: whether to draw a colour bar. Signed heatmaps always have one.
 
     Returns:
-        A sheet; each slice's title is its index. Small slices are enlarged without smoothing, and
-        the sheet says how many times.
+        A sheet; each slice's title is its index. Small slices are enlarged without smoothing, and a
+        note on the sheet states the factor.
 
     Raises:
         ValueError: the shapes do not fit, `most`, `every` or `axis` is out of range, or the heatmap
-            is unfit.
+            cannot be drawn.
 
     >>> slices(np.zeros((4, 20, 30)), np.ones((4, 20, 30)), every=2).width > 180
     True
@@ -160,30 +160,30 @@ def planes(
     alpha: int | float = 0.7,
     colorbar: bool = False,
 ) -> Image.Image:
-    """Draw the three planes through a place of a volume, by default the heatmap's peak.
+    """Draw the three planes through a point of a volume, by default the heatmap's peak.
 
     Lines mark where the planes meet.
 
     Args:
         volume: as in `slices`.
         heatmap: as in `slices`.
-        at: the place, an index of each axis; None: the heatmap's largest value.
+        at: the point, an index along each axis; None: the largest absolute heatmap value.
         window: as in `slices`.
         spacing: as in `slices`.
-        affine: as in `slices`. `at` is then of what was turned.
+        affine: as in `slices`. `at` then refers to the reoriented volume.
         colormap: as in `colorize`.
         alpha: as in `overlay`.
-        colorbar: show what the colours stand for. Where they have signs, it is shown anyway.
+        colorbar: whether to draw a colour bar. Signed heatmaps always have one.
 
     Returns:
         A sheet of three panels. With an affine they are axial, coronal and sagittal, with the head
-        up, and letters tell what lies to the left and right and at the top and bottom: right (R)
-        and left (L) of the patient, anterior (A), posterior (P), superior (S) and inferior (I).
-        Without one, the first axis is drawn as it is where it is across, and upwards where it is
-        down.
+        up, and letters name the directions of the edges: right (R) and left (L) of the patient,
+        anterior (A), posterior (P), superior (S) and inferior (I). Without an affine, the first
+        axis points up in the planes across the other two.
 
     Raises:
-        ValueError: the shapes do not fit, `at` is no place of the volume, or the heatmap is unfit.
+        ValueError: the shapes do not fit, `at` is outside the volume, or the heatmap cannot be
+            drawn.
     """
     return plane_panels(
         volume, heatmap, at=at, window=window, spacing=spacing, affine=affine, colormap=colormap,
@@ -249,14 +249,14 @@ def animate(
     colormap: str = "ember",
     alpha: int | float = 0.7,
 ) -> int:
-    """Write a volume under its heatmap as a moving picture, a slice after the other, in a loop.
+    """Write a volume under its heatmap as an animation, slice by slice, in a loop.
 
     Args:
         path: a file that ends in .webp or .gif.
         volume: as in `slices`.
         heatmap: as in `slices`.
         rate: slices per second.
-        axis: which of the three axes to cut across.
+        axis: the axis to cut across, 0, 1 or 2.
         window: as in `slices`.
         spacing: as in `slices`.
         affine: as in `slices`.
@@ -264,10 +264,10 @@ def animate(
         alpha: as in `overlay`.
 
     Returns:
-        How many times the slices were enlarged. Small ones are, without smoothing.
+        The factor by which the slices were enlarged, without smoothing. It is 1 for large slices.
 
     Raises:
-        ValueError: as in `slices`, or the file's name has another ending.
+        ValueError: as in `slices`, or `path` has another suffix.
         OSError: the file cannot be written.
     """
     target = Path(path)
@@ -299,16 +299,16 @@ def animate(
 def radiological(
     volume: Any, affine: Any
 ) -> tuple[Shaped[np.ndarray, "depth height width *further"], tuple[float, float, float]]:
-    """Turn (x, y, z) to how radiologists look at it.
+    """Reorient a volume (x, y, z) to the radiological view.
 
     Args:
         volume: (x, y, z) or (x, y, z, further), as in a NIfTI file.
-        affine: (4, 4), from indices to millimetres right, anterior and superior (RAS).
+        affine: (4, 4), the map from indices to millimetres right, anterior and superior (RAS).
 
     Returns:
-        The volume: slices from the feet to the head, rows from front to back, columns from the
-        patient's right to the left; and the lengths of a voxel's sides in this order. Axes are
-        only swapped and reversed: oblique ones go to the nearest direction.
+        The volume, with slices from the feet to the head, rows from front to back, columns from the
+        patient's right to left; and the lengths of a voxel's sides in this order. Axes are only
+        permuted and reversed: oblique ones are assigned to the nearest direction.
 
     Raises:
         ValueError: the affine is not (4, 4), or maps two axes to one direction.
@@ -319,10 +319,10 @@ def radiological(
     """
     values, transform = np.asarray(volume), np.asarray(affine, np.float64)
     if transform.shape != (4, 4) or not np.isfinite(transform).all():
-        raise ValueError(f"the affine has the shape {transform.shape}; wanted (4, 4), finite")
+        raise ValueError(f"the affine has shape {transform.shape}; wanted (4, 4), all finite")
     lengths = np.sqrt((transform[:3, :3] ** 2).sum(0))
     cosines = transform[:3, :3] / np.where(lengths > 0, lengths, 1)
-    # The order of axes whose directions agree best with right, anterior and superior.
+    # The order of axes that agrees best with right, anterior and superior.
     order = max(
         itertools.permutations(range(3)),
         key=lambda axes: sum(abs(cosines[way, axis]) for way, axis in enumerate(axes)),
@@ -331,7 +331,7 @@ def radiological(
         raise ValueError("the affine maps two axes of the volume to one direction: it is damaged")
     across, down, up = order
     turned = np.moveaxis(values, (up, down, across), (0, 1, 2))
-    # Towards the head, but towards the back and the patient's left.
+    # Slices run towards the head, rows towards the back, columns towards the patient's left.
     flips = [cosines[2, up] < 0, cosines[1, down] > 0, cosines[0, across] > 0]
     turned = np.flip(turned, tuple(axis for axis, flip in enumerate(flips) if flip))
     return turned, (float(lengths[up]), float(lengths[down]), float(lengths[across]))
@@ -340,7 +340,7 @@ def radiological(
 def squared_slices(
     volume: Any, spacing: Sequence[int | float], window: tuple[int | float, int | float] | None
 ) -> tuple[list[Image.Image], float]:
-    """A volume's slices with square pixels, and how many of these a slice is thick."""
+    """A volume's slices with square pixels, and the thickness of a slice in pixels."""
     across, down = _sides(spacing, 0)
     pictures = as_slices(volume, window=window)
     size = round(pictures[0].width * across), round(pictures[0].height * down)
@@ -352,7 +352,7 @@ def squared_slices(
 def as_slices(
     volume: Any, *, axis: int = 0, window: tuple[int | float, int | float] | None = None
 ) -> list[Image.Image]:
-    """A volume or a video as one picture per slice; see `slices` for the arguments.
+    """Convert a volume or a video to one picture per slice; see `slices` for the arguments.
 
     >>> [picture.size for picture in as_slices(np.zeros((2, 5, 7)))]
     [(7, 5), (7, 5)]
@@ -362,8 +362,8 @@ def as_slices(
         values = values[..., 0]
     if values.ndim not in (3, 4) or values.shape[3:] not in ((), (3,)) or not values.size:
         raise ValueError(
-            f"a volume has the shape (depth, height, width) or, in colour, (depth, height, width, "
-            f"3); found {np.shape(volume)}"
+            f"a volume must have shape (depth, height, width) or, in colour, (depth, height, "
+            f"width, 3); found {np.shape(volume)}"
         )
     if not -3 <= axis < 3:
         raise ValueError(f"axis is {axis}; wanted 0, 1 or 2")
@@ -372,7 +372,7 @@ def as_slices(
         return [as_picture(one) for one in values]
     values = values.astype(np.float32)
     if not np.isfinite(values).all():
-        raise ValueError("the volume holds values that are NaN or infinite")
+        raise ValueError("the volume contains values that are NaN or infinite")
     low, high = window or (float(values.min()), float(values.max()))
     share = (values - low) / ((high - low) or 1.0)
     return [as_picture(one) for one in share.clip(0, 1)]
@@ -383,8 +383,8 @@ def read_nifti(path: str | Path) -> Volume:
 
     Raises:
         ImportError: nibabel is not installed.
-        ValueError: the file is no NIfTI file.
-        OSError: it cannot be read.
+        ValueError: the file is not a NIfTI file.
+        OSError: the file cannot be read.
     """
     nibabel = _nibabel()
     try:
@@ -395,16 +395,17 @@ def read_nifti(path: str | Path) -> Volume:
 
 
 def write_nifti(path: str | Path, heatmap: Any, affine: Any) -> None:
-    """Write a heatmap as a NIfTI file that lies over the volume it explains.
+    """Write a heatmap as a NIfTI file that aligns with the volume it explains.
 
     Args:
         path: a file that ends in .nii or .nii.gz.
-        heatmap: (x, y, z), of the volume's shape.
-        affine: (4, 4), the volume's.
+        heatmap: (x, y, z), with the volume's shape.
+        affine: (4, 4), the volume's affine.
 
     Raises:
         ImportError: nibabel is not installed.
-        ValueError: the heatmap is not three-dimensional or the affine not (4, 4).
+        ValueError: the heatmap is not three-dimensional, the affine is not (4, 4), or `path` has
+            another suffix.
         OSError: the file cannot be written.
     """
     nibabel = _nibabel()
@@ -415,7 +416,7 @@ def write_nifti(path: str | Path, heatmap: Any, affine: Any) -> None:
             "(x, y, z) and (4, 4)"
         )
     if not str(path).endswith((".nii", ".nii.gz")):
-        raise ValueError(f"{path} should end in .nii or .nii.gz")
+        raise ValueError(f"{path} must end in .nii or .nii.gz")
     nibabel.save(nibabel.Nifti1Image(values, transform), path)
 
 
@@ -432,22 +433,22 @@ def _nibabel() -> Any:
 def _turned(
     volume: Any, heatmap: Any, spacing: Sequence[int | float] | None, affine: Any
 ) -> tuple[Any, Any, Sequence[int | float] | None]:
-    """The volume and its heatmap as they are drawn, and the lengths of a voxel's sides."""
+    """The volume and its heatmap, reoriented for drawing, and the lengths of a voxel's sides."""
     if spacing is not None and not (len(spacing) == 3 and all(0 < one < np.inf for one in spacing)):
-        raise ValueError(f"spacing is {spacing}; wanted three lengths, of the axes in their order")
+        raise ValueError(f"spacing is {spacing}; wanted three positive lengths, one per axis")
     if affine is None:
         return volume, heatmap, spacing
     if np.ndim(heatmap) != 3 or np.ndim(volume) < 3:
         raise ValueError(
             f"the heatmap has shape {np.shape(heatmap)} and the volume {np.shape(volume)}; an "
-            "affine is of three axes"
+            "affine needs three axes"
         )
     shown, lengths = radiological(volume, affine)
     return shown, radiological(heatmap, affine)[0], lengths
 
 
 def _sides(spacing: Sequence[int | float] | None, axis: int) -> tuple[float, float]:
-    """The width and the height of a pixel of a slice, the shorter of which is 1."""
+    """The width and the height of a slice's pixels, in units of the shorter one."""
     down, across = (side for at, side in enumerate(spacing or (1, 1, 1)) if at != axis % 3)
     return across / min(across, down), down / min(across, down)
 
@@ -457,7 +458,7 @@ def _factor(size: Sequence[int], sides: tuple[float, float]) -> int:
 
 
 def _to_scale(picture: Image.Image, sides: tuple[float, float], factor: int) -> Image.Image:
-    """A slice with its pixels drawn in their proportions, so many times enlarged."""
+    """Enlarge a slice by a factor, with pixels in their true proportions."""
     width, height = (
         max(1, round(pixels * side * factor))
         for pixels, side in zip(picture.size, sides, strict=True)
@@ -466,12 +467,12 @@ def _to_scale(picture: Image.Image, sides: tuple[float, float], factor: int) -> 
 
 
 def enlarged_by(factor: int) -> str:
-    """What a sheet says of its enlargement."""
+    """The note on a sheet about its enlargement."""
     return f"Drawn at {factor} times its size, without smoothing." if factor > 1 else ""
 
 
 def _cross(picture: Image.Image, size: Sequence[int], across: int, down: int) -> Image.Image:
-    """Mark a column and a row of a slice of this size by lines that leave the place itself free."""
+    """Mark a column and a row of a slice by lines with a gap around their crossing."""
     draw = ImageDraw.Draw(picture)
     (width, height), (columns, rows) = picture.size, size
     x, y = (across + 0.5) * width / columns, (down + 0.5) * height / rows
@@ -491,13 +492,13 @@ def _cut(
     window: tuple[int | float, int | float] | None,
     colormap: str,
 ) -> tuple[list[Image.Image], Float[np.ndarray, "depth height width"]]:
-    """The slices, and the heatmap of each."""
+    """The slices of a volume, and the heatmap of each slice."""
     pictures = as_slices(volume, axis=axis, window=window)
     maps = np.asarray(heatmap)
     if maps.shape != np.shape(volume)[:3]:
         raise ValueError(
             f"the heatmap has shape {maps.shape} and the volume {np.shape(volume)}; wanted one "
-            "value of the heatmap for each voxel"
+            "heatmap value per voxel"
         )
     maps = np.moveaxis(maps, axis % 3, 0)
     return pictures, np.stack([checked(one, signed=colormap == SIGNED) for one in maps])

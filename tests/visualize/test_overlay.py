@@ -65,7 +65,7 @@ def test_channels_that_are_not_there_are_refused_and_many_get_advice():
     bands = np.random.default_rng(0).uniform(0, 1, (20, 30, 6))
     with pytest.raises(ValueError, match=r"picture=\(3, 2, 1\)"):
         overlay(bands, np.zeros((20, 30)))
-    with pytest.raises(ValueError, match=r"of the 6 of an image of shape \(20, 30, 6\)"):
+    with pytest.raises(ValueError, match=r"the 6 channels of an image of shape \(20, 30, 6\)"):
         overlay(bands, np.zeros((20, 30)), picture=6)
     with pytest.raises(ValueError, match="one channel, or three"):
         overlay(bands, np.zeros((20, 30)), picture=(0, 1))

@@ -179,12 +179,12 @@ def test_the_notebooks_viewer_slides_through_the_slices(explained):
         (lambda: planes(phantom(), np.zeros(SHAPE), at=(0, 0, 20)), "at is"),
         (lambda: radiological(phantom(), np.zeros((4, 4))), "damaged"),
         (lambda: slices(phantom(), np.full(SHAPE, np.nan)), "NaN"),
-        (lambda: slices(np.zeros((3, 3)), np.zeros((3, 3))), "a volume has the shape"),
+        (lambda: slices(np.zeros((3, 3)), np.zeros((3, 3))), "a volume must have shape"),
         (lambda: slices(np.full(SHAPE, np.inf), np.zeros(SHAPE)), "NaN or infinite"),
         (lambda: animate("a.mp4", phantom(), np.zeros(SHAPE)), "wanted .webp or .gif"),
         (lambda: animate("a.gif", phantom(), np.zeros(SHAPE), rate=0), "rate is 0"),
         (lambda: write_nifti("a.nii", np.zeros((2, 2)), np.eye(4)), r"wanted \(x, y, z\)"),
-        (lambda: write_nifti("a.png", np.zeros(SHAPE), np.eye(4)), "should end in .nii"),
+        (lambda: write_nifti("a.png", np.zeros(SHAPE), np.eye(4)), "must end in .nii"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, message):

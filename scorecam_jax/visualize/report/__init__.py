@@ -1,4 +1,4 @@
-"""Photographs and their heatmaps to look through, in one HTML file."""
+"""Interactive reports of photographs and their heatmaps, in one HTML file."""
 
 from scorecam_jax.visualize.report.packing import Photograph as Photograph
 from scorecam_jax.visualize.report.packing import cells_for as cells_for

@@ -1,4 +1,4 @@
-"""What was measured, as a report shows it: of each photograph, and of all together."""
+"""The metrics in a report, per photograph and summarised over all photographs."""
 
 import html
 import itertools
@@ -15,7 +15,7 @@ from scorecam_jax.visualize.report.words import number
 
 _BINS = 16
 
-# A card on a phone, or half a page of paper, has room for a method's name and so many figures.
+# Columns of figures that fit next to a method's name on a phone, or on half a page of paper.
 _ABREAST = 3
 
 # Maps are compared at this size.
@@ -23,23 +23,23 @@ _SIDE = 28
 
 
 def figures(one: Photograph) -> dict[str, dict[str, Any]]:
-    """By method all that is known of a photograph, whether its card shows it or not."""
+    """All figures of a photograph by method, including those that its card does not show."""
     return {name: {**one.metrics.get(name, {}), **one.aside.get(name, {})} for name in one.maps}
 
 
 def metric_names(shown: Sequence[Photograph]) -> list[str]:
-    """The names of all figures, once each."""
+    """The names of all figures, without duplicates."""
     return list(
         dict.fromkeys(name for one in shown for values in figures(one).values() for name in values)
     )
 
 
 def surprise(one: Photograph) -> float:
-    """How much a photograph deserves a look, from 0 to 1.
+    """A score from 0 to 1 for sorting: how much a photograph deserves a look.
 
-    It is the mean of what is known of: the share of the methods of whose heatmap of the first class
-    there is a finding; the share of the heatmaps' energy outside the boxes; and how far the
-    methods disagree, 1 less the mean correlation of their heatmaps.
+    The mean of those of the following that are known: the fraction of methods whose heatmap of the
+    first class has a finding; the mean fraction of the heatmaps' energy outside the boxes; and the
+    disagreement of the methods, 1 minus the mean correlation of their heatmaps.
     """
     found = [bool(one.findings.get(method, [[]])[0]) for method in one.maps]
     parts = [sum(found) / len(found)]
@@ -54,7 +54,7 @@ def surprise(one: Photograph) -> float:
 
 
 def _correlations(one: Photograph) -> list[float]:
-    """Of each two methods' heatmaps of the first class, where neither is constant."""
+    """Correlations between all pairs of methods' non-constant heatmaps of the first class."""
     drawn = []
     for grids in one.maps.values():
         values = draw(grids[0], (*grids[0].shape[:-2], _SIDE, _SIDE))
@@ -67,7 +67,7 @@ def _correlations(one: Photograph) -> list[float]:
 
 
 def measured(one: Photograph, meanings: Mapping[str, str]) -> str:
-    """A photograph's figures, methods in rows, in tables narrow enough for a phone."""
+    """A photograph's figures as HTML tables, methods in rows, narrow enough for a phone."""
     names = list(dict.fromkeys(name for values in one.metrics.values() for name in values))
     tables = "".join(
         _table(one, names[first : first + _ABREAST], meanings)
@@ -100,7 +100,7 @@ def summary(
     meanings: Mapping[str, str],
     kinds: str,
 ) -> str:
-    """The means, each above a plot of the values that it is the mean of, and what they mean."""
+    """The means as an HTML table, each with a histogram of its values, and their definitions."""
     if not columns:
         return ""
     values = {
@@ -132,9 +132,9 @@ def summary(
         if column.name in meanings
     )
     return (
-        f'<details class="all"><summary>All {kinds}: means and what they mean</summary>'
+        f'<details class="all"><summary>All {kinds}: means and definitions</summary>'
         f"<p>Means over {kinds} and their 95 % bootstrap intervals. ↑ more is better, ↓ less is "
-        f"better. The bars count {kinds} by value.</p>"
+        f"better. The bars are histograms over {kinds}.</p>"
         f'<table class="summary"><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table>"
         + (f'<dl class="meanings">{terms}</dl>' if terms else "")
@@ -171,7 +171,7 @@ def _histogram(
         return ""
     low, high = limits
     constant = high == low
-    # A value that all have is neither low nor high.
+    # A value shared by all is centred: it is neither low nor high.
     counts, _ = np.histogram(values, _BINS, (low - 0.5, high + 0.5) if constant else limits)
     bars = "".join(
         f'<rect x="{6 * place}" y="{24 - 24 * count / counts.max():.1f}" width="5" '

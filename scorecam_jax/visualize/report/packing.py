@@ -1,4 +1,4 @@
-"""Photographs and their heatmaps in nothing but numbers and text, small enough for a page."""
+"""Photographs and heatmaps as numbers and text, small enough for a web page."""
 
 import base64
 import io
@@ -12,41 +12,41 @@ from PIL import Image
 from scorecam_jax.visualize.grids import SMALL, Grid, coarse, enlarge, pack, unpack
 
 LONGEST = 800
-"""The most pixels that a stored photograph has along a side."""
+"""The maximum side of a stored photograph, in pixels."""
 
-# What a photograph may take in all besides the picture, less room for names and findings; and what
-# each static figure and the frame of each map take of it.
+# The bytes that a photograph may take without its picture, names and findings; and the bytes of
+# this that each static figure and each frame of a map take.
 _BYTES, _FIGURE_BYTES, _MAP_BYTES = 54_000, 1_900, 80
 
-# As many values as are quantised finely: along a line their steps would be seen.
+# The number of values that are finely quantised: along a line, coarse steps would be visible.
 _MOST_STEPS = SMALL
 
 Lengths: TypeAlias = Sequence[int | float]
 
 
 class Photograph(NamedTuple):
-    """A photograph and its heatmaps, in nothing but numbers and text, so that JSON can hold it.
+    """A photograph and its heatmaps as numbers and text, so that they can be stored as JSON.
 
-    Lengths are in pixels of the original photograph unless another unit is named.
+    Lengths are in pixels of the original photograph unless another unit is given.
 
     Attributes:
-        name: its file name.
+        name: the file name.
         size: width and height.
         frames: JPEG files in base64; several are slices of a volume or frames of a video.
-        classes: the name and the probability of each class explained; None if it has none.
+        classes: the name and the probability, or None, of each explained class.
         input: height and width of the network's input.
         seen: left, top, right and bottom of the part that the network saw.
         place: left, top, width and height of that part in the network's input.
         boxes: (x, y, width, height) of each annotated object.
-        maps: by method, one grid for each class, (rows, columns) or (frames, rows, columns).
+        maps: by method, one grid per class, (rows, columns) or (frames, rows, columns).
         findings: by method, for each class a list of (kind, sentence).
-        metrics: by method, what was measured of the first class; None where there is no value.
-        aside: further figures by method, to sort by and to summarise, which stand in no card.
-        cuts: of a volume, two JPEG files in base64: cuts along a row and along a column of its
-            slices, the last slice above.
-        at: where the cuts lie, as shares of the slices' height and width.
-        axes: whether axes lie around the part that the network saw, rather than more of the
-            photograph.
+        metrics: by method, the metrics of the first class; None where there is no value.
+        aside: further figures by method, for sorting and summaries, not shown in the card.
+        cuts: for a volume, two JPEG files in base64: cuts along a row and along a column of its
+            slices, the last slice at the top.
+        at: the positions of the cuts, as fractions of the slices' height and width.
+        axes: whether axes, rather than more of the photograph, surround the part that the network
+            saw.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Photograph(NamedTuple):
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Photograph":
-        """The photograph whose `_asdict()` was written as JSON."""
+        """Restore a photograph from its `_asdict()`, written as JSON."""
         maps = {name: [Grid(*grid) for grid in grids] for name, grids in record["maps"].items()}
         return cls(**{**record, "maps": maps})
 
@@ -91,40 +91,40 @@ def photograph(
 ) -> Photograph:
     """Pack a photograph and its heatmaps for a report.
 
-    All of it but the picture itself takes at most 60 kB. A map is stored at the layer's resolution
-    where `sums` gives it exactly. Another map is stored with at most 56 values along an axis, and
-    fewer where there are many maps.
+    Everything except the picture takes at most 60 kB. A map is stored at the layer's resolution if
+    `sums` determines it. Other maps are stored with at most 56 values along an axis, and fewer if
+    there are many maps.
 
     Args:
-        name: what to call it.
-        picture: upright; or the slices of a volume.
-        classes: name and probability of each class explained.
+        name: the name to show.
+        picture: the upright photograph, or the slices of a volume.
+        classes: name and probability of each explained class.
         heatmaps: by method, (classes, height, width) at the size of the network's input, or
-            (classes, depth, height, width) for a volume; in [0, 1] or [-1, 1]. Or packed already:
-            a `Grid` for each class, and then `input_size` too.
+            (classes, depth, height, width) for a volume; in [0, 1] or [-1, 1]. Alternatively, a
+            packed `Grid` for each class; `input_size` is then required.
         sums: by method, the sums (classes, *grid) at the layer's resolution; see `grids.coarse`.
-        input_size: height and width of the network's input; None: the heatmaps'.
-        seen: left, top, right and bottom of what the network saw; None: all of the picture.
-        place: left, top, width and height of that in the network's input; None: all of the input.
+        input_size: height and width of the network's input; None: those of the heatmaps.
+        seen: left, top, right and bottom of the part that the network saw; None: the whole picture.
+        place: left, top, width and height of that part in the network's input; None: all of it.
         boxes: (x, y, width, height) of each annotated object.
         findings: by method, for each class a list of (kind, sentence).
-        metrics: by method, what was measured.
-        aside: by method, further figures, to sort by and to summarise.
-        thickness: of a volume's slices, in pixels of them. Two cuts across the slices are stored
-            too, through the peak of the first heatmap.
-        axes: whether axes lie around what the network saw, as around a spectrogram.
+        metrics: by method, the metrics.
+        aside: by method, further figures, for sorting and summaries.
+        thickness: thickness of a volume's slices, in pixels. For a volume, two cuts across the
+            slices, through the peak of the first heatmap, are stored too.
+        axes: whether axes surround the part that the network saw, as around a spectrogram.
 
     Raises:
-        ValueError: there are no heatmaps, or not one for each class.
+        ValueError: there are no heatmaps, or the number of heatmaps is not that of the classes.
     """
     frames = [picture] if isinstance(picture, Image.Image) else list(picture)
     if not heatmaps or not frames or not classes:
-        raise ValueError("a report needs a picture, a class and a heatmap for each photograph")
+        raise ValueError("each photograph of a report needs a picture, a class and a heatmap")
     for method, maps in heatmaps.items():
         if len(maps) != len(classes):
             raise ValueError(
                 f"{name}: {method} has heatmaps of shape {_shape(maps)} for {len(classes)} "
-                "classes; wanted one a class, (classes, height, width)"
+                "classes; wanted one per class, (classes, height, width)"
             )
     cells = cells_for(len(heatmaps), len(heatmaps) * len(classes) * len(frames))
     width, height = frames[0].size
@@ -164,7 +164,7 @@ def photograph(
 def _cuts(
     frames: Sequence[Image.Image], grids: Sequence[Grid], thickness: int | float
 ) -> tuple[list[float], list[Image.Image]]:
-    """Where the first map peaks in its slices, and cuts through there, the last slice above."""
+    """The peak of the first map within slices, and cuts through it, the last slice at the top."""
     if len(frames) == 1:
         return [], []
     values = unpack(grids[0])
@@ -179,7 +179,7 @@ def _cuts(
 
 
 def signed_methods(shown: Sequence[Photograph]) -> list[str]:
-    """The methods with values below zero anywhere: all their maps are drawn as signed ones."""
+    """The methods with any value below zero: all their maps are drawn as signed."""
     return [
         method
         for method in shown[0].maps
@@ -188,7 +188,7 @@ def signed_methods(shown: Sequence[Photograph]) -> list[str]:
 
 
 def is_line(one: Photograph) -> bool:
-    """Whether it is a series: the network's input is one row."""
+    """Whether this is a series: the network's input has one row."""
     return one.input[0] == 1 < one.input[1]
 
 
@@ -198,7 +198,7 @@ def _shape(maps: Any) -> tuple[int, ...]:
 
 
 def cells_for(methods: int, maps: int) -> int:
-    """How many values along an axis each map of a photograph may have, of so many in all."""
+    """The maximum number of values along an axis of each of a photograph's maps."""
     room = _BYTES - _FIGURE_BYTES * methods - _MAP_BYTES * maps
     values = max(room * 3 // 4 // maps, 0)  # base64 makes four bytes of three
     if values <= 2 * SMALL:
@@ -207,13 +207,13 @@ def cells_for(methods: int, maps: int) -> int:
 
 
 def packed_map(heatmap: Any, sums: Any | None, cells: int) -> Grid:
-    """A heatmap in few values.
+    """Pack a heatmap in few values.
 
     Args:
-        heatmap: (height, width), (depth, height, width), or of a series (time,) or (1, time).
-        sums: at the layer's resolution, as in `grids.coarse`; None: they are not known.
-        cells: the most values along an axis. A series has its values along one: it may have as many
-            as a picture has in all.
+        heatmap: (height, width), (depth, height, width), or for a series (time,) or (1, time).
+        sums: the sums at the layer's resolution, as in `grids.coarse`; None: unknown.
+        cells: the maximum number of values along an axis. A series, with a single axis, may have as
+            many values as a picture in total, up to `SMALL`.
     """
     values = np.atleast_2d(np.asarray(heatmap))
     sums = None if sums is None else np.atleast_2d(np.asarray(sums))
@@ -224,7 +224,7 @@ def packed_map(heatmap: Any, sums: Any | None, cells: int) -> Grid:
 
 
 def _in_frames(heatmap: Any, sums: Any | None, frames: int, cells: int) -> Grid:
-    """A map as it is stored: that of a volume has as many slices as are shown."""
+    """Pack a map; that of a volume gets one slice per frame."""
     packed = heatmap if isinstance(heatmap, Grid) else packed_map(heatmap, sums, cells)
     if len(packed.shape) == 2:
         return packed
@@ -239,7 +239,7 @@ def _jpeg(picture: Image.Image) -> str:
 
 
 def encoded(picture: Image.Image, kind: str, **options: Any) -> str:
-    """A picture's file in base64."""
+    """Encode a picture as a file in base64."""
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return base64.b64encode(file.getvalue()).decode("ascii")

@@ -19,7 +19,7 @@
 
   // Maps
 
-  /** A stored grid as numbers; frames apart. */
+  /** Decodes a stored grid; frames are consecutive. */
   function unpack([shape, low, high, signed, codes]) {
     const raw = bytes(codes);
     const [rows, columns] = shape.slice(-2);
@@ -31,7 +31,7 @@
     return { rows, columns, signed, frames: size / (rows * columns), values };
   }
 
-  /** Where `count` places, spread evenly over [start, start + length] of an axis of `side` pixels, lie among `cells`. */
+  /** The positions among `cells` of `count` points spread evenly over [start, start + length] of an axis of `side` pixels. */
   function places(count, start, length, side, cells, nearest) {
     const first = new Int32Array(count), rest = new Float32Array(count);
     for (let i = 0; i < count; i++) {
@@ -77,7 +77,7 @@
     context.putImageData(picture, 0, 0);
   }
 
-  /** The box around the largest part where values reach a share of their maximum: left, top, width, height. */
+  /** The box (left, top, width, height) around the largest component of values above a fraction of their maximum. */
   function impliedBox(values, width, height, threshold) {
     let highest = 0;
     for (const value of values) highest = Math.max(highest, value);
@@ -115,13 +115,13 @@
   // Photographs
 
   const state = { method: 0, beside: false, opacity: 0.7, threshold: 0, cells: false };
-  let drawn = 0; // counts changes of the state: a card with a lower number is out of date
+  let drawn = 0; // counts changes of the state; a card with a lower number is out of date
 
   const cards = [...main.children].map((article, number) => ({
     article, number, index: index.photographs[number], chosen: 0, drawn: -1, near: false,
   }));
 
-  /** Reads a card's data and puts controls where the sheet had text. */
+  /** Reads a card's data, and replaces its static text by controls. */
   function prepare(card) {
     if (card.data) return;
     card.data = JSON.parse(card.article.querySelector("script").textContent);
@@ -151,7 +151,7 @@
     }
     if (card.data.cuts?.length) {
       card.cuts = ["row", "column"].map((name, place) => {
-        const caption = element("figcaption", { textContent: `cut at ${name} ${Math.floor(card.data.at[place] * card.data.size[1 - place])}, last slice above` });
+        const caption = element("figcaption", { textContent: `cut at ${name} ${Math.floor(card.data.at[place] * card.data.size[1 - place])}, last slice at the top` });
         const picture = element("img", { src: `data:image/jpeg;base64,${card.data.cuts[place]}`, alt: "" });
         const canvas = element("canvas", { width: 256, height: 256, className: "heat" });
         const cut = element("div", { className: "cut" }, picture, canvas);
@@ -173,7 +173,7 @@
     return card.grids[key];
   };
 
-  /** Draws a card anew. */
+  /** Redraws a card. */
   function draw(card) {
     prepare(card);
     const methods = state.beside ? index.methods.map((_, place) => place) : [state.method];
@@ -211,7 +211,7 @@
     });
   }
 
-  /** Makes a figure show a method's heatmap. */
+  /** Shows a method's heatmap in a figure. */
   function view(card, figure, method, place) {
     const { size, seen, input, boxes } = card.data;
     const stack = figure.querySelector(".stack");
@@ -271,7 +271,7 @@
     figure.querySelector("figcaption").textContent = caption;
   }
 
-  /** The implied box in pixels of the photograph. */
+  /** The box implied by the threshold, in pixels of the photograph. */
   function implied(card, grid) {
     const { seen, place, input } = card.data;
     const values = enlarge(grid, card.frame, input, [0, 0, input[1], input[0]], input[1], input[0], false);
@@ -282,7 +282,7 @@
     return [seen[0] + left * scale[0], seen[1] + top * scale[1], box[2] * scale[0], box[3] * scale[1]];
   }
 
-  /** Tells the values at the probe, and marks it. */
+  /** Shows the values at the probe, and marks it. */
   function read(card) {
     const { size, seen, place, input } = card.data;
     const [x, y] = card.probe;
@@ -377,16 +377,16 @@
     const articles = sorted.map(({ article }) => article);
     const focused = document.activeElement;
     if (articles.some((article, place) => main.children[place] !== article)) main.append(...articles);
-    if (focused !== document.activeElement) focused.focus({ preventScroll: true }); // moving it blurred it
+    if (focused !== document.activeElement) focused.focus({ preventScroll: true }); // moving an element removes its focus
     field("count").textContent = `${count} of ${cards.length} shown`;
   }
 
-  // A name among the maps stands for a method, or for a method at a layer.
+  // Each name in the maps stands for a method, or for a method at a layer.
   const { named } = index;
   const choices = [0, 1].map((part) => [...new Set(named.map((both) => both[part]))]);
   const groups = ["method", "layer"];
 
-  /** The place of the method and the layer that are checked, or of the next one of a group. */
+  /** The index of the checked method and layer, or of the next one in a group. */
   function chosen(next) {
     const wanted = groups.map((group, part) => choices[part][(Number(field(group).value) + (group === next)) % choices[part].length]);
     return named.findIndex((both) => both.every((name, part) => name === wanted[part]));
@@ -400,7 +400,7 @@
     redraw();
   }
 
-  /** Shows the scales of the maps that are shown. */
+  /** Shows the legends of the visible maps. */
   function legend() {
     const shown = state.beside ? index.methods : [index.methods[state.method]];
     const key = (name) => document.querySelector(`.legend .${name}`);
@@ -412,7 +412,7 @@
   // Controls
 
   const option = (value, text) => element("option", { value, textContent: text });
-  field("sort").append(option("", "order given"), option("name", "name"), option("surprise", "most surprising first"));
+  field("sort").append(option("", "original order"), option("name", "name"), option("surprise", "most surprising first"));
   if (cards.some((card) => card.index.classes[0][2] !== null)) field("sort").append(option("probability", "probability"));
   for (const metric of index.metrics) field("sort").append(option(`metric ${metric}`, index.titles[metric] ?? metric));
   const kinds = new Map();
@@ -436,7 +436,7 @@
   form.addEventListener("input", ({ target }) => {
     const { name } = target;
     if (name === "sort") {
-      // What surprises most comes first: there is no order to choose.
+      // The most surprising come first; there is no order to choose.
       field("order").value = "1";
       field("order").parentElement.hidden = target.value === "surprise";
     }
@@ -484,7 +484,7 @@
     event.preventDefault();
   });
 
-  // Paper shows all photographs, those never scrolled to included.
+  // Print all photographs, including those never scrolled to.
   addEventListener("beforeprint", () => {
     document.querySelectorAll("details.all, details.left-out").forEach((folded) => { folded.open = true; });
     for (const card of cards) if (!card.article.hidden && card.drawn < drawn) draw(card);

@@ -1,4 +1,4 @@
-"""One self-contained HTML file in which photographs and their heatmaps can be looked through."""
+"""Interactive reports of photographs and their heatmaps, as one self-contained HTML file."""
 
 import base64
 import hashlib
@@ -33,23 +33,23 @@ def report(
     kind: str | None = None,
     layers: Mapping[str, tuple[str, str]] | None = None,
 ) -> str:
-    """Write photographs and their heatmaps as one HTML file that needs nothing else.
+    """Write photographs and their heatmaps as one self-contained HTML file.
 
-    Without scripts, as in some mail programs, the file is a sheet: each photograph under each
-    method's heatmap of its first class. No script or picture of another origin can run in it.
+    Without scripts, as in some mail programs, the file shows each photograph under each method's
+    heatmap of its first class. Its policy blocks scripts and pictures from other origins.
 
     Args:
-        photographs: made by `photograph`; the first one's methods are those of all.
+        photographs: results of `photograph`, all with the same methods.
         title: the heading.
-        columns: of the table of means over the photographs, as `evaluate.tables.Column`.
-        left_out: what could not be used, and why.
-        manifest: what the figures depend on, such as the model, its layer and versions.
-        command: what the user typed to make the report.
+        columns: the columns of the table of means, each as `evaluate.tables.Column`.
+        left_out: inputs that could not be used, and why.
+        manifest: the settings behind the figures, such as the model, its layer and versions.
+        command: the command that made the report.
         colormap: as in `colorize`.
-        meanings: by the name of a metric or column, what it says, with its unit.
-        kind: what is shown, in the singular. None: as it looks, a photograph, volume or series.
-        layers: where methods explain several layers, the method and the layer that each name among
-            the maps stands for. The page then has a choice of layers beside that of methods.
+        meanings: the definition of each metric or column, with its unit.
+        kind: the kind of input, in the singular. None: "photograph", "volume" or "series".
+        layers: if several layers are explained, the method and the layer behind each name in the
+            maps. The page then has a choice of layers in addition to that of methods.
 
     Returns:
         The text of the file.
@@ -98,7 +98,7 @@ def _part(name: str) -> str:
 
 
 def _json(document: Any) -> str:
-    """JSON for a script element: no `<` that could end the element or begin a comment."""
+    """JSON for a script element, without `<`, which could end the element or begin a comment."""
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
@@ -111,7 +111,7 @@ def _index(
     kind: str,
     layers: Mapping[str, tuple[str, str]],
 ) -> dict[str, Any]:
-    """What searching, sorting and filtering need, and the colours."""
+    """The data for searching, sorting and filtering, and the colours."""
     return {
         "methods": methods,
         "named": [layers.get(method, (method, "")) for method in methods],
@@ -146,7 +146,7 @@ def _index(
 
 
 def _findings(one: Photograph) -> list[tuple[str, int, str, str]]:
-    """Method, place of the class, kind and sentence of each finding."""
+    """(method, index of the class, kind, sentence) of each finding."""
     return [
         (method, place, kind, sentence)
         for method, by_class in one.findings.items()
@@ -156,14 +156,14 @@ def _findings(one: Photograph) -> list[tuple[str, int, str, str]]:
 
 
 def _kind(shown: Sequence[Photograph]) -> str:
-    """What the report shows, in the singular."""
+    """The kind of input that the report shows, in the singular."""
     if all(is_line(one) for one in shown):
         return "series"
     return "volume" if all(len(one.frames) > 1 for one in shown) else "photograph"
 
 
 def _legend(shown: Sequence[Photograph], methods: Sequence[str], colormap: str) -> str:
-    """What the colours and lines stand for: of those alone that are there."""
+    """The legend of the colours and lines that occur in the report."""
     signed_ones = signed_methods(shown)
     table = colorize(np.linspace(0, 1, 9)[None], colormap=colormap)[0].tolist()
     plain = [(colour, place / 8) for place, colour in enumerate(table)]
@@ -173,7 +173,7 @@ def _legend(shown: Sequence[Photograph], methods: Sequence[str], colormap: str) 
         _scale(
             "signed",
             signed,
-            "−1, against the class, to 1, for it; no colour at 0",
+            "−1 (against the class) to 1 (for it); no colour at 0",
             hidden=not signed_ones,
         ),
     ]
@@ -208,7 +208,7 @@ def _key(kind: str, text: str, *, hidden: bool = False) -> str:
 def _article(
     number: int, one: Photograph, colormaps: Mapping[str, str], meanings: Mapping[str, str]
 ) -> str:
-    """A photograph's part of the page: a sheet of it, and what the script needs to do better."""
+    """A photograph's card: still pictures, and the data with which the script replaces them."""
     data = {
         name: getattr(one, name) for name in ("size", "input", "seen", "place", "boxes", "maps")
     }
@@ -252,7 +252,7 @@ def _figure(
     *,
     first: bool,
 ) -> str:
-    """The photograph under a method's heatmap of its first class, without any script."""
+    """The photograph under a method's heatmap of its first class, without scripts."""
     width, height = one.size
     left, top, right, bottom = one.seen
     whole = f'width="{width}" height="{height}"'
@@ -309,7 +309,7 @@ def _about(manifest: Mapping[str, Any], command: str | None) -> str:
         for name, value in manifest.items()
     )
     parts = (f"<dl>{items}</dl>" if items else "") + (
-        f"<p>Made by</p><pre><code>{html.escape(command)}</code></pre>" if command else ""
+        f"<p>Command</p><pre><code>{html.escape(command)}</code></pre>" if command else ""
     )
     if not parts:
         return ""

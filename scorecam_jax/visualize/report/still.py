@@ -1,4 +1,4 @@
-"""Pictures of packed photographs: what a report shows without scripts, and a sheet of them."""
+"""Still pictures of packed photographs, for reports without scripts and for sheets."""
 
 import base64
 import io
@@ -24,12 +24,12 @@ _CELLS = 14
 def as_sheet(
     photographs: Sequence[Photograph], *, colormap: str = "ember", colorbar: bool = False
 ) -> Image.Image:
-    """The same as one picture: photographs in rows, methods and classes in columns.
+    """Draw a report as one picture: photographs in rows, methods and classes in columns.
 
     Args:
-        photographs: made by `photograph`.
+        photographs: results of `photograph`.
         colormap: as in `colorize`.
-        colorbar: show what the colours stand for. Where they have signs, it is shown anyway.
+        colorbar: whether to draw a colour bar. Signed heatmaps always have one.
     """
     panels, titles = [], []
     signed = signed_methods(photographs)
@@ -54,7 +54,7 @@ def as_sheet(
 
 
 def small(one: Photograph, method: str, colormap: str) -> Image.Image:
-    """The heatmap of the first class in few pixels: colours as opaque as it is high."""
+    """The heatmap of the first class in few pixels, with opacity growing with its values."""
     size = (1, _CELLS**2) if is_line(one) else (_CELLS, _CELLS)
     values = _part_seen(one, one.maps[method][0], size, hottest(one))
     return transparent(values, colormap=colormap)
@@ -63,7 +63,7 @@ def small(one: Photograph, method: str, colormap: str) -> Image.Image:
 def _drawn(
     one: Photograph, grid: Grid, picture: Image.Image, frame: int, colormap: str
 ) -> Image.Image:
-    """The photograph in grey under a heatmap, at the size at which it is stored."""
+    """The grey photograph under a heatmap, at its stored size."""
     share = picture.width / one.size[0], picture.height / one.size[1]
     left, top, right, bottom = (
         round(edge * share[place % 2]) for place, edge in enumerate(one.seen)
@@ -83,7 +83,7 @@ def _drawn(
 def _part_seen(
     one: Photograph, grid: Grid, size: tuple[int, int], frame: int
 ) -> Float[np.ndarray, "height width"]:
-    """A heatmap over the part of the photograph that the network saw."""
+    """The heatmap on the part of the photograph that the network saw."""
     (rows, columns), (left, top, across, down) = one.input, one.place
     frames = grid.shape[:-2]
     values = draw(
@@ -99,6 +99,6 @@ def _part_seen(
 
 
 def hottest(one: Photograph) -> int:
-    """The frame that the first map has most of; 0 of a single one."""
+    """The frame with the largest sum of the first map's absolute values; 0 for a single frame."""
     values = unpack(next(iter(one.maps.values()))[0])
     return int(np.abs(values).sum((1, 2)).argmax()) if values.ndim == 3 else 0

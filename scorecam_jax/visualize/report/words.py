@@ -1,10 +1,10 @@
-"""Figures and names as a report writes them."""
+"""Formatting of figures and names in a report."""
 
 import math
 
 
 def percent(share: int | float) -> str:
-    """A probability in words that are never "0 %" unless it is 0.
+    """Format a probability, as "0 %" only if it is 0.
 
     >>> percent(0.863), percent(0.0004), percent(1e-9)
     ('86.3 %', '0.04 %', 'under 0.001 %')
@@ -17,12 +17,12 @@ def percent(share: int | float) -> str:
 
 
 def short(label: str) -> str:
-    """The first of the names in a label."""
+    """The first name in a label."""
     return label.split(",")[0]
 
 
 def plural(kind: str) -> str:
-    """More than one of a kind of input.
+    """The plural of a kind of input.
 
     >>> plural("photograph"), plural("series")
     ('photographs', 'series')
@@ -31,7 +31,7 @@ def plural(kind: str) -> str:
 
 
 def number(value: int | float | None) -> str:
-    """A figure of three digits, or a dash where there is none.
+    """Format a figure to three digits; a dash if there is none.
 
     >>> number(0.12345), number(None)
     ('0.123', '–')
