@@ -1,4 +1,4 @@
-"""The application `scorecam app`: questions to a network, in a browser.
+"""The application `scorecam app`, which explains photographs in a browser.
 
-What is asked, computed and drawn is in pure functions, which need no Gradio. `page` alone does.
+Only `page` needs Gradio. Questions, computations and drawings are functions without it.
 """

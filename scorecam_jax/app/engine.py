@@ -1,4 +1,4 @@
-"""Questions in, maps out that sharpen."""
+"""Answers to questions, by maps that become sharper step by step."""
 
 import collections
 import contextlib
@@ -29,27 +29,27 @@ from scorecam_jax.study.record import Given, Record
 from scorecam_jax.study.sameness import unwrap
 
 FIRST = 16
-"""Masks that are scored before the first map, and in each round as long as it is coarse."""
+"""Masks scored before the first map, and per round until `COARSE` masks are scored."""
 
 COARSE = 64
-"""Masks from which others are interpolated; then the rest are scored."""
+"""Masks from which the remaining scores are interpolated, before the rest are scored."""
 
 AT_ONCE = 48
-"""Masks that are scored between two looks at whether anybody still waits."""
+"""Masks scored between two checks of whether the question was abandoned."""
 
 _MOST_NETWORKS = 6
 
 
 class Answer(NamedTuple):
-    """What is known of a question so far.
+    """The answer to a question so far.
 
     Attributes:
-        question: what was asked.
-        plan: what that is to the pipeline.
-        record: the last map that was made.
-        photo: the photograph, upright.
-        scored: how many masks have been scored; 0 for a method that is no Score-CAM.
-        masks: how many there are to score.
+        question: the question.
+        plan: the question as a plan for the pipeline.
+        record: the record with the latest map.
+        photo: the upright photograph.
+        scored: number of masks scored so far; 0 for methods other than Score-CAM.
+        masks: number of masks to score.
         exact: whether the record's map is final.
     """
 
@@ -63,14 +63,14 @@ class Answer(NamedTuple):
 
 
 class Networks:
-    """One network as questions need it: by its layers, and put to a photograph to be like."""
+    """Variants of one network for questions: other layers, or likeness to a photograph."""
 
     def __init__(self, load: Callable[..., Classifier], **source: Any) -> None:
         """Load the network.
 
         Args:
             load: (layer=, layers=, embedding=) -> a classifier.
-            **source: what `models.load` was called with, as far as it was named.
+            **source: the arguments given to `models.load`.
 
         Raises:
             Exception: whatever `load` raises.
@@ -82,8 +82,8 @@ class Networks:
         self.usual = self._get(None, 1, False)
         if len(self.usual.input_size) != 2:
             raise ValueError(
-                "this network looks at volumes, and the app shows photographs; "
-                "`scorecam explain` takes volumes"
+                "this network takes volumes, and the app shows only photographs; use "
+                "`scorecam explain` for volumes"
             )
         self.programs = Programs({})
         self._predicting = threading.Lock()
@@ -93,7 +93,7 @@ class Networks:
         """The classifier that answers a question.
 
         Raises:
-            ValueError: there is no such layer, or the photograph to be like cannot be read.
+            ValueError: there is no such layer, or the photograph to compare with cannot be read.
         """
         embedding = question.like is not None
         layer, layers = question.layer or None, question.layers
@@ -109,14 +109,14 @@ class Networks:
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
-        """While something is computed, for which `close` waits.
+        """A context for computations, for whose end `close` waits.
 
         Raises:
-            ValueError: it was closed.
+            ValueError: the networks were closed.
         """
         with self._ending:
             if self._closed:
-                raise ValueError("this page has ended")
+                raise ValueError("this page was closed")
             self._running += 1
         try:
             yield
@@ -126,28 +126,28 @@ class Networks:
                 self._ending.notify_all()
 
     def close(self, seconds: int | float) -> None:
-        """Compute nothing any more: a process that ends in the midst of it aborts.
+        """Stop computing, because a process that ends during a computation aborts.
 
         Args:
-            seconds: how long to wait for what is being computed.
+            seconds: the maximum time to wait for running computations.
         """
         with self._ending:
             self._closed = True
             self._ending.wait_for(lambda: not self._running, seconds)
 
     def predict(self, score: Any, model: Any, inputs: Any) -> Prediction:
-        """What a network says of an input."""
+        """Predict the classes of an input."""
         if score is not None:
             return Programs({}, score=score).predict(model, inputs)
         with self._predicting:
             return self.programs.predict(model, inputs)
 
     def layers(self) -> list[tuple[str, str]]:
-        """The layers that can be explained: what to call each, and its path."""
+        """The layers that can be explained: (text to show, path) of each."""
         inputs = jax.ShapeDtypeStruct((1, *self.usual.input_shape), "float32")
         try:
             found = list_layers(self.usual.model, inputs)
-        except TypeError:  # not made by an adapter: it has a layer of its own, and no other
+        except TypeError:  # not made by an adapter, so its layer is fixed
             return []
         return [
             (f"{one.path}  ({' × '.join(map(str, one.shape[1:]))})", one.path)
@@ -165,12 +165,12 @@ class Networks:
         return list(METHODS)
 
     def warm(self) -> None:
-        """Compile what the first question needs.
+        """Compile the programs for the first question.
 
         Raises:
             ValueError: the network cannot be explained.
         """
-        if not self.usual.labels:  # it waits for a photograph to be like
+        if not self.usual.labels:  # the first question will need a second photograph
             return
         grain = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
         item = Given("grain", Image.fromarray(grain))
@@ -185,7 +185,7 @@ class Networks:
         return self._cached((layer, layers, embedding), load)
 
     def _cached(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What was made for a key; what was not used for longest is forgotten."""
+        """The cached value for a key, made if missing. The least recently used value is dropped."""
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
@@ -199,10 +199,10 @@ class Networks:
 
 
 def answers(networks: Networks, question: Question) -> Generator[Answer, None, None]:
-    """Answer a question, first by a coarse map and in the end by the exact one.
+    """Answer a question, first by a coarse map and finally by the exact one.
 
-    Nothing goes on once the iterator is closed. A map is made after `FIRST` and `COARSE` masks and
-    after all; between them only `scored` changes.
+    Computation stops when the iterator is closed. Maps are made after `FIRST` masks, after `COARSE`
+    masks and after all masks; between them only `scored` changes.
 
     Raises:
         ValueError: the photograph cannot be read, or the question does not fit the network.
@@ -215,10 +215,10 @@ def answers(networks: Networks, question: Question) -> Generator[Answer, None, N
 def in_turn(
     networks: Networks, asked: Sequence[Question]
 ) -> Generator[tuple[int, Answer], None, None]:
-    """Answer several questions step by step in turn; each answer with its question's place.
+    """Answer several questions in turn, step by step; yield (index of the question, answer).
 
     Raises:
-        ValueError: as of `answers`.
+        ValueError: as in `answers`.
     """
     running = {place: answers(networks, one) for place, one in enumerate(asked)}
     while running:
@@ -231,7 +231,7 @@ def in_turn(
 
 
 def boxed(networks: Networks, answer: Answer, box: Corners | None) -> Answer | None:
-    """The same map with another box to measure; None if that is another question to the network.
+    """Measure another box on the same map; None if the box changes the question to the network.
 
     Raises:
         ValueError: the network does not see the box.
@@ -284,7 +284,7 @@ def _record(plan: Plan, item: Given, rounds: "_Rounds") -> Record:
 
 
 class _Rounds(Programs):
-    """Programs for `records` that know what they found before, and go on when told to."""
+    """Programs for `records` that keep their results, and score further masks on request."""
 
     def __init__(self, predict: Callable[..., Prediction], method: Callable[..., Any]) -> None:
         super().__init__({})
@@ -296,7 +296,7 @@ class _Rounds(Programs):
         self.scored = 0
 
     def predict(self, model: Callable[..., Any], inputs: Any) -> Prediction:
-        """As `Programs.predict`, once."""
+        """Like `Programs.predict`, but computed once."""
         if self._predicted is None:
             self._predicted = self._say(model, inputs)
         return self._predicted
@@ -309,7 +309,7 @@ class _Rounds(Programs):
         targets: Sequence[Any],
         size: int,
     ) -> list[tuple[np.ndarray, Explanation | None, float]]:
-        """As `Programs.explain_each`, of one input: what is known by now."""
+        """Like `Programs.explain_each`, for one input: the explanation so far."""
         if self._made is None:
             self._asked = model, inputs[0], np.asarray(targets[0], np.int32)[:1]
             self.go_on()
@@ -317,7 +317,7 @@ class _Rounds(Programs):
         return [(found.heatmap[:, None][0], found, 0.0)]
 
     def go_on(self) -> None:
-        """Score further masks; of any other method than Score-CAM, find all."""
+        """Score further masks; methods other than Score-CAM are completed at once."""
         function, options = unwrap(self._method)
         if function is not METHODS["score-cam"]:
             self._made = jax.block_until_ready(self._method(*self._asked))
@@ -337,7 +337,7 @@ class _Rounds(Programs):
 
 
 def samples_like(path: Path | None) -> list[Path]:
-    """The samples that a file is a copy of."""
+    """The samples of which a file is a copy."""
     if path is None:
         return []
     size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""Answers as files to keep: a picture, a report, the heatmap, and the Python that repeats it."""
+"""Answers as files: a picture, a report, the heatmap, and a Python program that repeats them."""
 
 import functools
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ from scorecam_jax.study.study import Study
 
 
 def write(answer: Answer, style: Style, folder: Path, source: Mapping[str, Any]) -> list[Path]:
-    """Write what there is to keep of an answer.
+    """Write an answer to files.
 
     Args:
-        answer: what to keep.
-        style: how it is drawn.
-        folder: where to write.
-        source: what `models.load` was called with.
+        answer: the answer.
+        style: how the answer is drawn.
+        folder: the folder of the files.
+        source: the arguments of `models.load`.
 
     Returns:
         The files: a sheet (PNG), a report (HTML), the heatmap at the photograph's size (NPY) and a
@@ -61,7 +61,7 @@ def _write_text(text: str, file: BinaryIO) -> None:
 
 
 def as_python(answer: Answer, style: Style, source: Mapping[str, Any]) -> str:
-    """A program that draws the same; it finds the photographs where it runs."""
+    """A program that draws the same picture; it reads the photographs from its working folder."""
     question, plan = answer.question, answer.plan
     named = {**source, "layer": question.layer, "embedding": bool(question.like) or None}
     load = ", ".join(
@@ -79,7 +79,7 @@ def as_python(answer: Answer, style: Style, source: Mapping[str, Any]) -> str:
     options = {"targets": f"[{answer.record.targets[0].index}]"}
     if question.like:
         like = question.like
-        # A sample that is explained is not among what it is compared with.
+        # The explained sample is not among the photographs that it is compared with.
         same = {one.stem for path in (question.photo, like) for one in samples_like(path)}
         others = ""
         if same:
@@ -137,7 +137,7 @@ def _stem(question: Question) -> str:
 
 
 def _score(question: Question, plan: Any) -> str | None:
-    """How a program makes the score of a region or a box; None if the outputs are logits."""
+    """The code for the score of a region or a box; None if the outputs are logits."""
     inputs = jax.ShapeDtypeStruct((1, *plan.classifier.input_shape), "float32")
     outputs, _ = jax.eval_shape(plan.classifier.model, inputs)
     if len(getattr(outputs, "shape", ())) == 2:

@@ -1,4 +1,4 @@
-"""The page: what is shown, and what happens when it is used. This file alone needs Gradio."""
+"""The page: its components and event handlers. Only this file needs Gradio."""
 
 import contextlib
 import html
@@ -25,10 +25,10 @@ from scorecam_jax.reading import ReadingError, read_picture
 from scorecam_jax.visualize import COLORMAPS
 
 MOST_BYTES = 20 * 2**20
-"""Of a photograph."""
+"""The maximum size of a photograph's file, in bytes."""
 
 MOST_PIXELS = 50_000_000
-"""Likewise. A larger one takes more than about half a gigabyte to read."""
+"""The maximum number of pixels of a photograph. Reading more takes over half a gigabyte."""
 
 _TOGETHER = 4
 _WAITING = 32
@@ -56,14 +56,14 @@ _STYLE = """
 
 
 class Kept(NamedTuple):
-    """What a session knows.
+    """The state of a session.
 
     Attributes:
-        answers: to the last question; two where photographs are explained by one another.
-        photo: the photograph that is shown.
-        size: its width and height.
-        corner: the first corner of a box, in the photograph's pixels, while there is no second.
-        box: the last box that was drawn on it.
+        answers: the answers to the last question; two if two photographs explain each other.
+        photo: the photograph on the page.
+        size: the photograph's width and height.
+        corner: the first corner of an unfinished box, in the photograph's pixels.
+        box: the last box drawn on the photograph.
     """
 
     answers: tuple[Answer, ...] = ()
@@ -74,18 +74,18 @@ class Kept(NamedTuple):
 
 
 class Sessions:
-    """Which question of each session is the last: earlier ones are given up."""
+    """The last question of each session; earlier ones are abandoned."""
 
     def __init__(self) -> None:
         self._last: dict[str | None, object | None] = {}
 
     def begin(self, session: str | None) -> object:
-        """Ask another question."""
+        """Begin a new question, and return its token."""
         self._last[session] = mine = object()
         return mine
 
     def is_last(self, session: str | None, mine: object) -> bool:
-        """Whether nothing was asked since, and nobody left or stopped it."""
+        """Whether no other question was asked since, and this one was not stopped."""
         return self._last.get(session) is mine
 
     def is_stopped(self, session: str | None) -> bool:
@@ -93,11 +93,11 @@ class Sessions:
         return session in self._last and self._last[session] is None
 
     def stop(self, session: str | None) -> None:
-        """Give up the last question."""
+        """Stop the last question."""
         self._last[session] = None
 
     def end(self, session: str | None) -> None:
-        """Forget a session, and give up what it asked."""
+        """Forget a session, and abandon its question."""
         self._last.pop(session, None)
 
 
@@ -108,18 +108,18 @@ def launch(
     port: int | None = None,
     inbrowser: bool = False,
 ) -> tuple[Any, str]:
-    """Serve the page, in threads of its own.
+    """Serve the page in background threads.
 
-    Pictures of more than `MOST_PIXELS` are refused from now on, in this whole process.
+    From then on, the whole process refuses pictures of more than `MOST_PIXELS`.
 
     Args:
-        networks: what questions are put to.
-        host: the address to listen on; None: what `GRADIO_SERVER_NAME` says, or this machine's.
-        port: None: the first free one from 7860 on.
-        inbrowser: open the page.
+        networks: the networks that answer questions.
+        host: the address to listen on; None: `GRADIO_SERVER_NAME`, or this machine's.
+        port: the port; None: the first free one from 7860 on.
+        inbrowser: whether to open the page in a browser.
 
     Returns:
-        What `close()` ends, and the page's address.
+        The page, whose `close()` ends it, and the page's address.
 
     Raises:
         ImportError: Gradio is not installed.
@@ -149,10 +149,10 @@ def launch(
 
 
 def installed() -> Any:
-    """Gradio, which sends nothing to anybody.
+    """Import Gradio, with its analytics disabled.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: Gradio is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
@@ -165,7 +165,7 @@ def installed() -> Any:
 
 
 def _theme(gradio: Any) -> Any:
-    """Gradio's usual look, with the fonts that the machine has: none is fetched."""
+    """Gradio's default theme with system fonts, so that no font is downloaded."""
     return gradio.themes.Default(
         primary_hue="violet",
         font=["system-ui", "sans-serif"],
@@ -174,7 +174,7 @@ def _theme(gradio: Any) -> Any:
 
 
 def build(networks: Networks) -> Any:
-    """The page, a `gradio.Blocks`.
+    """Build the page, a `gradio.Blocks`.
 
     Raises:
         ImportError: Gradio is not installed.
@@ -188,13 +188,13 @@ def build(networks: Networks) -> Any:
     small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 90}
 
     async def uploaded(path: Any) -> str:
-        """The file of an upload; Gradio's own way would also fetch an address that is sent."""
+        """The file of an upload; Gradio's own function would also download a URL."""
         if str(path).lower().startswith(("http:", "https:")):
-            raise gr.Error("a photograph is uploaded here, not fetched")
+            raise gr.Error("photographs must be uploaded; addresses are not fetched")
         return str(path)
 
     def drawn(kept: Kept, style: Style, status: str, *, busy: bool) -> dict[Any, Any]:
-        """What the page shows of what is known."""
+        """The page's updates for the answers so far."""
         first, *others = kept.answers
         shown: dict[Any, Any] = {
             result: pictures.draw(first, style),
@@ -249,8 +249,8 @@ def build(networks: Networks) -> Any:
         try:
             if not labels and not question.like:
                 raise ValueError(
-                    "This network tells no classes apart. Give a second photograph below: the map "
-                    "then shows what makes this one like it."
+                    "This network has no classes. Give a second photograph below: the map then "
+                    "shows what makes this one like it."
                 )
             with contextlib.closing(engine.in_turn(networks, asked)) as each:
                 for place, answer in each:
@@ -279,7 +279,7 @@ def build(networks: Networks) -> Any:
             else:
                 named = f"{path.name}: " if isinstance(error, ReadingError) else ""
                 yield wrong(f"{named}{error or type(error).__name__}")
-                if not found and not named:  # to draw a box on
+                if not found and not named:  # so that a box can be drawn on it
                     image = read_picture(path).image
                     yield {
                         result: pictures.shown(image),
@@ -318,7 +318,7 @@ def build(networks: Networks) -> Any:
         if kept.corner is None:
             return {
                 state: kept._replace(corner=point),
-                says: _status("One corner of a box. Click the opposite one."),
+                says: _status("One corner of a box is set. Click the opposite one."),
             }
         box = _box(kept.corner, point, kept.size)
         return measured(kept, box, Style(colormap, alpha, threshold))
@@ -330,7 +330,7 @@ def build(networks: Networks) -> Any:
         except ValueError as error:
             return {state: kept, **wrong(error)}
         kept = kept._replace(box=box)
-        if found is None:  # another question to the network, which `explain` puts next
+        if found is None:  # the question has changed; `explain` answers it next
             return {state: kept, again: str(box)}
         kept = kept._replace(answers=(found, *kept.answers[1:]))
         return drawn(kept, style, _status_of(kept.answers, done=True), busy=False)
@@ -375,7 +375,7 @@ def build(networks: Networks) -> Any:
                 paths = [str(path) for path in samples.paths().values()]
                 gr.Examples(
                     [[path] for path in paths], photo, examples_per_page=len(paths),
-                    label="or take one of these", elem_id="samples", api_visibility="private",
+                    label="or choose one of these", elem_id="samples", api_visibility="private",
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=300):
                 result = gr.Image(
@@ -412,17 +412,17 @@ def build(networks: Networks) -> Any:
             with gr.Column(min_width=300), gr.Accordion("How it is explained", open=False):
                 method = gr.Dropdown(
                     networks.methods(), value="score-cam", label="Method", elem_id="method",
-                    info="Score-CAM sharpens step by step; others appear when they are done",
+                    info="Score-CAM sharpens step by step; other methods appear when done",
                 )  # fmt: skip
                 known = networks.layers()
                 layer = gr.Dropdown(
-                    [(f"the usual one: {networks.usual.layer}", ""), *known], value="",
-                    label="Layer", info="Earlier layers are finer, and know less of the class",
+                    [(f"default: {networks.usual.layer}", ""), *known], value="",
+                    label="Layer", info="Earlier layers are finer, but less specific to the class",
                     visible=bool(known), elem_id="layer",
                 )  # fmt: skip
                 layers = gr.Slider(
                     1, 4, value=1, step=1, label="Layers together",
-                    info="That one and earlier ones; the map is the product of theirs",
+                    info="This layer and earlier ones; the map is the product of their maps",
                     visible=bool(known),
                 )  # fmt: skip
             with gr.Column(min_width=300), gr.Accordion("How it looks", open=False):
@@ -430,7 +430,7 @@ def build(networks: Networks) -> Any:
                 alpha = gr.Slider(0, 1, value=0.7, step=0.05, label="Opacity")
                 threshold = gr.Slider(
                     0, 0.95, value=0, step=0.05, label="Threshold",
-                    info="Frames what is at least this share of the map's maximum",
+                    info="Frames the largest part above this fraction of the maximum",
                     elem_id="threshold",
                 )  # fmt: skip
             with (
@@ -442,7 +442,7 @@ def build(networks: Networks) -> Any:
                     height=240, buttons=[], elem_id="like",
                     placeholder="Drop a second photograph here",
                 )  # fmt: skip
-        with gr.Accordion("To keep", open=False):
+        with gr.Accordion("Save", open=False):
             keep = gr.Button("Make picture, report, NPY and Python", interactive=False)
             kept_files = gr.Files(label="Files", visible=False, interactive=False)
             code = gr.Code(label="The same in Python", language="python", interactive=False)
@@ -457,7 +457,7 @@ def build(networks: Networks) -> Any:
             explain, [*asked, *looks, state],
             [result, beside, says, cancel, top, classes, maybe, state, code, keep, kept_files,
              unbox],
-            # Uploads go to the library's own readers as they are.
+            # Uploads are passed unchanged to the library's own readers.
             preprocess=False, show_progress="hidden", trigger_mode="multiple",
             concurrency_limit=_TOGETHER, **private,
         )  # fmt: skip
@@ -486,14 +486,14 @@ def _is_class(text: str, labels: tuple[str, ...]) -> bool:
 
 
 def _box(first: tuple[float, float], second: tuple[float, float], size: tuple[int, int]) -> Corners:
-    """The box of two corners, at least a pixel wide and high."""
+    """The box between two corners, at least one pixel wide and high."""
     (left, right), (top, bottom) = (sorted(pair) for pair in zip(first, second, strict=True))
     left, top = min(left, size[0] - 1.0), min(top, size[1] - 1.0)
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def _status_of(found: Sequence[Answer], *, done: bool) -> str:
-    """The line below the map."""
+    """The status line below the map."""
     text = " ".join(line for one in found for line in pictures.told(one))
     total = sum(one.masks for one in found)
     if done or not total:
@@ -519,6 +519,6 @@ def _heading(networks: Networks) -> str:
     name = networks.source.get("name") or networks.usual.name or "a network of your own"
     return (
         "# What did the network look at?\n"
-        "Give it a photograph: the parts that made the network name its class light up, coarsely "
-        f"at first, then exactly. The network is {name}."
+        "Give it a photograph. The parts that led the network to its class light up, coarsely at "
+        f"first, then exactly. The network is {name}."
     )

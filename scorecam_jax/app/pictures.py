@@ -1,4 +1,4 @@
-"""Answers as pictures and words."""
+"""Answers as pictures and text."""
 
 import itertools
 from typing import NamedTuple
@@ -17,20 +17,20 @@ from scorecam_jax.visualize import mark_crop, overlay
 from scorecam_jax.visualize.pictures import enlarged, enlargement
 
 MOST_SIDE = 1024
-"""Of what is shown, in pixels."""
+"""The maximum side of a shown picture, in pixels."""
 
-# White on black, so that they are seen on any photograph.
+# White on black, so that lines are visible on any photograph.
 _LINES = (("black", 5), ("white", 2))
 
 
 class Style(NamedTuple):
-    """How an answer is drawn.
+    """The style of an answer's picture.
 
     Attributes:
         colormap: as in `overlay`.
         alpha: as in `overlay`.
-        threshold: frame the largest part of the heatmap that is at least this share of its maximum;
-            0 frames nothing.
+        threshold: frame the largest part of the heatmap above this fraction of its maximum; 0: no
+            frame.
     """
 
     colormap: str = "ember"
@@ -39,7 +39,7 @@ class Style(NamedTuple):
 
 
 def draw(answer: Answer, style: Style = Style()) -> Image.Image:  # noqa: B008
-    """The photograph under its heatmap, with the boxes, on at most `MOST_SIDE` pixels a side."""
+    """Draw the photograph under its heatmap with the boxes, at most `MOST_SIDE` pixels a side."""
     photo = shown(answer.photo)
     preprocess = answer.plan.classifier.preprocess
     heatmap = _heatmap(answer)
@@ -56,14 +56,14 @@ def draw(answer: Answer, style: Style = Style()) -> Image.Image:  # noqa: B008
 
 
 def shown(photo: Image.Image) -> Image.Image:
-    """A photograph at the size at which it is shown; small ones enlarged without smoothing."""
+    """Resize a photograph for showing; small ones are enlarged without smoothing."""
     picture = enlarged(photo, enlargement(photo.size)).copy()
     picture.thumbnail((MOST_SIDE, MOST_SIDE))
     return picture
 
 
 def shown_scale(size: tuple[int, int]) -> float:
-    """How many pixels of a photograph of this size one pixel of `shown` stands for.
+    """The number of pixels of a photograph of this size per pixel of `shown`, along a side.
 
     >>> shown_scale((48, 40)), shown_scale((2048, 512))
     (0.2, 2.0)
@@ -72,7 +72,7 @@ def shown_scale(size: tuple[int, int]) -> float:
 
 
 def implied_box(answer: Answer, threshold: float) -> Corners | None:
-    """What a threshold frames, in the photograph's pixels; None if the heatmap is empty."""
+    """The box that a threshold frames, in the photograph's pixels; None if the map is empty."""
     found = boxes_from_heatmap(jnp.asarray(_heatmap(answer))[None], threshold)[0]
     x, y, across, down = np.asarray(found, float)
     if not across * down > 0:
@@ -89,7 +89,7 @@ def implied_box(answer: Answer, threshold: float) -> Corners | None:
 
 
 def told(answer: Answer) -> list[str]:
-    """What there is to say of an answer, in sentences."""
+    """Describe an answer in sentences."""
     record = answer.record
     target = record.targets[0]
     (result,) = record.results.values()
@@ -110,13 +110,13 @@ def told(answer: Answer) -> list[str]:
 
 
 def likeliest(answer: Answer) -> dict[str, float]:
-    """The likeliest classes by their probabilities."""
+    """The likeliest classes and their probabilities."""
     names = class_names(answer.plan.classifier.labels)
     return {names[one.index]: one.probability for one in answer.record.top}
 
 
 def _state(answer: Answer) -> str:
-    """How much of the answer there is."""
+    """Describe how complete the answer is."""
     (result,) = answer.record.results.values()
     method = answer.question.method
     if not answer.scored:
@@ -135,7 +135,7 @@ def _heatmap(answer: Answer) -> Float[np.ndarray, "height width"]:
 
 
 def _share_of_seen(answer: Answer) -> float:
-    """The box's share of what the network sees."""
+    """The fraction of the area seen by the network that lies in the box."""
     preprocess = answer.plan.classifier.preprocess
     left, top, right, bottom = preprocess.box(answer.photo.size)
     whole = np.array([[left, top, right - left, bottom - top], answer.record.boxes[0]])
@@ -148,7 +148,7 @@ def _sentence(text: str) -> str:
 
 
 def _frame(picture: Image.Image, box: Corners, scale: float, *, dashed: bool = False) -> None:
-    """Draw a box that is in the pixels of a picture `scale` times as large."""
+    """Draw a box given in the pixels of a picture `scale` times as large."""
     left, top, right, bottom = (edge / scale for edge in box)
     draw = ImageDraw.Draw(picture)
     corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
@@ -161,7 +161,7 @@ def _frame(picture: Image.Image, box: Corners, scale: float, *, dashed: bool = F
 def _dashes(
     start: tuple[float, float], end: tuple[float, float]
 ) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """A line in dashes of about 12 pixels."""
+    """Split a line into dashes of about 12 pixels."""
     (x, y), (a, b) = start, end
     count = max(1, round(max(abs(a - x), abs(b - y)) / 24))
     shares = [(step / count, (step + 0.5) / count) for step in range(count)]

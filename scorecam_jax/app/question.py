@@ -1,4 +1,4 @@
-"""What a person asks of a photograph, and what it takes to answer."""
+"""Questions about a photograph, and the plans that answer them."""
 
 import functools
 from collections import Counter
@@ -26,18 +26,19 @@ Corners = tuple[float, float, float, float]
 
 
 class Question(NamedTuple):
-    """What is asked of a photograph.
+    """A question about a photograph.
 
     Attributes:
-        photo: the file.
-        target: a class by its name, index or a part of its name; "" for the likeliest.
-        rather_than: a class that it is contrasted with, likewise; "" for none.
+        photo: the photograph's file.
+        target: the class to explain, by its name, a part of its name, or its index; "": the
+            likeliest.
+        rather_than: the class to contrast it with, likewise; "": none.
         method: a name from `METHODS`.
-        layer: to explain; None: the network's usual one.
-        layers: how many are explained together.
-        like: a file: explain what makes the photograph like this one, by embeddings.
-        box: of a classifier: how much of the heatmap lies in it. Of a network whose outputs have
-            places or boxes of their own: the region or the detection that is explained.
+        layer: the layer to explain; None: the network's default.
+        layers: the number of layers to explain together.
+        like: another photograph's file: explain the likeness to it, by embeddings.
+        box: for a classifier, the box in which the heatmap is measured. For a segmentation network
+            or a detector, the region or the detection to explain.
     """
 
     photo: Path
@@ -51,7 +52,7 @@ class Question(NamedTuple):
 
 
 def class_names(labels: Sequence[str]) -> list[str]:
-    """What the page calls each class: the first of its names, or what no other class has.
+    """The name of each class on the page: its first name, made unique.
 
     >>> class_names(["tench, Tinca tinca", "crane", "crane", "crane, machine"])
     ['tench', 'crane (1)', 'crane (2)', 'crane, machine']
@@ -68,7 +69,7 @@ def class_names(labels: Sequence[str]) -> list[str]:
 
 
 def class_called(text: str, labels: Sequence[str]) -> int:
-    """The class that a text means: what the page calls it, or as by `find_class`.
+    """The class that a text means: a name on the page, or the result of `find_class`.
 
     Raises:
         ValueError: there is no such class, or there are several.
@@ -78,7 +79,7 @@ def class_called(text: str, labels: Sequence[str]) -> int:
 
 
 def suggestions(text: str, labels: Sequence[str], most: int = 8) -> list[str]:
-    """The classes that a text may mean where it means none, or several, as the page calls them.
+    """The names on the page of classes that an unknown or ambiguous text may mean.
 
     >>> suggestions("tigre", ["tench", "tiger, Panthera tigris"])
     ['tiger']
@@ -91,16 +92,16 @@ def suggestions(text: str, labels: Sequence[str], most: int = 8) -> list[str]:
 def plan_of(
     question: Question, classifier: Classifier, name: str, size: tuple[int, int]
 ) -> tuple[Plan, Any]:
-    """What a question asks of the pipeline.
+    """Make the pipeline's plan for a question.
 
     Args:
-        question: what is asked.
-        classifier: the network; for `question.like`, put to that question already.
-        name: of the photograph.
-        size: its width and height.
+        question: the question.
+        classifier: the network; for `question.like`, the classifier of likeness.
+        name: the photograph's name.
+        size: the photograph's width and height.
 
     Returns:
-        The plan, and the score that the network's outputs need; None if they are logits.
+        The plan, and the score for the network's outputs; None if they are logits.
 
     Raises:
         ValueError: there is no such class or method, or they do not fit together.
@@ -124,13 +125,13 @@ def plan_of(
 
 
 def _other(question: Question, targets: Targets, labels: Sequence[str]) -> int | None:
-    """The class that the target is contrasted with."""
+    """The class with which the target is contrasted; None if there is none."""
     if question.like or not question.rather_than.strip():
         return None
     other = class_called(question.rather_than.strip(), labels)
     if other in targets.named:
         raise ValueError(
-            f"rather than {question.rather_than}: that is the class that is explained, and nothing "
+            f"rather than {question.rather_than}: this is the class being explained, and nothing "
             "tells a class from itself"
         )
     return other
@@ -149,7 +150,7 @@ def _method(name: str, score: Any) -> Callable[..., Any]:
 
 
 def _box(question: Question) -> list[tuple[float, float, float, float]]:
-    """The box as (x, y, width, height), if there is one."""
+    """The box as a list of one (x, y, width, height); empty if there is no box."""
     if question.box is None:
         return []
     left, top, right, bottom = question.box
@@ -157,7 +158,7 @@ def _box(question: Question) -> list[tuple[float, float, float, float]]:
 
 
 def _score(question: Question, classifier: Classifier, size: tuple[int, int]) -> Any:
-    """The score of outputs that are not logits (N, classes): of a region, or of a box."""
+    """The score of a region or of a box; None if the outputs are logits (N, classes)."""
     inputs = jax.ShapeDtypeStruct((1, *classifier.input_shape), "float32")
     outputs, _ = jax.eval_shape(classifier.model, inputs)
     shape = getattr(outputs, "shape", None)

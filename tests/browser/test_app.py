@@ -116,7 +116,7 @@ def test_a_dropped_photograph_is_explained_and_refined(open_app):
     assert picture(page) != first
     assert not page.get_by_role("button", name="Cancel").is_visible()
 
-    page.get_by_text("To keep", exact=True).click()
+    page.get_by_text("Save", exact=True).click()
     page.get_by_role("button", name="Make picture").click()
     with page.expect_download() as download:
         page.locator("a[download]", has_text=re.compile("[0-9]")).first.click()
