@@ -18,7 +18,7 @@ def is_traced(*values: Any) -> bool:
 
 
 def as_array(values: Any) -> Any:
-    """Numbers and nested lists of numbers as an array; arrays as they are."""
+    """Convert numbers and nested lists of numbers to an array; arrays are returned unchanged."""
     return values if hasattr(values, "dtype") else np.asarray(values)
 
 
@@ -29,15 +29,15 @@ def is_true(condition: Callable[[], Any]) -> bool:
 
 
 def check_deleted(**trees: Any) -> None:
-    """ValueError if an array was deleted, as donating it to a compiled function does."""
+    """ValueError if an array was deleted, for example by donation to a compiled function."""
     for name, tree in trees.items():
         for leaf in jax.tree.leaves(contents(tree)):
             known = isinstance(leaf, jax.Array) and not is_traced(leaf)
             if known and leaf.is_deleted():
                 raise ValueError(
-                    f"an array of the {name}, of shape {leaf.shape}, was deleted, as one is that "
-                    "was donated to a compiled function: pass what that function returned instead, "
-                    "or leave its donate_argnums out"
+                    f"an array of the {name}, of shape {leaf.shape}, was deleted, probably by "
+                    "donating it to a compiled function: pass that function's result instead, or "
+                    "remove its donate_argnums"
                 )
 
 
@@ -60,26 +60,26 @@ def check_inputs(inputs: Any, channel_axis: int) -> Array:
             f"channel_axis is {channel_axis}, wanted -1 (channels last) or 1 (channels first)"
         )
     if not is_traced(inputs) and not is_true(lambda: jnp.isfinite(inputs).all()):
-        raise ValueError("inputs contain NaN or infinity: look at how they were loaded or divided")
+        raise ValueError("inputs contain NaN or infinity: check how they were loaded and scaled")
     return jnp.asarray(inputs)
 
 
 _MULTI_HOT = (
-    "If row i of the targets marks the classes of input i, explain these classes with "
-    "targets=numpy.flatnonzero(targets[i])[None] and inputs[i:i+1]; if it marks a single class "
-    "each, with targets=targets.argmax(1)"
+    "If row i marks the classes of input i, explain these classes with "
+    "targets=numpy.flatnonzero(targets[i])[None] and inputs[i:i+1]; if each row marks a single "
+    "class, pass targets=targets.argmax(1)"
 )
 
 
 def check_targets(targets: Any, batch: int) -> tuple[Array | None, bool]:
-    """Return targets as (batch, T) integers or None, and whether T is not the caller's axis."""
+    """Return targets as (batch, T) integers or None, and whether to drop T from the result."""
     if targets is None:
         return None, True
     given, targets = targets, as_array(targets)
     if targets.dtype.kind in "OSU":
         raise TypeError(
-            f"targets are {given!r}, wanted integer class indices: labels.index(name), with the "
-            "model's list of labels, is the index of a name"
+            f"targets are {given!r}, wanted integer class indices: labels.index(name) finds the "
+            "index of a name in the model's list of labels"
         )
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise TypeError(f"targets are {targets.dtype}, wanted integer class indices. {_MULTI_HOT}")
@@ -95,7 +95,7 @@ def check_targets(targets: Any, batch: int) -> tuple[Array | None, bool]:
 
 
 def check_classes(targets: Any, classes: int) -> None:
-    """ValueError if a known target is not a class, or the targets mark classes by 0 and 1."""
+    """ValueError if a known target is not a class, or if targets mark classes by 0 and 1."""
     if is_traced(targets) or not targets.size:
         return
     if not is_true(lambda: (targets.min() >= 0) & (targets.max() < classes)):
@@ -103,7 +103,8 @@ def check_classes(targets: Any, classes: int) -> None:
             f"targets {np.unique(targets).tolist()} are not all classes of this model, which has "
             f"{classes}: 0 to {classes - 1}"
         )
-    # A row of class indices names no class twice.
+    # These are marks, not indices: as indices, a row of 0 and 1 would repeat a class. Only [0, 1]
+    # and [1, 0] of a two-class model would not.
     if (
         targets.ndim == 2
         and targets.shape[1] == classes > 1
@@ -124,7 +125,7 @@ def check_batch_size(batch_size: int | None) -> None:
 
 
 def check_channels(count: int, available: int) -> None:
-    """ValueError if more channels are asked for than there are, or none."""
+    """ValueError unless `count` is between 1 and the number of available channels."""
     if not 1 <= count <= available:
         raise ValueError(
             f"channels={count}, but the layer has {available}: wanted 1 to {available}, or None "
@@ -143,8 +144,8 @@ def check_edit(model: Any) -> None:
     except TypeError:
         raise TypeError(
             f"this method needs a model that takes edit, and {signature} does not: make the model "
-            "with an adapter such as from_linen, or give the function an argument edit=None, to "
-            "be applied to the activations where they arise"
+            "with an adapter such as from_linen, or give the function an argument edit=None and "
+            "apply it to the layer's activations before the rest of the network runs"
         ) from None
 
 
@@ -162,7 +163,7 @@ def check_baseline(baseline: Any, inputs: Array) -> Array:
 
 
 def check_model_outputs(returned: Any, inputs: Array) -> tuple[Any, Any]:
-    """Return a model's outputs and activations; errors if they do not fit the inputs."""
+    """Return a model's outputs and activations; TypeError or ValueError if they do not fit."""
     if not isinstance(returned, tuple | list) or len(returned) != 2:
         raise TypeError(_NO_ACTIVATIONS)
     outputs, activations = returned
@@ -181,7 +182,7 @@ def check_model_outputs(returned: Any, inputs: Array) -> tuple[Any, Any]:
 
 
 _NO_ACTIVATIONS = (
-    "the model returned something else than (outputs, activations) with activations (batch, "
-    "*grid, channels), one array or a tuple of one for each of several layers; from_linen and the "
-    "other adapters make such a model from a network"
+    "the model did not return (outputs, activations): wanted activations (batch, *grid, "
+    "channels), one array or a tuple of one per layer. from_linen and the other adapters make such "
+    "a model from a network"
 )

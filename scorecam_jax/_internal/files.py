@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put a file's name into an `OSError` that has none, as when its disk is full.
+    """Add a file's name to an `OSError` that has none, such as that of a full disk.
 
     Raises:
-        OSError: one was raised.
+        OSError: the block raised one.
     """
     try:
         yield
@@ -26,17 +26,17 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` once everything is written.
+    """Open a file that replaces `path` once everything is written.
 
-    The new file is written beside `path` and moved over it at the end. An exception, a full disk
-    or an interruption leaves `path` as it was. A link is followed, and the old file's permissions
-    are kept.
+    The new file is written in the same folder and moved over `path` at the end. An exception, a
+    full disk or an interruption leaves `path` as it was. A link is followed, and the old file's
+    permissions are kept.
 
     Raises:
         OSError: the file cannot be written.
     """
     target = path.resolve()
-    # A short name of its own: the target's may be as long as the file system allows.
+    # A short random name, because the target's may be as long as the file system allows.
     beside = target.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         with naming(path), beside.open("xb") as file:
@@ -53,7 +53,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file as UTF-8, whole or not at all.
 
-    What UTF-8 cannot hold, such as the undecodable bytes of a file's name, is written escaped.
+    Characters that UTF-8 cannot encode, such as a file name's undecodable bytes, are escaped.
 
     Raises:
         OSError: the file cannot be written.

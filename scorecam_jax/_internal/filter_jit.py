@@ -1,4 +1,4 @@
-"""`jax.jit` for functions that take models, functions and settings beside arrays."""
+"""`jax.jit` for functions that take models, functions and settings as well as arrays."""
 
 import functools
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from scorecam_jax._internal.trees import Static, join_arrays, split_arrays
 
 
 class filter_jit:  # noqa: N801  used as a decorator, as jax.jit is
-    """Compile a function whose arguments are pytrees of arrays and of anything hashable.
+    """Compile a function whose arguments are pytrees of arrays and of settings of any type.
 
     Arrays are traced, wherever they are in the arguments; the rest is static. A keyword argument
-    that is a float is traced too, so that another learning rate or noise level does not compile
-    anew; floats inside a pytree are settings of it and stay static.
+    that is a float is traced too, so that another learning rate or noise level does not cause a
+    recompilation. Floats inside a pytree are static settings.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -24,7 +24,7 @@ class filter_jit:  # noqa: N801  used as a decorator, as jax.jit is
             args, kwargs = join_arrays(arrays, static)
             return function(*args, **kwargs, **floats)
 
-        run.__name__ = function.__name__  # what profiles and logs call the program
+        run.__name__ = function.__name__  # the program's name in profiles and logs
         self._run = jax.jit(run, static_argnames="static")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -33,7 +33,7 @@ class filter_jit:  # noqa: N801  used as a decorator, as jax.jit is
         return self._run(arrays, floats, static=static)
 
     def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
-        """The shapes and types of the result; a call with these arguments is not traced again."""
+        """The shapes and types of the result. A call with these arguments does not trace again."""
         arrays, floats, static = self._split(args, kwargs)
         return jax.eval_shape(functools.partial(self._run, static=static), arrays, floats)
 

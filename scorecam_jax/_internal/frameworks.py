@@ -1,4 +1,4 @@
-"""Which framework a network is written in, by its classes' modules, without importing any."""
+"""Recognise a network's framework by its classes' modules, without importing any framework."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _ADAPTERS = {
 
 
 def check_network(network: Any, adapter: str) -> None:
-    """TypeError if what an adapter is given is a class, or a network of another framework."""
+    """TypeError if an adapter's network is a class, or a network of another framework."""
     if isinstance(network, type):
         raise TypeError(
             f"{adapter} found the class {network.__name__}, wanted an instance of it: "
@@ -34,14 +34,14 @@ def check_network(network: Any, adapter: str) -> None:
 
 
 def check_instance(model: Any) -> None:
-    """TypeError if what a method is given as a model cannot be called, or is a class."""
+    """TypeError if a method's model is not callable, or is a class."""
     if isinstance(model, type):
         raise TypeError(
-            f"the model is the class {model.__name__}, wanted an instance, shown by an adapter "
-            f"such as from_nnx({model.__name__}(...))"
+            f"the model is the class {model.__name__}, wanted an instance, passed to an adapter: "
+            f"for example from_nnx({model.__name__}(...))"
         )
     if not callable(model):
         raise TypeError(
-            f"the model is a {type(model).__name__}, wanted what an adapter such as from_linen "
-            "makes of a network, or a function inputs -> (outputs, activations)"
+            f"the model is a {type(model).__name__}, wanted a model from an adapter such as "
+            "from_linen, or a function inputs -> (outputs, activations)"
         )

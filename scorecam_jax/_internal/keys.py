@@ -1,4 +1,4 @@
-"""Keys of `jit` for what JAX cannot hash: lists, dicts, dataclasses and configurations."""
+"""`jit` keys for values that JAX cannot hash: lists, dicts, dataclasses and configurations."""
 
 import dataclasses
 import functools
@@ -17,9 +17,10 @@ _ATOMS = (type(None), type(...), type(NotImplemented), bool, int, str, bytes)
 def freeze(value: Any) -> Hashable:
     """Return a key; two keys are equal if their values had equal contents when frozen.
 
-    Containers, dataclasses and other objects are followed to what they hold, arrays to their
-    contents. Functions, and other callables that JAX can hash, are keyed as JAX does: by
-    themselves. So is whatever cannot be taken apart. A key never changes, even if the value does.
+    Containers, dataclasses and other objects are compared by what they hold, and arrays by their
+    contents. Functions, and other callables that JAX can hash, are their own keys, as in JAX.
+    Values that cannot be taken apart are compared by identity. A key never changes, even if the
+    value does.
     """
     return _freeze(value, ())
 
@@ -60,7 +61,7 @@ def _freeze(value: Any, around: tuple[int, ...]) -> Hashable:
     if _is_hashable(value) and (own or callable(value)):
         return kind, value
     try:
-        # What pickle would write is what an object is made of.
+        # Pickle knows an object's contents.
         parts = value.__reduce_ex__(4)
     except Exception:
         return _Same(value)
@@ -90,7 +91,7 @@ def _is_hashable(value: Any) -> bool:
 
 
 class _Same:
-    """A key that only the same object equals."""
+    """A key that equals only that of the same object."""
 
     __slots__ = ("value",)
 
@@ -106,7 +107,7 @@ class _Same:
 
 @dataclasses.dataclass(frozen=True)
 class Closure:
-    """A function whose key includes what it, and functions that it refers to, are closed over."""
+    """A function whose key includes its closed-over values, and those of functions among them."""
 
     function: Any
 
@@ -124,10 +125,10 @@ class Closure:
 
 
 class Static:
-    """A value of any kind as a static argument of `jit`, or as a pytree's static part.
+    """A value of any type as a static argument of `jit`, or as a pytree's static part.
 
-    Two are equal if their values had equal contents when wrapped. After a value is changed in
-    place, wrap it again.
+    Two are equal if their values had equal contents when wrapped. Wrap a value again after changing
+    it in place.
     """
 
     __slots__ = ("_hash", "_key", "value")

@@ -46,7 +46,7 @@ def _how_read(shape: tuple[int, ...], channel_axis: int) -> str:
 
 
 def is_our_own(traceback: TracebackType | None) -> bool:
-    """Whether this package raised the error. Its own errors say what to try."""
+    """Whether this package raised the error. Its errors already say what to try."""
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     name = "" if traceback is None else traceback.tb_frame.f_globals.get("__name__", "")
@@ -57,7 +57,7 @@ _OURS = ("scorecam_jax.", "jaxtyping.", "beartype.")  # the last two check types
 
 
 def warn_caller(text: str) -> None:
-    """Warn where the user's code calls this package."""
+    """Warn at the line of the user's code that calls this package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
         level, frame = level + 1, frame.f_back
@@ -70,7 +70,7 @@ def is_one_array(outputs: Any) -> bool:
 
 
 def check_arrays(outputs: Any) -> None:
-    """TypeError if a network's outputs hold something else than arrays."""
+    """TypeError if a network's outputs contain anything but arrays."""
     for leaf in jax.tree.leaves(outputs):
         if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
             kind = type(leaf).__name__
@@ -81,11 +81,11 @@ def check_arrays(outputs: Any) -> None:
 
 
 def unscorable(arrays: Sequence[tuple[tuple[int, ...], Any]], batch: int) -> str | None:
-    """Why a network's outputs have no scores of classes; None if some of them may be scored.
+    """Explain why a network's outputs have no class scores; None if some of them may be scored.
 
     Args:
-        arrays: the shape and type of each.
-        batch: how many inputs there were.
+        arrays: each output's shape and type.
+        batch: the number of inputs.
     """
     wanted = f"wanted floating-point scores with one row per input, ({batch}, classes)"
     floating = [shape for shape, dtype in arrays if jnp.issubdtype(dtype, jnp.floating)]
@@ -104,7 +104,7 @@ def unscorable(arrays: Sequence[tuple[tuple[int, ...], Any]], batch: int) -> str
 
 
 def choose_one(outputs: Any, batch: int) -> str:
-    """What to write for outputs of several arrays: their names and a `scores.select(...)`."""
+    """An error message for outputs of several arrays: their names, and a `scores.select(...)`."""
     found, _ = jax.tree_util.tree_flatten_with_path(outputs)
     named = [(tuple(map(_key, path)), getattr(leaf, "shape", ())) for path, leaf in found]
 

@@ -1,6 +1,6 @@
-"""Texts to quote."""
+"""Text for messages."""
 
 
 def abridged(text: str, most: int = 60) -> str:
-    """A text to quote; if it is long, its middle is left out."""
+    """Shorten a text to quote by leaving out its middle."""
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"

@@ -1,4 +1,4 @@
-"""Taking callables apart into arrays, which `jit` traces, and settings, which it keys on."""
+"""Split callables into arrays, which `jit` traces, and settings, which key its cache."""
 
 from typing import Any
 
@@ -15,21 +15,21 @@ def is_array(leaf: Any) -> bool:
 
 
 def contents(model: Any) -> Any:
-    """What a model holds, as a pytree whose flattening does not freeze the model's settings."""
+    """A model's contents, as a pytree whose flattening does not freeze the model's settings."""
     if isinstance(model, jax.tree_util.Partial):
         return model.args, model.keywords
     return model
 
 
 def split_arrays(tree: Any) -> tuple[list[Any], Static]:
-    """Take a pytree apart into its arrays (None elsewhere) and the rest; see `join_arrays`."""
+    """Split a pytree into its arrays (None elsewhere) and the rest; see `join_arrays`."""
     leaves, treedef = jax.tree.flatten(tree)
     arrays = [leaf if is_array(leaf) else None for leaf in leaves]
     return arrays, Static((treedef, tuple(None if is_array(leaf) else leaf for leaf in leaves)))
 
 
 def join_arrays(arrays: list[Any], static: Static) -> Any:
-    """The inverse of `split_arrays`."""
+    """Invert `split_arrays`."""
     treedef, settings = static.value
     leaves = [
         setting if array is None else array for array, setting in zip(arrays, settings, strict=True)
@@ -38,7 +38,7 @@ def join_arrays(arrays: list[Any], static: Static) -> Any:
 
 
 def cast(tree: Any, dtype: Any) -> Any:
-    """Every floating-point array of `tree` in `dtype`; unchanged if `dtype` is None."""
+    """Cast every floating-point array of `tree` to `dtype`; unchanged if `dtype` is None."""
     if dtype is None:
         return tree
 

@@ -1,4 +1,4 @@
-"""What a model is called with and what it returns, for all rooms that take one or make one."""
+"""What a model is: its inputs and what it returns. All packages that take or make models use it."""
 
 from scorecam_jax.contract.model import AnyModel as AnyModel
 from scorecam_jax.contract.model import Model as Model

@@ -1,4 +1,4 @@
-"""A warning about a heatmap, or about where it is drawn."""
+"""The record of a warning about a heatmap, or about where it is drawn."""
 
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ class Finding(NamedTuple):
             "places".
         figure: the measured value.
         text: the warning, with the figure in it.
-        input: the row of the input; 0 if it concerns the model.
-        target: the class; -1 if it concerns all.
+        input: the row of the input; 0 if the warning concerns the model.
+        target: the class; -1 if the warning concerns all classes.
     """
 
     kind: str

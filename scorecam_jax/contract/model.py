@@ -9,14 +9,14 @@ from scorecam_jax.steps.frames import Frame
 
 @runtime_checkable
 class Model(Protocol):
-    """A network that shows one of its layers: what an adapter returns.
+    """A network that also returns the activations of one of its layers. Adapters return one.
 
-    Called with `inputs` (N, *spatial, C) it returns `(outputs, activations)`: `outputs` is any
+    Called with `inputs` (N, *spatial, C), it returns `(outputs, activations)`: `outputs` is any
     pytree of arrays with leading axis N, `activations` is (N, *grid, K).
 
-    `edit`, a function from activations to activations of the same shape, is applied where they
-    arise, and the rest of the network runs on what it returns; the returned activations are the
-    edited ones. Laws:
+    `edit` is a function from activations to activations of the same shape. It is applied to the
+    layer's output, and the rest of the network runs on its result. The returned activations are
+    the edited ones. Laws:
 
     - without `edit` the outputs are the network's own;
     - `edit=lambda a: a` changes nothing;
@@ -30,34 +30,35 @@ class Model(Protocol):
 
     @property
     def channel_axis(self) -> int:
-        """Where inputs and activations have their channels."""
+        """The channel axis of inputs and activations."""
 
     def __call__(self, inputs: Any, edit: Any = None) -> tuple[Any, Any]:
         """Run the network."""
 
     def follow_score(self, score: Callable[[Any], Any], inputs: Any) -> "Model":
-        """The model with its default layer chosen for those outputs that a score reads."""
+        """The model with its default layer chosen for the outputs that a score reads."""
 
     def measured(self, inputs: Any, score: Callable[[Any], Any] | None = None) -> "Model":
-        """The model with its layer's place in the image measured if it was only guessed."""
+        """The model with its layer's position in the image measured, if it was only assumed."""
 
     def frames(self, inputs: Any) -> tuple[Frame | None, ...]:
-        """The part of the image that each of its layers lies over; None for all of it."""
+        """The part of the image that each layer covers; None for the whole image."""
 
     def then(self, function: Callable[..., Any], arrays: tuple[Any, ...]) -> "Model":
         """The model with its outputs passed on to a function; see `contract.outputs.then`."""
 
     def feed(self, layout: Layout, others: Arguments) -> "Model":
-        """The model as a function of the image alone, with its other inputs given."""
+        """The model as a function of the image alone, with its other inputs fixed."""
 
 
 AnyModel: TypeAlias = Model | Callable[..., tuple[Any, Any]]
 """What methods, metrics and the engine take: a `Model`, or a plain function.
 
-A function `inputs -> (outputs, activations)` serves methods that only mask the input. Those that
-differentiate by activations or replace them need `(inputs, edit=None) -> (outputs, activations)`.
-A function may have an attribute `channel_axis`. Without it, the axis is the last one, or the one
-that is passed to the method. Its layer is fixed, and it has one input, or as many as it takes.
+A function `inputs -> (outputs, activations)` suffices for methods that only mask the input. Methods
+that differentiate with respect to activations or replace them need
+`(inputs, edit=None) -> (outputs, activations)`. A function may have an attribute `channel_axis`.
+Without it, the axis is the one that is passed to the method, or the last one. A function's layer is
+fixed.
 """
 
 
@@ -65,14 +66,15 @@ def channel_axis_of(model: AnyModel, named: int | None = None) -> int:
     """The channel axis of a model's inputs and activations.
 
     Args:
-        model: models from an adapter know theirs; a plain function does not.
-        named: the axis that the caller named, or None.
+        model: a model from an adapter, which has a channel axis, or a plain function, which may
+            have none.
+        named: the axis that the caller passed, or None.
 
     Returns:
         The model's own axis, else the named one, else -1.
 
     Raises:
-        ValueError: the model's axis differs from the one named.
+        ValueError: the model's axis differs from the named one.
     """
     wrapped = getattr(model, "func", None)  # of a `functools.partial` of a model
     own = getattr(model, "channel_axis", getattr(wrapped, "channel_axis", None))

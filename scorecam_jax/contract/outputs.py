@@ -10,15 +10,15 @@ from scorecam_jax.contract.model import AnyModel, channel_axis_of
 
 
 def then(model: AnyModel, function: Callable[..., Any], *arrays: Any) -> AnyModel:
-    """The model with its outputs passed on to a function, such as a head on embeddings.
+    """Pass a model's outputs on to a function, such as a head on embeddings.
 
-    It shows the same layer as before.
+    The layer stays the same.
 
     Args:
         model: a `Model` or a plain function.
-        function: `(*arrays, outputs) -> outputs`. Equal functions share a compiled program: let it
-            be a function of a module or a frozen dataclass, not a lambda made anew.
-        arrays: what the function needs, passed as arguments of compiled programs.
+        function: `(*arrays, outputs) -> outputs`. Equal functions share a compiled program, so use
+            a module-level function or a frozen dataclass rather than a new lambda.
+        arrays: the function's arrays, passed as arguments of compiled programs.
 
     >>> import jax.numpy as jnp
     >>> def model(x):

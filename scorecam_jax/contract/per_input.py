@@ -1,4 +1,4 @@
-"""Further inputs: arrays with one row per image, which follow the image through every pass."""
+"""Further inputs: arrays with one row per image, which accompany the images in every pass."""
 
 import collections
 import dataclasses
@@ -15,18 +15,18 @@ from scorecam_jax._internal.trees import is_array, join_arrays, split_arrays
 
 @jax.tree_util.register_pytree_node_class
 class PerInput:
-    """What `per_input` returns."""
+    """Arrays declared to have one row per image; see `per_input`."""
 
     def __init__(self, values: Any) -> None:
         self.values = values
 
     def tree_flatten(self) -> tuple[tuple[Any], None]:
-        """The arrays."""
+        """Return the arrays."""
         return (self.values,), None
 
     @classmethod
     def tree_unflatten(cls, _: None, children: tuple[Any]) -> "PerInput":
-        """The inverse."""
+        """Invert `tree_flatten`."""
         return cls(*children)
 
     def __repr__(self) -> str:
@@ -34,11 +34,10 @@ class PerInput:
 
 
 def per_input(values: Any) -> PerInput:
-    """Declare a network's further input that has one row per image.
+    """Declare that a further input of a network has one row per image.
 
-    Pass it to an adapter among the network's arguments. Each row then goes with its image through
-    every masked pass, and is itself never masked. The model is called with as many images as there
-    are rows.
+    Pass the result to an adapter among the network's arguments. Each row then accompanies its image
+    in every masked pass, and is never masked. Call the model with as many images as there are rows.
 
     Args:
         values: an array (N, ...), or a pytree of such arrays.
@@ -69,10 +68,10 @@ def per_input(values: Any) -> PerInput:
 
 @jax.tree_util.register_pytree_node_class
 class Arguments:
-    """What a network takes after the image: a pytree whose leaves are the arrays among it."""
+    """A network's arguments after the image: a pytree whose leaves are their arrays."""
 
     def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any], declared: Any = ()) -> None:
-        """Take arguments, and values of `per_input=` that extend them."""
+        """Hold the arguments, extended by the values of `per_input=`."""
         named = isinstance(declared, Mapping)
         if not named and not isinstance(declared, list | tuple):
             raise TypeError(
@@ -87,20 +86,20 @@ class Arguments:
         self.kwargs = {**kwargs, **{name: per_input(value) for name, value in keywords.items()}}
 
     def tree_flatten(self) -> tuple[tuple[Any], Any]:
-        """The arrays; the settings as they are now."""
+        """Return the arrays, and the settings in their present state."""
         arrays, static = split_arrays((self.args, self.kwargs))
         return (arrays,), static
 
     @classmethod
     def tree_unflatten(cls, static: Any, children: tuple[Any]) -> "Arguments":
-        """The inverse."""
+        """Invert `tree_flatten`."""
         return cls(*join_arrays(*children, static))
 
     def rows(self, count: int) -> list[Any]:
         """The values of each `per_input`.
 
         Raises:
-            ValueError: one has not as many rows as there are images.
+            ValueError: the number of rows is not the number of images.
         """
         found = [declared.values for declared in self._declared()]
         for array in jax.tree.leaves(found):
@@ -112,7 +111,7 @@ class Arguments:
         return found
 
     def fill(self, rows: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments as the network takes them, with these values for each `per_input`."""
+        """The arguments as the network takes them, with the given rows for each `per_input`."""
         following = iter(rows)
         return jax.tree.map(
             lambda leaf: next(following) if isinstance(leaf, PerInput) else leaf,
@@ -129,7 +128,7 @@ class Arguments:
         return jax.tree.leaves([declared.values for declared in self._declared()])
 
     def take(self, rows: Int[Array, " n"]) -> "Arguments":
-        """The arguments for these of the images."""
+        """The arguments for the images of these rows."""
 
         def gather(array: Any) -> Array:
             return jnp.asarray(array)[rows]
@@ -137,7 +136,7 @@ class Arguments:
         return Arguments(*self.fill([jax.tree.map(gather, each) for each in self._declared()]))
 
     def bare(self, count: int) -> Iterator[tuple[str, Any]]:
-        """The arrays, by name, that look as if they had one row per image but are not declared."""
+        """Yield undeclared arrays that seem to have one row per image, with their names."""
         for index, arg in enumerate(self.args):
             yield from _bare(f"argument {index + 1} after the image", arg, count)
         for name, arg in self.kwargs.items():
@@ -156,7 +155,7 @@ class Layout:
     keys: tuple[Any, ...] | None
 
     def __call__(self, image: Any, others: Sequence[Any]) -> Any:
-        """The container of these inputs."""
+        """Put the inputs into their container."""
         items = [image, *others]
         if self.keys is None:
             return self.kind(*items) if hasattr(self.kind, "_fields") else self.kind(items)
@@ -167,12 +166,12 @@ class Layout:
 
 
 def count_images(inputs: Any) -> int:
-    """How many images there are in what a network is called with."""
+    """The number of images in a network's inputs."""
     return int(jax.tree.leaves(inputs)[0].shape[0])
 
 
 def take_rows(model: Any, rows: Int[Array, " n"]) -> Any:
-    """A model for a batch of `inputs[rows]`: what is declared `per_input` follows its image."""
+    """A model for the batch `inputs[rows]`, with the same rows of each `per_input`."""
     return jax.tree.map(
         lambda leaf: leaf.take(rows) if isinstance(leaf, Arguments) else leaf,
         model,
@@ -187,7 +186,7 @@ def declared_arrays(model: Any) -> list[Any]:
 
 
 def check_rows(model: Any, count: int) -> None:
-    """ValueError if what is declared `per_input` has not one row for each of `count` images."""
+    """ValueError if a `per_input` does not have one row for each of `count` images."""
     for arguments in filter(_is_arguments, jax.tree.leaves(model, is_leaf=_is_arguments)):
         arguments.rows(count)
 
@@ -201,9 +200,9 @@ def check_declared(model: Any, count: int) -> None:
             raise ValueError(
                 f"{name} has shape {array.shape}, as many rows as there are images, and would be "
                 "paired with the wrong images in masked passes: pass "
-                "scorecam_jax.per_input(array). If the rows are no images', but a table's that all "
-                "images share, close over it: method=lambda network, image: network(image, table), "
-                "or a network that holds the table"
+                "scorecam_jax.per_input(array). If it is a table that all images share, close over "
+                "it: method=lambda network, image: network(image, table), or use a network that "
+                "holds the table"
             )
 
 

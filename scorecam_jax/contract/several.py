@@ -1,4 +1,4 @@
-"""Networks of several inputs, called with all of them: a list, tuple or dict, the image first."""
+"""Networks that take several inputs as one list, tuple or dict, with the image first."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,16 +15,17 @@ from scorecam_jax.contract.per_input import Arguments, Layout, per_input
 
 
 def split_inputs(model: AnyModel, inputs: Any) -> tuple[AnyModel, Any]:
-    """Take a list or dict of inputs apart, the first of which is the image.
+    """Split a list, tuple or dict of inputs into the image, which comes first, and the others.
 
     Returns:
-        A model of the image alone, which gives the network the others as `per_input`; and the
-        image. Both arguments as they are, if `inputs` is one array.
+        A model of the image alone, which passes the other inputs to the network as `per_input`; and
+        the image. Both arguments are returned unchanged if `inputs` is one array.
 
     Raises:
-        TypeError: the first is no image: not floating point, or of fewer than three axes.
-        ValueError: another has not as many rows as there are images, or the arrays may as well be
-            the images of one batch.
+        TypeError: the first input is not an image: it is not floating point, or has fewer than
+            three axes.
+        ValueError: another input's number of rows is not the number of images, or the arrays could
+            also be the images of one batch.
     """
     if not isinstance(inputs, list | tuple | Mapping):
         return model, inputs
@@ -79,10 +80,10 @@ def _first_is_no_image(inputs: Any, first: Any) -> str:
     where, how = "the first of the inputs", "Put the image first"
     if isinstance(inputs, Mapping):
         where = repr(next(iter(inputs)))
-        how = "Put the image first, under jit in an OrderedDict, as jit sorts an ordinary dict"
+        how = "Put the image first; under jit use an OrderedDict, because jit sorts a plain dict"
     return (
         f"{where} is {found}, wanted the image: floating point (batch, *spatial, channels). {how}; "
-        "or, if the network takes the others after the image, pass them to the adapter as "
+        "or, if the network takes the others as further arguments, pass them to the adapter as "
         "per_input(array)"
     )
 

@@ -1,1 +1,1 @@
-"""Traced programs, for adapters and engine alike: running them, hoisting, finding layers."""
+"""Run and analyse traced programs, for both adapters and engine."""

@@ -1,9 +1,9 @@
-"""What is known of a network from its traced program: which of its values could be explained.
+"""Analyse a network's traced program to find the values that could be explained.
 
 A value is a *cut* if every path from the image to the outputs passes through it. Its places are
-mixed later on if something on the way to the outputs reduces, contracts, convolves or pools along
-the grid's axes. Tokens are a grid with the sizes of the last cut before them that has one, after up
-to eight class and register tokens.
+*mixed* if an operation on the way to the outputs reduces, contracts, convolves or pools along the
+grid's axes. Tokens are taken to form a grid with the sizes of the last preceding cut that has one,
+after up to eight class and register tokens.
 """
 
 import functools
@@ -20,24 +20,24 @@ from scorecam_jax.program.places import fates, is_elementwise
 from scorecam_jax.program.positions import Arrangement, arrange, arrange_as, follow
 from scorecam_jax.program.sites import Site, find_sites
 
-# Paths are counted modulo a prime, since a deep residual network has 2 to the hundreds of them.
+# Paths are counted modulo a prime, because a deep residual network has more than 2**100 of them.
 _PRIME = (1 << 89) - 1
 _MOST_EXTRA_TOKENS = 8
 
 
 class Candidate(NamedTuple):
-    """A value of a network, and what is true of it.
+    """A value of a network, with its properties.
 
     Attributes:
         site: its name; None if it has none.
-        order: when it is made.
+        order: the number of the equation that computes it; -1 if it is not known.
         cut: whether every path from the image to the outputs passes through it.
-        grid: the sizes of its grid; of tokens, of the grid that they form; or None.
-        channels: the axis of its channels.
-        mixed: whether its places are mixed later on.
-        alive: whether the outputs still depend on its places; without any, on the value.
+        grid: the sizes of its grid, or of the grid that its tokens form; None if it has none.
+        channels: its channel axis.
+        mixed: whether its places are mixed on the way to the outputs.
+        alive: whether the outputs depend on its places; if it has none, on the value.
         weighted: whether a product or convolution with weights follows.
-        arrangement: how it lies over the image, if the program tells.
+        arrangement: how it lies over the image, if the program shows this.
     """
 
     site: Site
@@ -52,7 +52,14 @@ class Candidate(NamedTuple):
 
 
 class _Later(NamedTuple):
-    """What lies between a value and the outputs."""
+    """What happens to values on the way to the outputs.
+
+    Attributes:
+        paths: the number of paths from each value to the outputs.
+        mixed: the axes of each value that are mixed.
+        alive: the axes of each value on which the outputs depend.
+        weighted: the values that a product or convolution with weights follows.
+    """
 
     paths: dict[int, int]
     mixed: dict[int, set[int]]
@@ -61,13 +68,15 @@ class _Later(NamedTuple):
 
 
 class Analysis:
-    """What is known of a network from its exposed jaxpr.
+    """The analysis of a network's exposed jaxpr.
 
     Args:
-        jaxpr: takes the weights, then the image, then what goes with it.
-        weights: how many arrays the weights are.
-        channel_axis: where the image has its channels.
-        outputs: which outputs count; None for all that are floating point, one row per image.
+        jaxpr: the program; its arguments are the weights, the image, then the image's further
+            inputs.
+        weights: the number of weight arrays.
+        channel_axis: the image's channel axis.
+        outputs: the indices of the outputs that count; None for all floating-point outputs with one
+            row per image.
     """
 
     def __init__(
@@ -99,12 +108,12 @@ class Analysis:
         self._find_cuts()
 
     def arrangement(self, value: Any) -> Arrangement | None:
-        """How a value lies over the image, if the program tells."""
+        """How a value lies over the image; None if the program does not show this."""
         state = self.positions.states.get(value)
         return arrange(state, self.space, self.positions.seen) if state else None
 
     def _count(self) -> None:
-        """Count the paths from the image to each value, and find what depends on weights alone."""
+        """Count the paths from the image to each value, and find values of weights alone."""
         self.paths = {self.image: 1}
         for node in self.program.nodes:
             known = [value for value in node.operands if value is not None]
@@ -117,7 +126,7 @@ class Analysis:
     def _look_back(
         self, nodes: list[Node], outputs: list[Any], without: int | None = None
     ) -> _Later:
-        """Look from some values back; `without` one of them, as if it led nowhere."""
+        """Follow the program backwards from `outputs`, ignoring paths through `without`."""
         later = _Later({}, {}, {}, set())
         for output in outputs:
             later.paths[output] = later.paths.get(output, 0) + 1
@@ -129,7 +138,7 @@ class Analysis:
             if without in node.results:
                 continue
             image = [value in self.paths for value in node.operands]
-            # Adding a bias to class maps, or scaling them, makes no layer of them.
+            # Adding a bias to class maps, or scaling them, does not make them a layer's input.
             combines = not is_elementwise(node.eqn)
             with_weights = combines and any(value in self.constant for value in node.operands)
             with_weights |= any(value in later.weighted for value in node.results)
@@ -169,23 +178,23 @@ class Analysis:
 
         Args:
             value: the value.
-            start: the first of the equations.
-            stop: the one after the last; None for all that follow.
-            goal: the value that they lead to; None for the outputs.
-            without: a value whose paths do not count.
+            start: the index of the first equation.
+            stop: the index after the last equation; None for the program's end.
+            goal: the value to which the paths lead; None for the outputs.
+            without: a value; paths through it do not count.
         """
         goals = self.outputs if goal is None else [goal]
         later = self._look_back(self.program.nodes[start:stop], goals, without)
         return later.mixed.get(value, set())
 
     def _find_cuts(self) -> None:
-        """Find all cuts, named or not: those with a grid, and those with tokens."""
+        """Find all cuts, with or without a name, and the grids of those that have one."""
         total = self.later.paths.get(self.image, 0)
         self.cuts: set[int] = set()
         self.order: dict[int, int] = {}
         self.values: list[tuple[int, tuple[int, ...]]] = []  # cuts with one row per image
         self.grids: list[tuple[int, tuple[int, ...]]] = []
-        self.told: set[int] = set()  # where cuts have their channels
+        self.told: set[int] = set()  # the channel axes of cuts whose arrangement is known
         for number, node in enumerate(self.program.nodes):
             for value, atom in zip(node.results, node.eqn.outvars, strict=True):
                 self.order[value] = number
@@ -216,7 +225,7 @@ class Analysis:
         return grid if math.prod(grid) > 1 and self._is_like(grid, self.channel_axis) else None
 
     def _is_like(self, grid: tuple[int, ...], channel_axis: int) -> bool:
-        """Whether a grid has the image's proportions, were its channels at an axis."""
+        """Whether a grid has the image's proportions, if the image's channels are at an axis."""
         image = [size for axis, size in enumerate(self.shape) if axis not in (0, channel_axis)]
         return len(grid) == len(image) and all(
             abs(grid[i] * image[j] - grid[j] * image[i]) <= max(image[i], image[j])
@@ -225,12 +234,12 @@ class Analysis:
         )
 
     def misreads_image(self, grid: tuple[int, ...]) -> bool:
-        """Whether a grid is like the image only if that has its channels at the other axis."""
+        """Whether a grid has the image's proportions only if channels are at the other axis."""
         axes = self.channel_axis, self.other_axis
         return [self._is_like(grid, axis) for axis in axes] == [False, True]
 
     def layout(self, shape: tuple[int, ...], cut: bool) -> tuple[tuple[int, ...] | None, int]:
-        """The grid and the channel axis of activations; of a cut, also if it is not the image's."""
+        """The grid and channel axis of activations. A cut may have another axis than the image."""
         transposed = cut and self.channel_axis not in self.told
         for axis in (self.channel_axis, self.other_axis)[: 1 + transposed]:
             if grid := self._spatial(shape, axis):
@@ -239,7 +248,7 @@ class Analysis:
 
     @property
     def other_axis(self) -> int:
-        """Where a network that transposes its image has its channels."""
+        """The channel axis of a network that transposes its image."""
         return len(self.shape) - 1 if self.channel_axis == 1 else 1
 
     def _tokens(self, shape: tuple[int, ...], order: int) -> tuple[int, ...] | None:
@@ -251,13 +260,13 @@ class Analysis:
         return before[-1] if 0 <= extra <= _MOST_EXTRA_TOKENS else None
 
     def is_layer(self, site: Site) -> bool:
-        """Whether a function's result is at once what a layer returns."""
+        """Whether a site is a layer's output, or directly becomes one."""
         value = self.number(site)
         nodes = (node for node in self.program.nodes if value in node.operands)
         return site.layer or next(nodes).eqn.primitive.name == "layer"
 
     def describe(self, site: Site) -> Candidate:
-        """What is true of a value."""
+        """The properties of a named value."""
         return self.describe_value(self.number(site), site.shape, site)
 
     def number(self, site: Site) -> Any:
@@ -265,7 +274,7 @@ class Analysis:
         return self.program.numbers[site.variable]
 
     def describe_value(self, value: Any, shape: tuple[int, ...], site: Any = None) -> Candidate:
-        """What is true of a value that need not have a name."""
+        """The properties of a value, with or without a name."""
         order, cut = self.order.get(value, -1), value in self.cuts
         if site is not None and site.kind == ATTENTION:
             return self._describe_attention(value, site, order)
@@ -300,11 +309,11 @@ class Analysis:
         )  # fmt: skip
 
     def arrange_tokens(self, count: int, before: int) -> Arrangement | None:
-        """How so many tokens lie over the image, by the last of them that all paths pass through.
+        """How tokens lie over the image, according to the last cut with as many tokens.
 
         Args:
-            count: how many tokens.
-            before: when they were made, at the latest.
+            count: the number of tokens.
+            before: the index of the last equation that may have computed the cut.
         """
         for value, shape in reversed(self.values):
             if len(shape) != 3 or shape[1] != count or self.order[value] > before:
@@ -317,13 +326,13 @@ class Analysis:
         return None
 
     def stream(self, path: Path) -> Site:
-        """The tokens that a block returns: the last sum of two paths before the next attention.
+        """Find the tokens that a block returns: the last sum of two paths before another attention.
 
         Args:
-            path: what `stream_after` makes of the name of the block's attention matrix.
+            path: the tokens' name, from `stream_after`.
 
         Raises:
-            ValueError: there are none through which all paths pass.
+            ValueError: there is no such sum through which all paths pass.
         """
         matrices = [site for site in self.sites if site.kind == ATTENTION]
         names = [stream_after(site.path) for site in matrices]
@@ -342,19 +351,21 @@ class Analysis:
             if all(value in self.paths for value in node.operands):
                 return Site(path, STREAM, found, variable, "", (), False)
         raise ValueError(
-            f"what the block of {matrices[here].name!r} {shape} returns is not found: no sum of "
-            f"two paths with {shape[-2]} tokens follows that all paths to the outputs pass through"
+            f"the output of the block of {matrices[here].name!r} {shape} is not found: wanted a "
+            f"sum of two paths with {shape[-2]} tokens after it, through which all paths to the "
+            "outputs pass"
         )
 
     def read_by(self, matrix: Site, stream: Path) -> Site:
-        """The last layer through which an attention matrix and its values read their tokens.
+        """Find the last layer through which an attention reads all of its tokens, such as a norm.
 
         Args:
             matrix: the attention matrix.
             stream: the name of the tokens; see `stream`.
 
         Raises:
-            ValueError: no layer has the shape of the tokens and all that is read going through it.
+            ValueError: no layer has the shape of the tokens and all paths from them to the
+                attention.
         """
         start = self.stream(stream)
         first, last = (self.order[self.number(site)] for site in (start, matrix))
@@ -372,20 +383,20 @@ class Analysis:
             if each.site.layer and 1 not in mixed:
                 return each.site
         raise ValueError(
-            f"no layer between {start.name!r} {start.shape} and {matrix.name!r} is all that the "
-            "attention reads, such as a norm: use recipro_cam with layer= for one before it"
+            f"no layer between {start.name!r} {start.shape} and {matrix.name!r}, such as a norm, "
+            "passes on all that the attention reads: use recipro_cam with layer= for an earlier one"
         )
 
     def reads_every_query(self, site: Site) -> bool:
-        """Whether the outputs depend on all queries of an attention matrix, not on a class token's.
+        """Whether the outputs depend on all queries of an attention matrix.
 
-        Without a place left after a slice, only a few tokens are read.
+        They do not if a slice keeps only a few tokens, such as a class token.
         """
         return len(site.shape) - 2 in self.later.alive.get(self.number(site), set())
 
     @functools.cached_property
     def candidates(self) -> list[Candidate]:
-        """All sites outside of loops, in the order in which they are made."""
+        """All sites outside of loops, in the order in which they are computed."""
         described = [self.describe(site) for site in self.sites if not site.inside]
         return sorted(described, key=lambda each: each.order)
 
@@ -403,5 +414,5 @@ def _is_explained(aval: Any, rows: int) -> bool:
 def analyse(
     jaxpr: Any, weights: int, channel_axis: int, outputs: tuple[int, ...] | None
 ) -> Analysis:
-    """The analysis of a jaxpr, once for each."""
+    """Return the analysis of a jaxpr, which is cached."""
     return Analysis(jaxpr, weights, channel_axis, outputs)

@@ -1,14 +1,13 @@
-"""Attention matrices of a traced program, found by what they are.
+"""Find the attention matrices of a traced program by their defining properties.
 
-An attention matrix is an operand of a product that is nowhere negative and sums to 1 along the axis
-that is contracted. The traced program shows both: the operand is something positive divided by its
-own sum. No module, name or softmax is looked for, so that every framework's attention is found, and
-no values are needed. Matrices of weights alone, and a softmax over classes that mixes weights, are
-no attention: both operands have to depend on the image, and the matrix has an axis beside its rows
-and keys.
+An attention matrix is an operand of a product that is nowhere negative and sums to 1 along the
+contracted axis. The traced program shows both: the operand is a positive value divided by its own
+sum. The search uses no module, name, softmax or value, so it finds every framework's attention.
+Matrices of weights alone, and a softmax over classes that mixes weights, are excluded: both
+operands must depend on the image, and the matrix must have an axis in addition to images and keys.
 
-`mark_attention` runs the program with each matrix marked, as (N, heads, queries, keys). From there
-on they are layers like others, with names, and can be read and edited.
+`mark_attention` runs the program with each matrix marked, as (N, heads, queries, keys). The
+matrices are then layers like others: they have names, and can be read and edited.
 """
 
 import functools
@@ -33,41 +32,41 @@ from scorecam_jax.program.marks import Chosen, Path, equations, mark_array, mark
 from scorecam_jax.program.places import fates, is_elementwise
 
 KIND = "attention matrix"
-"""The kind of layer that attention matrices are listed as."""
+"""The `kind` under which attention matrices are listed as layers."""
 
 STREAM = "stream"
-"""The kind of layer that the tokens are which a block with attention returns."""
+"""The `kind` under which the tokens that an attention block returns are listed as layers."""
 
 _NAME = "attention"
 
-# What passes a value on, perhaps in another type.
+# Operations that pass a value on, perhaps in another type.
 _SAME = (
     "layer", "name", "copy", "copy_p", "convert_element_type", "reduce_precision",
     "optimization_barrier", "sharding_constraint",
 )  # fmt: skip
-# What moves entries, and leaves each as it is.
+# Operations that move entries without changing them.
 _MOVED = (
     *_SAME, "transpose", "reshape", "broadcast_in_dim", "squeeze", "slice", "dynamic_slice",
     "split", "rev", "gather", "concatenate",
 )  # fmt: skip
 _POSITIVE = ("exp", "exp2", "logistic", "abs", "square")
-# What is positive if all that it is made of is.
+# Operations whose result is positive if all operands are.
 _POSITIVE_OF_POSITIVE = (
     *_MOVED, "add", "mul", "div", "min", "sqrt", "rsqrt", "pow", "integer_pow", "select_n",
     "reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "cumsum", "dot_general", "pad",
 )  # fmt: skip
-_EPSILON = 1e-3  # a sum may be kept from being 0 by so much
+_EPSILON = 1e-3  # the largest constant added to a sum to keep it from 0
 
 
 class _Total(NamedTuple):
     """A sum of a value along an axis, or its inverse.
 
     Attributes:
-        value: what is summed.
-        axis: along which of its axes.
-        places: for each axis of the sum, which axis of the value it is; None for one of size 1, or
-            along which it is spread.
-        inverse: whether it is 1 / the sum.
+        value: the number of the summed value.
+        axis: the value's axis that is summed.
+        places: for each axis of the sum, the corresponding axis of the value; None for an axis of
+            size 1, or along which the sum is broadcast.
+        inverse: whether this is 1 / the sum.
     """
 
     value: int
@@ -77,12 +76,12 @@ class _Total(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """The product that a value is made of, place by place.
+    """The product from which a value is computed by elementwise operations.
 
     Attributes:
         eqn: the equation of the product.
-        places: for each axis of the value, which axis of the product's result it is; None for one
-            along which it is spread.
+        places: for each axis of the value, the corresponding axis of the product's result; None for
+            an axis along which the value is broadcast.
     """
 
     eqn: JaxprEqn
@@ -93,13 +92,13 @@ class _Fact(NamedTuple):
     """What is known of a value.
 
     Attributes:
-        value: its number; values that differ in type alone have the same.
+        value: its number; values that differ only in type share one.
         given: whether it depends on the image.
-        rows: along which axis the images lie, row after row; None if that is not known.
+        rows: the axis along which the images lie, one after another; None if it is not known.
         positive: whether it is nowhere negative.
         shares: the axes along which it sums to 1.
-        total: if it is a sum, of what.
-        source: if it is made of a product, of which.
+        total: the sum that the value is, if it is one.
+        source: the product from which it is computed, if it is known.
     """
 
     value: int
@@ -115,13 +114,13 @@ class Matrix(NamedTuple):
     """An attention matrix among the operands of a product.
 
     Attributes:
-        operand: which of the two.
-        order: its axes as images, windows, heads, queries, keys; a product of a single image may
-            have no axis of images.
-        images: how many of these are the images' and their windows'.
-        heads: how many are the heads'.
+        operand: its index among the two operands.
+        order: its axes in the order images, windows, heads, queries, keys. For a single image, the
+            images' axis may be missing.
+        images: the number of axes of images and windows.
+        heads: the number of axes of heads.
         path: its name.
-        source: the product of queries and keys that it is made of, if that is known.
+        source: the product of queries and keys from which it is computed, if it is known.
     """
 
     operand: int
@@ -135,38 +134,38 @@ class Matrix(NamedTuple):
 def mark_attention(jaxpr: Any, consts: Any, args: Any, weights: int) -> list[Any]:
     """Run a program with its attention matrices marked.
 
-    A matrix is named after what is around it: "blocks/3/attention" if the first layer that ends
+    A matrix is named after its surroundings: "blocks/3/attention" if the first layer that ends
     after the product is in "blocks/3".
 
     Args:
-        jaxpr: takes the weights, then the images, then what goes with them.
+        jaxpr: the program; its arguments are the weights, the images, then their further inputs.
         consts: its constants.
         args: its arguments.
-        weights: how many arrays the weights are.
+        weights: the number of weight arrays.
     """
     reader = _Reader(jaxpr, weights)
     return _run(jaxpr, consts, args, reader.found, jaxpr.invars[weights].aval.shape[0])
 
 
 class Compared(NamedTuple):
-    """What an attention matrix compares; each (N, heads, tokens, features)."""
+    """The queries and keys of an attention matrix, each (N, heads, tokens, features)."""
 
     queries: Any
     keys: Any
 
 
 def read_compared(jaxpr: Any, consts: Any, args: Any, weights: int) -> Compared | None:
-    """The queries and keys of the last attention matrix of a program whose keys are the tokens.
+    """Compute the queries and keys of a program's last attention matrix.
 
     Args:
         jaxpr: as in `mark_attention`.
         consts: its constants.
         args: its arguments.
-        weights: how many arrays the weights are.
+        weights: the number of weight arrays.
 
     Returns:
-        None if the matrix is made of something else than one product, is of windows, or is inside
-        a loop.
+        None if there is no matrix, or if the last one is not computed from a single product, has
+        windows, or is inside a loop.
     """
     matrices = list(_Reader(jaxpr, weights).found.values())
     source = matrices[-1].source if matrices else None
@@ -189,10 +188,10 @@ def read_compared(jaxpr: Any, consts: Any, args: Any, weights: int) -> Compared 
 
 
 def _compared(eqn: JaxprEqn, matrix: Matrix, values: list[Any]) -> Compared | None:
-    """The operands of a product, as queries and keys."""
+    """The operands of a product, as queries and keys; None if they cannot be told apart."""
     assert matrix.source is not None
     contracted, batched = eqn.params["dimension_numbers"]
-    # Each axis of the result is one of both operands, or of one of them.
+    # Each axis of the result comes from both operands or from one of them.
     axes: list[list[int | None]] = [list(each) for each in batched]
     for side, value in enumerate(values):
         for axis in range(value.ndim):
@@ -202,7 +201,7 @@ def _compared(eqn: JaxprEqn, matrix: Matrix, values: list[Any]) -> Compared | No
     shape = _shape(eqn.outvars[0])
     places = [matrix.source.places[axis] for axis in matrix.order]
     query, key = places[-2:]
-    # Axes of size 1, such as those of a single image, come and go.
+    # Axes of size 1, such as that of a single image, may be missing.
     images, heads = (
         [place for place in some if place is not None]
         for some in (places[: matrix.images], places[matrix.images : -2])
@@ -218,7 +217,7 @@ def _compared(eqn: JaxprEqn, matrix: Matrix, values: list[Any]) -> Compared | No
         return None
 
     def ordered(side: int, tokens: int) -> Any:
-        """(N, heads, tokens, features); heads that share what they compare repeat it."""
+        """Bring an operand to (N, heads, tokens, features), repeated for heads that share it."""
         own = [axes[side][place] for place in (*before, tokens)]
         known = [axis for axis in own if axis is not None]
         last = contracted[side][0]
@@ -233,21 +232,21 @@ def _compared(eqn: JaxprEqn, matrix: Matrix, values: list[Any]) -> Compared | No
 
 
 def stream_after(path: Path) -> Path:
-    """The name of the tokens that a block returns, from that of its attention matrix."""
+    """The name of the tokens that a block returns, given the name of its attention matrix."""
     return (*path[:-1], f"{path[-1]}:{STREAM}")
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path is such a name."""
+    """Whether a path names the tokens that a block returns; see `stream_after`."""
     return path[-1].partition(":")[2] == STREAM
 
 
 def every_run(jaxpr: Any, kind: str | None = None) -> tuple[Chosen, ...]:
-    """All runs of the layers that loops hold, in a program in which they are marked.
+    """List all runs of the marked layers inside the loops of a program.
 
     Args:
         jaxpr: the program.
-        kind: of the layers, such as that of attention matrices; None for any.
+        kind: the kind of layers to list, such as attention matrices; None for any.
     """
     return tuple(
         Chosen(path, runs)
@@ -269,7 +268,7 @@ def _in_loops(
 
 
 def _run(jaxpr: Any, consts: Any, args: Any, found: dict[int, Matrix], images: int) -> list[Any]:
-    marked: dict[int, Any] = {}  # by value, since two products may share one
+    marked: dict[int, Any] = {}  # by value, because two products may share a matrix
 
     def rule(eqn: JaxprEqn, values: list[Any]) -> list[Any] | None:
         matrix = found.get(id(eqn))
@@ -313,7 +312,7 @@ def _scan(run: Any, eqn: JaxprEqn, values: list[Any]) -> list[Any]:
 
 
 def _mark(value: Any, matrix: Matrix, images: int) -> Any:
-    """The value, of which (N, [windows,] heads, queries, keys) is marked."""
+    """Mark a value in the form (N, [windows,] heads, queries, keys), and restore its own form."""
     moved = value.transpose(matrix.order)
     first = matrix.images + matrix.heads
     windows = math.prod(moved.shape[: matrix.images]) // images
@@ -360,7 +359,7 @@ class _Reader:
         return [read(atom) for atom in jaxpr.outvars]
 
     def _name(self, path: Path) -> None:
-        """Name the matrices found so far, of which this layer is the first to end after them."""
+        """Name the matrices that are still without a name after the layer that just ended."""
         for number in self._nameless:
             name = (*path[:-1], _NAME)
             while name in self._named:
@@ -407,7 +406,7 @@ class _Reader:
             if not fact.given or fact.rows is None:
                 continue
             shape = _shape(eqn.invars[number])
-            if eqn.primitive.name == "reshape":  # a single image too stays where it is
+            if eqn.primitive.name == "reshape":  # `fates` drops the axis of a single image
                 return _major(shape, _shape(eqn.outvars[0]), fact.rows)
             fate = fates(eqn, number)[fact.rows] if fact.rows < len(shape) else None
             axes = [axis for at, axis in fate if at == result] if fate else []
@@ -423,7 +422,7 @@ class _Reader:
         return frozenset.intersection(*moved)
 
     def _choose(self, eqn: JaxprEqn, operands: list[_Fact]) -> list[_Fact]:
-        """What the branches of a conditional return; matrices in them are out of reach."""
+        """The results of a conditional's branches, whose attention matrices are not marked."""
         found, nameless = dict(self.found), list(self._nameless)
         branches = [
             self._run(getattr(body, "jaxpr", body), operands) for body in eqn.params["branches"]
@@ -447,7 +446,7 @@ class _Reader:
             )
             for fact in operands[kept + carried :]
         ]
-        for _ in range(carried + 1):  # until what a run does to what is carried is known
+        for _ in range(carried + 1):  # until the facts about carried values no longer change
             carry = [self._new(given=fact.given, rows=fact.rows) for fact in carry]
             results = self._run(body, [*operands[:kept], *carry, *slices])
             met = [
@@ -476,7 +475,7 @@ class _Reader:
             axes, ahead = contracted[operand], batched[operand]
             if len(axes) != 1 or axes[0] not in fact.shares or shape[axes[0]] < 2:
                 continue
-            # Products of a single image may come without its axis.
+            # Products for a single image may lack its axis.
             squeezed = fact.rows is None and self._images == 1
             images = () if squeezed else (fact.rows,)
             if not set(images) <= set(ahead) or len(shape) < 2 + len(images):
@@ -485,7 +484,7 @@ class _Reader:
             windows, heads = beside[:-1], beside[-1:]
             queries = [axis for axis in range(len(shape)) if axis not in (*ahead, *axes)]
             square = [axis for axis in queries if shape[axis] == shape[axes[0]]]
-            if len(queries) > 1 == len(square):  # the others are heads that share their keys
+            if len(queries) > 1 == len(square):  # the other axes are heads that share their keys
                 heads += [axis for axis in queries if axis not in square]
                 queries = square
             order = (*images, *windows, *heads, *queries, *axes)
@@ -502,14 +501,14 @@ def _shape(atom: Any) -> tuple[int, ...]:
 
 
 def _major(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int | None:
-    """The axis of a reshaped value that has as many entries ahead of it as an axis had before."""
+    """The axis after a reshape that as many entries precede as preceded `axis`; None if none."""
     ahead = math.prod(before[:axis])
     counts = (math.prod(after[:goal]) for goal in range(len(after)))
     return next((goal for goal, count in enumerate(counts) if count == ahead), None)
 
 
 def _moved(eqn: JaxprEqn, operand: int, result: int) -> dict[int, int]:
-    """Where the axes of an operand go that are carried on whole, each to an axis of its own."""
+    """The result's axis for each axis of an operand that becomes one axis of the same size."""
     before, after = _shape(eqn.invars[operand]), _shape(eqn.outvars[result])
     moved = {}
     for axis, fate in enumerate(fates(eqn, operand)):
@@ -520,13 +519,13 @@ def _moved(eqn: JaxprEqn, operand: int, result: int) -> dict[int, int]:
 
 
 def _moved_total(eqn: JaxprEqn, fact: _Fact, result: int) -> _Total | None:
-    """The sum that a value is, after its entries are moved."""
+    """A value's `total` after its entries are moved."""
     places = fact.total and _moved_places(eqn, fact.total.places, result)
     return None if places is None else fact.total._replace(places=places)  # type: ignore[union-attr]
 
 
 def _moved_source(eqn: JaxprEqn, fact: _Fact, result: int) -> _Source | None:
-    """The product that a value is made of, after its entries are moved."""
+    """A value's `source` after its entries are moved."""
     places = fact.source and _moved_places(eqn, fact.source.places, result)
     return None if places is None else fact.source._replace(places=places)  # type: ignore[union-attr]
 
@@ -534,7 +533,7 @@ def _moved_source(eqn: JaxprEqn, fact: _Fact, result: int) -> _Source | None:
 def _moved_places(
     eqn: JaxprEqn, places: tuple[int | None, ...], result: int
 ) -> tuple[int | None, ...] | None:
-    """Where axes are from, after entries are moved; None if one of them is not carried on whole."""
+    """The origin of each axis after entries are moved; None if an axis is not kept whole."""
     if eqn.primitive.name == "concatenate":
         return None
     before, after = _shape(eqn.invars[0]), _shape(eqn.outvars[result])
@@ -548,7 +547,7 @@ def _moved_places(
 
 
 def _source(eqn: JaxprEqn, operands: list[_Fact]) -> _Source | None:
-    """The product that a result is, or that it is made of place by place."""
+    """The product that a result is, or from which it is computed elementwise."""
     if eqn.primitive.name == "dot_general":
         return _Source(eqn, tuple(range(len(_shape(eqn.outvars[0])))))
     shape = _shape(eqn.outvars[0])
@@ -562,7 +561,7 @@ def _source(eqn: JaxprEqn, operands: list[_Fact]) -> _Source | None:
 
 
 def _divided(eqn: JaxprEqn, operands: list[_Fact]) -> dict[str, Any]:
-    """What is known of a sum, and of what is divided by its sum."""
+    """Facts about a result that is a sum, or a value divided by its sum."""
     name = eqn.primitive.name
     if name == "reduce_sum" and len(eqn.params["axes"]) == 1:
         (axis,) = eqn.params["axes"]
@@ -589,7 +588,7 @@ def _divided(eqn: JaxprEqn, operands: list[_Fact]) -> dict[str, Any]:
 
 
 def _is_share(eqn: JaxprEqn, whole: _Fact, total: _Total | None, number: int) -> bool:
-    """Whether a quotient, or a product, is of a positive value and its own sum, place by place."""
+    """Whether an equation divides a positive value by its own sum, entry by entry."""
     if total is None or total.value != whole.value or not whole.positive:
         return False
     if total.inverse != (eqn.primitive.name == "mul"):

@@ -1,8 +1,8 @@
-"""What a traced program adds to what it knows of the image: its biases.
+"""The biases of a traced program.
 
 A bias is an array that does not depend on the image and is added to one that does. A batch norm
-subtracts a mean, multiplies and adds: that makes one bias, behind all three. Numbers alone, such as
-the 1 in a GELU, are none.
+subtracts a mean, multiplies and adds: this counts as one bias, added after all three. Scalars, such
+as the 1 in a GELU, are not biases.
 """
 
 import collections
@@ -16,7 +16,7 @@ from scorecam_jax.program.jaxprs import CALLS, CHECKPOINTS, bind, bodies, evalua
 
 
 class _Seen(NamedTuple):
-    """A value that depends on the image, and what a subtraction before has added to it."""
+    """A value that depends on the image, and a bias in it that is not yet recorded."""
 
     value: Any
     bias: Any = None
@@ -25,19 +25,19 @@ class _Seen(NamedTuple):
 def run_with_biases(
     jaxpr: Any, consts: Any, args: Sequence[Any], weights: int, taps: Sequence[Any] | None = None
 ) -> tuple[list[Any], list[Any]]:
-    """Run a program, and collect its biases.
+    """Run a program and collect its biases.
 
     Args:
-        jaxpr: takes the weights, then the images.
+        jaxpr: the program; its arguments are the weights, then the images.
         consts: its constants.
         args: its arguments.
-        weights: how many arrays the weights are.
-        taps: added where the biases are, one for each: gradients by them are those of what the
-            biases are added to. None adds nothing.
+        weights: the number of weight arrays.
+        taps: one array per bias, added where the bias is: its gradient is that of the value which
+            the bias is added to. None adds nothing.
 
     Returns:
-        What the program returns; and its biases in their order, each of the size of what it is
-        added to. Those inside loops are not found.
+        The program's results; and its biases in order, each with the shape of the value to which it
+        is added. Biases inside loops are not found.
     """
     biases: list[Any] = []
 
@@ -63,7 +63,7 @@ def run_with_biases(
             if found is None:
                 plain = [settle(each) if isinstance(each, _Seen) else each for each in operands]
                 return [_Seen(value) for value in bind(eqn, plain)]
-            # What follows a subtraction, or multiplies it, may be the rest of a batch norm.
+            # After a subtraction, the next operation may belong to the same batch norm.
             waits = eqn.primitive.name != "add" and uses[eqn.outvars[0]] == 1
             return [found if waits else _Seen(settle(found))]
 
@@ -77,7 +77,7 @@ def run_with_biases(
 
 
 def _affine(eqn: JaxprEqn, operands: list[Any]) -> _Seen | None:
-    """What an equation does to a value and its bias, if that is a step of an affine layer."""
+    """Apply an equation to a value and its bias; None if it is no step of an affine layer."""
     name = eqn.primitive.name
     if name not in ("add", "sub", "mul", "div"):
         return None

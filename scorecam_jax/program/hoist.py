@@ -1,4 +1,4 @@
-"""Doing ahead of a loop what a function does with its weights alone."""
+"""Compute the part of a function that depends on its weights alone ahead of a loop."""
 
 import math
 from collections.abc import Callable
@@ -13,16 +13,17 @@ _LATER: Any = object()
 
 
 def hoist(function: Callable[..., Any], weights: Any, *operands: Any) -> Callable[..., Any]:
-    """Do now what `function(weights, *operands)` does with its weights alone.
+    """Compute now the operations of `function(weights, *operands)` that need its weights alone.
 
-    A loop around the function that is returned does not repeat it: XLA moves nothing out of the
-    conditional within such a loop. What would grow more than fourfold, such as a bias spread over
-    an image, is left for later, when it is part of a larger operation and takes no memory.
+    A loop around the returned function does not repeat them. XLA would, because it moves nothing
+    out of the conditional within such a loop. An operation whose results are more than four times
+    its operands, such as a bias spread over an image, is left in the function, where it is fused
+    with a larger operation and takes no memory.
 
     Args:
         function: called as `function(weights, *operands)`.
         weights: a pytree of arrays.
-        *operands: pytrees of arrays of which only shapes and types are used.
+        *operands: pytrees of arrays; only their shapes and types are used.
 
     Returns:
         `run` such that `run(*operands)` equals `function(weights, *operands)`.

@@ -1,4 +1,4 @@
-"""Traced programs, run equation by equation."""
+"""Run traced programs equation by equation."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -11,12 +11,12 @@ Rule = Callable[[JaxprEqn, list[Any]], list[Any] | None]
 # The names that versions of JAX give to a call of a jitted function.
 CALLS = ("jit", "pjit", "closed_call", "core_call")
 CHECKPOINTS = ("checkpoint", "remat", "remat2")
-# Calls of one body that runs once, with a derivative of its own.
+# Calls that run one body once, with a custom derivative.
 _DERIVATIVES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
 
 
 def evaluate(jaxpr: Any, consts: Any, args: Any, rule: Rule) -> list[Any]:
-    """Run a jaxpr, each equation by `rule` unless that returns None."""
+    """Run a jaxpr. `rule` computes each equation; where it returns None, the equation is bound."""
     values: dict[Any, Any] = dict(
         zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True)
     )
@@ -34,7 +34,7 @@ def evaluate(jaxpr: Any, consts: Any, args: Any, rule: Rule) -> list[Any]:
 
 
 def bind(eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
-    """What an equation makes of its operands."""
+    """Apply an equation to operands."""
     results = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
     return list(results) if eqn.primitive.multiple_results else [results]
 
@@ -48,10 +48,10 @@ def bodies(eqn: JaxprEqn) -> Iterator[Any]:
 
 
 def scan_parts(eqn: JaxprEqn) -> tuple[Any, Any, int, int]:
-    """A scan's body, its constants, and how many of what it takes are constant and are carried.
+    """A scan's body and its constants, and how many of its inputs are fixed and how many carried.
 
-    What the body takes or returns slices of has an axis more outside, whichever names the
-    parameters have in a version of JAX.
+    They are counted by rank, because the parameters' names differ between versions of JAX: an
+    array of which the body takes or returns slices has one axis more outside.
     """
     (body,) = bodies(eqn)
     jaxpr = getattr(body, "jaxpr", body)
@@ -65,7 +65,7 @@ def _same_rank(outside: Any, inside: Any) -> bool:
 
 
 class Node(NamedTuple):
-    """An equation of a flat program; values are numbers, and None is a literal."""
+    """An equation of a flat program. Values are numbers; None stands for a literal."""
 
     eqn: JaxprEqn
     operands: list[int | None]
@@ -73,14 +73,14 @@ class Node(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A jaxpr without calls: what it computes, in order.
+    """A jaxpr with its calls inlined.
 
     Attributes:
-        nodes: its equations, those of called functions among them; loops and conditionals are
-            single equations.
-        inputs: the values of its constants and then of its arguments.
-        outputs: the values that it returns.
-        numbers: the value of each variable.
+        nodes: the equations in order, including those of called functions. A loop or conditional is
+            a single equation.
+        inputs: the values of the constants, then those of the arguments.
+        outputs: the returned values.
+        numbers: each variable's value.
     """
 
     nodes: list[Node]
@@ -90,7 +90,7 @@ class Program(NamedTuple):
 
 
 def flatten(jaxpr: Any) -> Program:
-    """Write a jaxpr out, with calls and checkpoints entered."""
+    """Inline the calls and checkpoints of a jaxpr."""
     nodes: list[Node] = []
     numbers: dict[Any, int | None] = {}
     fresh = itertools.count()
@@ -120,7 +120,7 @@ def flatten(jaxpr: Any) -> Program:
 
 
 def entered(eqn: JaxprEqn) -> Any | None:
-    """The body of an equation that runs it once, as it is; None if it is no such equation."""
+    """The body of an equation that does nothing but run it once; None for other equations."""
     if eqn.primitive.name not in (*CALLS, *CHECKPOINTS, *_DERIVATIVES):
         return None
     body = next(bodies(eqn), None)

@@ -1,4 +1,4 @@
-"""Convolutions of channels-first models, computed channels last where that is faster."""
+"""Compute channels-first convolutions with the channels last where that is faster."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ def is_channels_first(eqn: Any) -> bool:
 
 
 def convolve(eqn: Any, operands: list[Any]) -> list[Any]:
-    """Run such an equation, on a CPU with the channels last.
+    """Run a channels-first convolution; on a CPU, with the channels last.
 
-    Inside a loop, XLA's CPU backend computes convolutions 20 to 60 times slower if channels come
-    first; the transposes between consecutive convolutions cancel.
+    Inside a loop, XLA's CPU backend computes convolutions 20 to 60 times slower with channels
+    first. The transposes between consecutive convolutions cancel.
     """
     params = dict(eqn.params)
     spec = params["dimension_numbers"]

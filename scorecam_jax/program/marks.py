@@ -1,10 +1,10 @@
-"""Marks in a traced network: where each layer's activations arise, and running on from there.
+"""Mark each layer's output in a traced network, to read and edit it.
 
-A framework's adapter calls `mark` on what each layer returns, and `jax.ad_checkpoint.
-checkpoint_name` marks as well. Once the network is traced, the marks are equations of its jaxpr,
-wherever the layer ran: under `jit`, `vmap` or `checkpoint`. `expose` brings them out of calls and
-loops, and `replay` runs the jaxpr, reading and editing some values. So one mechanism serves every
-framework, and no framework's own hooks have to.
+A framework's adapter calls `mark` on each layer's output. `jax.ad_checkpoint.checkpoint_name` marks
+too. Once the network is traced, the marks are equations of its jaxpr, wherever the layer ran: under
+`jit`, `vmap` or `checkpoint`. `expose` moves them out of calls and loops, and `replay` runs the
+jaxpr, reading and editing some values. This mechanism serves every framework, without the
+framework's hooks.
 """
 
 import copyreg
@@ -27,7 +27,7 @@ Edit: TypeAlias = Callable[[jax.Array], jax.Array]
 
 _ENTERED = (*CALLS, *CHECKPOINTS)
 
-# The identity, with a name; only what passes forward is marked, and vmap's axes go to the front.
+# The identity, with a name. Tangents are not marked, and vmap's axes move to the front.
 _mark = Primitive("layer")
 _mark.def_impl(lambda x, **_: x)
 _mark.def_abstract_eval(lambda x, **_: x)
@@ -40,31 +40,31 @@ batching.primitive_batchers[_mark] = lambda args, dims, **at: (
 
 
 class Run(NamedTuple):
-    """Which run of a layer, from 0, and how many runs there are."""
+    """The number of a layer's run, from 0, and the total number of its runs."""
 
     which: int
     total: int
 
 
 class Chosen(NamedTuple):
-    """A layer, and which of its runs in the loops around it, as the user wrote them."""
+    """A layer, and the runs of the loops around it, as the user wrote them."""
 
     path: Path
     runs: tuple[int, ...]
 
     @property
     def layer(self) -> Path:
-        """The path without a function that follows."""
+        """The path without the function that follows the layer."""
         return (*self.path[:-1], self.path[-1].partition(":")[0])
 
 
 class Mark(NamedTuple):
-    """What an equation marks.
+    """The layer that an equation marks.
 
     Attributes:
-        path: the layer's path, with the runs of loops around it in brackets.
-        kind: the name of its class.
-        runs: those runs.
+        path: the layer's path, with the runs of the loops around it in brackets.
+        kind: the name of the layer's class.
+        runs: the runs of these loops.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class Mark(NamedTuple):
 
 
 def mark(output: Any, path: Path, kind: str) -> Any:
-    """What a layer returned, its first array marked with the layer's path and class name."""
+    """Mark the first array of a layer's output with the layer's path and class name."""
     leaves, tree = jax.tree.flatten(output)
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, jax.Array):
@@ -83,7 +83,7 @@ def mark(output: Any, path: Path, kind: str) -> Any:
 
 
 def mark_array(array: Any, path: Path, kind: str) -> Any:
-    """An array, marked with a path and what kind of value it is."""
+    """Mark an array with a path and a kind, such as a layer's class name."""
     return _mark.bind(array, path=path, kind=kind, runs=())
 
 
@@ -113,7 +113,7 @@ def _picklable(metaclass: Any) -> Any:
 
 
 def mark_of(eqn: JaxprEqn) -> Mark | None:
-    """What an equation marks, if anything."""
+    """The layer that an equation marks; None if it marks none."""
     if eqn.primitive is _mark:
         return Mark(eqn.params["path"], eqn.params["kind"], eqn.params["runs"])
     if eqn.primitive.name == "name":
@@ -122,7 +122,10 @@ def mark_of(eqn: JaxprEqn) -> Mark | None:
 
 
 def equations(jaxpr: Any, inside: str = "") -> Iterator[tuple[JaxprEqn, str]]:
-    """All equations of a jaxpr, each with the name of the loop or conditional it is in, or ""."""
+    """Yield all equations of a jaxpr, each with the name of the loop or conditional around it.
+
+    The name is "" outside of loops and conditionals.
+    """
     for eqn in jaxpr.eqns:
         yield eqn, inside
         within = inside or ("" if eqn.primitive.name in _ENTERED else eqn.primitive.name)
@@ -148,22 +151,23 @@ def expose(
 ) -> list[Any]:
     """Run a jaxpr so that its trace has the marks outside of calls and loops.
 
-    Calls with marks are inlined. Of each `scan` with marks, the chosen runs are written out between
-    scans over the others, and the last one if no run of its layers is chosen.
+    Calls with marks are inlined. Of a `scan` with marks, the chosen runs are written out, and the
+    others remain scans between them. If no run of its layers is chosen, the last run is written
+    out.
 
     Args:
         jaxpr: the program.
         consts: its constants.
         args: its arguments.
-        chosen: the layers whose runs matter.
-        loops: the scans around this program: how many names their layers have in common, and which
-            run this is.
+        chosen: the layers with the runs to write out.
+        loops: for each scan around this program, the number of names that its layers share, and its
+            current run.
     """
 
     def rule(eqn: JaxprEqn, values: list[Any]) -> list[Any] | None:
         if found := mark_of(eqn):
             path, runs = _within(found.path, loops), tuple(run for _, run in loops)
-            # Policies of `checkpoint` read the names, so those stay.
+            # The names stay, because policies of `checkpoint` read them.
             (value,) = values if eqn.primitive is _mark else bind(eqn, values)
             return [_mark.bind(value, path=path, kind=found.kind, runs=runs)]
         if not any(map(_has_marks, bodies(eqn))):
@@ -179,7 +183,7 @@ def expose(
 
 
 def rerun(run: Callable[..., Any], eqn: JaxprEqn, body: Any, values: list[Any]) -> Any:
-    """Run a call's body; under `checkpoint`, if that is what the call is."""
+    """Run a call's body, under `checkpoint` if the call is one."""
     inner: Callable[..., Any] = functools.partial(run, getattr(body, "jaxpr", body))
     if "policy" in eqn.params:
         keep = {name: eqn.params[name] for name in ("policy", "prevent_cse")}
@@ -219,7 +223,7 @@ def _expose_scan(
         return count - 1 - index if eqn.params["reverse"] else index
 
     def arguments(carry: Any, index: Any) -> list[Any]:
-        # A run's slice of the whole, because slices between runs would be copies of the weights.
+        # Indexes the whole arrays, because slicing them for each scan would copy the weights.
         slices = [lax.dynamic_index_in_dim(x, place(index), keepdims=False) for x in stacked]
         return [*consts, *carry, *slices]
 
@@ -242,7 +246,7 @@ def _expose_scan(
 
 
 def _runs_apart(paths: set[Path], count: int, chosen: tuple[Chosen, ...], level: int) -> list[int]:
-    """The runs of a scan to write out, in order: those chosen, or the last."""
+    """The runs of a scan to write out, in order: the chosen ones, or the last."""
     named = [layer.runs[level] for layer in chosen if layer.layer in paths and layer.runs[level:]]
     return sorted({run % count for run in named if -count <= run < count} or {count - 1})
 
@@ -256,10 +260,10 @@ def replay(
         jaxpr: the program.
         consts: its constants.
         args: its arguments.
-        edits: for variables, what to do with their values; None leaves a value as it is.
+        edits: by variable, the function to apply to its value; None leaves the value unchanged.
 
     Returns:
-        Its outputs; and the edited values, in the order of `edits`.
+        The outputs; and the edited values, in the order of `edits`.
     """
     seen: dict[Any, jax.Array] = {}
     order = list(edits)

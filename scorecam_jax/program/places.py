@@ -1,7 +1,7 @@
-"""Where an operation takes the axes of its operands.
+"""How operations map the axes of their operands to axes of their results.
 
-An image's places are axes of a value. Some operations carry an axis on, some drop it, and some
-combine what lies along it, so that every place has a part in the result: those mix it.
+The places of an image lie along axes of a value. Some operations carry an axis over to the result,
+and some drop it. Others mix it: they combine the entries along it.
 """
 
 import math
@@ -9,18 +9,18 @@ from typing import Any
 
 from scorecam_jax.program.jaxprs import entered
 
-# The axes of the results, as (result, axis), that an axis becomes; None if it is mixed.
+# The axes that an operand's axis becomes, as (result, axis); None if it is mixed.
 Fate = frozenset[tuple[int, int]] | None
 
 _DROPPED: Fate = frozenset()
 _LOOPS = ("scan", "while", "cond")
-# Operations whose result may have their operand's shape and yet is not computed place by place.
+# Operations that are not elementwise, although their result may have their operand's shape.
 _WHOLE = ("fft", "sort", "top_k", "triangular_solve", "cholesky", "eigh", "lu", "qr", "svd")
 _CUMULATIVE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 
 
 def fates(eqn: Any, operand: int) -> list[Fate]:
-    """What becomes of each axis of an operand."""
+    """The axes of the results that each axis of an operand becomes."""
     shape = eqn.invars[operand].aval.shape
     rule = _RULES.get(eqn.primitive.name)
     if eqn.primitive.name.startswith("reduce_window") or rule is _window:
@@ -38,7 +38,7 @@ def fates(eqn: Any, operand: int) -> list[Fate]:
 
 
 def is_elementwise(eqn: Any) -> bool:
-    """Whether each place of the results depends on the same place of the operands alone."""
+    """Whether each entry of the results depends on the same entry of the operands alone."""
     body = entered(eqn)
     if body is not None:
         return all(map(is_elementwise, body.eqns))
@@ -46,7 +46,7 @@ def is_elementwise(eqn: Any) -> bool:
         return True
     name = eqn.primitive.name
     goal = eqn.outvars[0].aval.shape
-    # Operands may be scalars, or be spread along axes of size one.
+    # Operands may be scalars, or be broadcast along axes of size one.
     alike = all(
         not shape or (len(shape) == len(goal) and all(map(_spreads, shape, goal)))
         for shape in (atom.aval.shape for atom in (*eqn.invars, *eqn.outvars))
@@ -129,7 +129,7 @@ def _squeeze(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
 
 
 def _reshape(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
-    """Axes become those that their part of the shape is written as."""
+    """Match runs of axes of equal size before and after; each axis becomes all of its run."""
     after = eqn.outvars[0].aval.shape
     found: list[Fate] = [_DROPPED] * len(shape)
     sources = [axis for axis, size in enumerate(shape) if size != 1]
@@ -156,7 +156,7 @@ def _slice(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
     strides = eqn.params.get("strides") or (1,) * len(shape)
 
     def kept(axis: int) -> bool:
-        # The first few of many are class and register tokens, which stand before the places.
+        # The first few entries of many are class and register tokens, which precede the places.
         few = starts[axis] == 0 and strides[axis] == 1 and 8 >= after[axis] <= shape[axis] // 4
         return after[axis] == shape[axis] or not (after[axis] == 1 or few)
 

@@ -1,11 +1,11 @@
-"""Where the entries of a value lie in the image, followed through the traced program.
+"""Follow the positions of a value's entries in the image through the traced program.
 
-The entries of an image's axis lie in a row. Slices, pads and strides move that row, reversals and
-transposes turn it, and reshapes cut it into parts and line up several rows, as patches and tokens
-are. Each axis of a value is therefore a number with digits: entry i of (h, w) tokens is row i // w
-and column i % w of the image. What an operation does to digits is known for those that matter.
-After any other, an axis counts as one without places, and what is not followed is measured; see
-`scorecam_jax.registration`.
+The entries along an image's axis form a line. Slices, pads and strides shift and scale the line,
+reversals and transposes turn it, and reshapes split it or join several lines, as for patches and
+tokens. An index along an axis of a value is therefore a number with digits: entry i of (h, w)
+tokens is row i // w and column i % w of the image. The relevant operations have rules for digits.
+After any other operation an axis counts as one without places. Positions that are not found here
+are measured; see `scorecam_jax.adapters.registration`.
 """
 
 import math
@@ -23,13 +23,13 @@ Box = tuple[tuple[float, float], ...]
 
 
 class Digit(NamedTuple):
-    """One digit of the number of an entry.
+    """One digit of an entry's index.
 
     Attributes:
-        axis: the image's spatial axis that it counts along, -1 for none.
+        axis: the image's spatial axis along which it counts; -1 for none.
         low: the pixel at which its first entry begins.
-        step: how many pixels an entry takes; negative along a mirrored axis.
-        size: how many values it has.
+        step: the number of pixels per entry; negative along a mirrored axis.
+        size: the number of its values.
     """
 
     axis: int
@@ -39,11 +39,11 @@ class Digit(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """The places along an axis: its digits, the most significant first.
+    """The positions of the entries along an axis.
 
     Attributes:
-        digits: those of the entries that have a place.
-        first: how many entries come before them.
+        digits: the digits of the entries that have a place, the most significant first.
+        first: the number of entries before them.
     """
 
     digits: tuple[Digit, ...]
@@ -56,7 +56,7 @@ class Axis(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many entries have a place."""
+        """The number of entries that have a place."""
         return math.prod(digit.size for digit in self.digits)
 
 
@@ -67,10 +67,10 @@ class Arrangement(NamedTuple):
     """How activations lie over the image.
 
     Attributes:
-        axes: of the activations, without the first.
-        channels: which axis is the channels'.
-        grid: how many cells there are along each of the image's axes.
-        box: from which pixel to which they lie along each.
+        axes: the axes of the activations, without the first.
+        channels: the channel axis.
+        grid: the number of cells along each of the image's axes.
+        box: the first and last pixel of the cells along each of the image's axes.
     """
 
     axes: State
@@ -79,7 +79,7 @@ class Arrangement(NamedTuple):
     box: Box
 
     def to_grid(self, activations: Any, channel_axis: int) -> Any:
-        """The activations as a grid that lies as the image does, its channels at an axis."""
+        """Arrange the activations as a grid in the image's order, with a given channel axis."""
         cells = _move(activations, self.channels, -1)[self._kept()]
         digits = self._digits()
         ends = len(cells), cells.shape[-1]
@@ -88,7 +88,7 @@ class Arrangement(NamedTuple):
         return _move(cells.reshape(ends[0], *self.grid, ends[1]), -1, channel_axis)
 
     def from_grid(self, grid: Array, activations: Array, channel_axis: int) -> Array:
-        """The inverse; what is no cell of the grid is taken from the activations."""
+        """Invert `to_grid`; entries outside the grid are taken from `activations`."""
         moved = _move(activations, self.channels, -1)
         digits, order = self._digits(), self._order()
         counts = (digits[number - 1].size for number in order)
@@ -101,16 +101,16 @@ class Arrangement(NamedTuple):
 
     @property
     def mirrored(self) -> tuple[int, ...]:
-        """Those of the image's axes along which the activations run backwards."""
+        """The image's axes along which the activations run backwards."""
         return tuple(sorted({digit.axis for digit in self._digits() if digit.step < 0}))
 
     @property
     def runs(self) -> list[int]:
-        """The image's axes in the order in which the activations run over them."""
+        """The image's axes in the order of the activations."""
         return [digit.axis for digit in self._digits()]
 
     def is_plain(self, shape: tuple[int, ...], channel_axis: int) -> bool:
-        """Whether activations of a shape, and their channels, already lie as the image does."""
+        """Whether activations of a shape already have the image's order and channel axis."""
         return (
             self.channels == channel_axis
             and not self.mirrored
@@ -120,7 +120,7 @@ class Arrangement(NamedTuple):
         )
 
     def lies_as_usual(self, image: Sequence[int]) -> bool:
-        """Whether the grid lies over the whole image, row by row."""
+        """Whether the grid covers the whole image, row by row."""
         whole = tuple((0.0, float(size)) for size in image)
         return self.runs == list(range(len(image))) and not self.mirrored and self.box == whole
 
@@ -135,7 +135,7 @@ class Arrangement(NamedTuple):
         return (slice(None), *kept)
 
     def _order(self) -> list[int]:
-        """The numbers of the digits, those of the image's first axis first."""
+        """The digits' numbers, sorted by the image's axes."""
         digits = self._digits()
         found = sorted(range(len(digits)), key=lambda i: (digits[i].axis, -abs(digits[i].step)))
         return [number + 1 for number in found]
@@ -147,11 +147,11 @@ class Arrangement(NamedTuple):
 
 
 class Positions:
-    """The states of a program's values.
+    """The positions in the image of the entries of a program's values.
 
     Attributes:
-        states: of each value that depends on the image.
-        seen: the box of the pixels that are read at all; None if that is not known.
+        states: the state of each value that depends on the image.
+        seen: the box of the pixels that the network reads; None if it is not known.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Positions:
         self.states = dict(start)
         self.seen: Box | None = None
         self._constant = set(constant)
-        self._boxes = dict(boxes)  # of values that hold the image's own pixels
+        self._boxes = dict(boxes)  # for values that still contain the image's pixels
         for node in program.nodes:
             if any(value in self.states for value in node.operands):
                 self._pass(node)
@@ -185,14 +185,14 @@ class Positions:
         self._look(node, rows)
 
     def _is_computed(self, node: Node) -> bool:
-        """Whether a factor is made of nothing: not of the image, and not of weights."""
+        """Whether a factor depends neither on the image nor on weights."""
         return any(
             value is not None and value not in self.states and value not in self._constant
             for value in node.operands
         )
 
     def _look(self, node: Node, rows: Sequence[State | None]) -> None:
-        """Keep account of which of the image's pixels are still there."""
+        """Track which of the image's pixels are still present."""
         boxes = [
             self._boxes[value]
             for value in node.operands
@@ -217,10 +217,10 @@ def follow(
 
     Args:
         program: the program.
-        image: the number of the image.
-        shape: its shape.
-        channel_axis: where it has its channels.
-        constant: the numbers of what depends on weights alone.
+        image: the number of the image's value.
+        shape: the image's shape.
+        channel_axis: the image's channel axis.
+        constant: the numbers of the values that depend on weights alone.
     """
     space = [axis for axis in range(1, len(shape)) if axis != channel_axis]
     start = tuple(
@@ -232,16 +232,16 @@ def follow(
 
 
 def arrange(state: State, image: Sequence[int], seen: Box | None) -> Arrangement | None:
-    """How activations of that state lie over the image; None if they are no whole grid of it.
+    """Find how activations lie over the image; None if they do not form a complete grid.
 
-    Cells that look at nothing of the image are left out, as those over padding are. A grid whose
-    edges are then within a cell of the pixels that the network reads counts as lying over them:
-    strides and the padding of windows shift it by less.
+    Cells that see nothing of the image, such as those over padding, are left out. If the grid's
+    edges are then within one cell of the pixels that the network reads, the grid is taken to cover
+    exactly these: strides and the padding of windows shift it by less than a cell.
 
     Args:
-        state: of the activations.
+        state: the state of the activations.
         image: the sizes of the image's axes.
-        seen: the box of the pixels that are read at all.
+        seen: the box of the pixels that the network reads; None for the whole image.
     """
     if not state or state[0].places:
         return None
@@ -270,15 +270,15 @@ def arrange_as(
     channels: int,
     first: int = 0,
 ) -> Arrangement:
-    """A grid that lies over the whole image, its axes or tokens in some order.
+    """Make an arrangement that covers the whole image, its axes or tokens in a given order.
 
     Args:
         image: the sizes of the image's axes.
-        grid: how many cells there are along each.
-        order: of each axis of the activations that has places, the image's axes that it runs over,
+        grid: the number of cells along each axis.
+        order: for each axis of the activations that has places, the image's axes that it runs over,
             the slowest first: `[[0], [1]]` for a grid, `[[0, 1]]` for tokens row by row.
-        channels: which axis of the activations is the channels'.
-        first: how many tokens come before the grid's.
+        channels: the channel axis of the activations.
+        first: the number of tokens before those of the grid.
     """
     digits = [
         Digit(axis, 0.0, size / count, count)
@@ -296,7 +296,7 @@ def _along(digits: Sequence[Digit], number: int) -> list[Digit]:
 
 
 def _over_image(axis: Axis, seen: Box) -> Axis:
-    """An axis without those of its cells that lie beside what is seen."""
+    """An axis without the cells that lie outside the pixels that are read."""
     if len(axis.digits) != 1 or axis.first or not axis.places:
         return axis
     number, low, step, count = axis.digits[0]
@@ -307,7 +307,7 @@ def _over_image(axis: Axis, seen: Box) -> Axis:
 
 
 def _move(array: Any, source: int, goal: int) -> Any:
-    """An array of NumPy's or JAX's with one axis moved."""
+    """Move one axis of a NumPy or JAX array."""
     order = list(range(array.ndim))
     order.insert(goal % array.ndim, order.pop(source))
     return array.transpose(order)
@@ -338,7 +338,7 @@ def _union(boxes: Sequence[Box]) -> Box:
 
 
 def _within(box: Box, state: State) -> Box:
-    """A box, cut to the places of a state."""
+    """A box cropped to the places of a state."""
     found = list(box)
     digits = [digit for axis in state for digit in axis.digits]
     for number, (low, high) in enumerate(box):
@@ -350,7 +350,7 @@ def _within(box: Box, state: State) -> Box:
 
 
 def _joined(digits: Sequence[Digit]) -> tuple[Digit, ...]:
-    """Digits, with those made one that count on along the same axis."""
+    """Merge neighbouring digits that count continuously along the same axis."""
     made: list[Digit] = []
     for digit in digits:
         if digit.axis < 0 and digit.size == 1:
@@ -369,7 +369,7 @@ def _close(one: float, other: float) -> bool:
 
 
 def _both(one: Axis, other: Axis) -> Axis:
-    """Where the entries of a combination lie: with those that have places, if they agree."""
+    """The positions along an axis of two combined values; no places if the two disagree."""
     if not (one.places and other.places):
         return one if one.places else other
     alike = one.first == other.first and len(one.digits) == len(other.digits)
@@ -379,13 +379,13 @@ def _both(one: Axis, other: Axis) -> Axis:
 
 
 def _agree(one: Digit, other: Digit) -> bool:
-    # Strides of windows of different sizes are placed less than a cell apart.
+    # The paths may have windows of different sizes; these shift a grid by less than a cell.
     same = (one.axis, one.size) == (other.axis, other.size)
     return same and _close(one.step, other.step) and abs(one.low - other.low) <= abs(one.step)
 
 
 def _carry(eqn: Any, rows: Sequence[State | None]) -> list[State]:
-    """What most operations do: an axis that is carried on as it is keeps its places."""
+    """The rule for most operations: an axis that is carried over whole keeps its places."""
     found = [list(_blanks(_shape(atom))) for atom in eqn.outvars]
     for position, state in enumerate(rows):
         if state is None:
@@ -399,7 +399,7 @@ def _carry(eqn: Any, rows: Sequence[State | None]) -> list[State]:
 
 
 def _keep_first(eqn: Any, rows: Sequence[State | None]) -> list[State]:
-    """What operations do whose result has the shape of their first operand."""
+    """The rule for operations whose results lie as their first operand does."""
     state = rows[0] or _blanks(_shape(eqn.invars[0]))
     return [state for _ in eqn.outvars]
 
@@ -411,7 +411,7 @@ def _cut(axis: Axis, start: int, stride: int, count: int) -> Axis:
     if len(axis.digits) == 1 and not axis.first and axis.digits[0].size >= start + count:
         _, low, step, _ = axis.digits[0]
         return Axis((Digit(axis.digits[0].axis, low + start * step, step * stride, count),))
-    # Of tokens only those without a place may go.
+    # From tokens, only those without a place may be cut off.
     if stride == 1 and start <= axis.first and axis.first + axis.size <= start + count:
         return axis._replace(first=axis.first - start)
     return _blank(count)
@@ -444,7 +444,7 @@ def _dynamic_slice(eqn: Any, rows: Sequence[State | None]) -> list[State]:
 
 
 def _gather(eqn: Any, rows: Sequence[State | None]) -> list[State]:
-    """Axes that are taken whole keep their places; which entries are picked is not followed."""
+    """Axes that are taken whole keep their places; picked entries are not followed."""
     state, numbers = rows[0], eqn.params["dimension_numbers"]
     found = list(_blanks(_shape(eqn.outvars[0])))
     gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
@@ -532,7 +532,7 @@ def _stack(eqn: Any, rows: Sequence[State | None]) -> list[State]:
 
 
 def _reshape(eqn: Any, rows: Sequence[State | None]) -> list[State]:
-    """Axes are cut up, and lined up."""
+    """The rule for reshapes: axes are split and joined."""
     before, after = _shape(eqn.invars[0]), _shape(eqn.outvars[0])
     state = rows[0]
     if state is None or eqn.params.get("dimensions") is not None or 0 in before:
@@ -560,7 +560,7 @@ def _reshape(eqn: Any, rows: Sequence[State | None]) -> list[State]:
 
 
 def _dealt(digits: Sequence[Digit], sizes: Sequence[int]) -> list[Axis] | None:
-    """Digits, cut up into axes of these sizes; None if an axis would end within a digit."""
+    """Split digits into axes of the given sizes; None if a digit does not divide evenly."""
     found: list[Axis] = []
     rest = list(reversed(digits))
     for size in sizes:
@@ -586,16 +586,16 @@ def _dealt(digits: Sequence[Digit], sizes: Sequence[int]) -> list[Axis] | None:
 def _slide(
     axis: Axis, count: int, size: int, stride: Any, low: Any, spread: Any = 1, dilation: Any = 1
 ) -> Axis:
-    """What windows read that slide along an axis.
+    """The positions of windows that slide along an axis.
 
     Args:
-        axis: what they slide along.
-        count: how many windows there are.
-        size: how many entries each reads.
-        stride: how far it moves.
-        low: how many entries are put before the first.
-        spread: how far apart the entries are put that are read.
-        dilation: how far apart those of a window are.
+        axis: the axis along which they slide.
+        count: the number of windows.
+        size: the number of entries in a window.
+        stride: the distance between windows.
+        low: the number of entries padded before the first.
+        spread: the dilation of the input.
+        dilation: the dilation of the window.
     """
     if not axis.places or len(axis.digits) > 1 or axis.first:
         same = (size, stride, low, spread) == (1, 1, 0, 1)
@@ -641,7 +641,7 @@ def _pool(eqn: Any, rows: Sequence[State | None]) -> State:
 
 
 def _product(node: Node, rows: Sequence[State | None], computed: bool) -> list[State]:
-    """A contraction, or a resizing, which is one with a matrix made of nothing."""
+    """A contraction. With a matrix that depends on neither image nor weights, it is a resizing."""
     (found,) = _carry(node.eqn, rows)
     if not computed:
         return [found]
@@ -665,7 +665,7 @@ def _product(node: Node, rows: Sequence[State | None], computed: bool) -> list[S
 
 
 def _scan(node: Node, rows: Sequence[State | None]) -> list[State]:
-    """A loop: what it carries keeps its places if a run of the body does not move them."""
+    """A loop: a carried value keeps its places if a run of the body does not move them."""
     eqn = node.eqn
     (body,) = bodies(eqn)
     jaxpr = getattr(body, "jaxpr", body)
@@ -689,9 +689,9 @@ def _scan(node: Node, rows: Sequence[State | None]) -> list[State]:
 
 
 def _choose(node: Node, rows: Sequence[State | None]) -> list[State]:
-    """A conditional: what its branches agree on.
+    """A conditional: the states on which its branches agree.
 
-    Of branches for several platforms, which compute the same, the general one tells.
+    Branches for several platforms compute the same, so only the default one is read.
     """
     branches, platforms = node.eqn.params["branches"], node.eqn.params.get("branches_platforms")
     if platforms and None in platforms:
@@ -706,7 +706,7 @@ def _choose(node: Node, rows: Sequence[State | None]) -> list[State]:
 
 
 def _run(jaxpr: Any, rows: Sequence[State | None]) -> list[State | None]:
-    """The states of what a body returns, given those of what it takes."""
+    """The states of a body's results, given those of its arguments."""
     program = flatten(jaxpr)
     inner = [program.numbers[variable] for variable in jaxpr.invars]
     start = {n: state for n, state in zip(inner, rows, strict=True) if state is not None}
@@ -744,7 +744,7 @@ _RULES: dict[str, Any] = {
         _keep_first,
     ),
 }
-# What passes pixels on as they are, and those of them that leave some out.
+# Operations that pass pixels on unchanged (_KEEP), and those of them that drop some (_CUT).
 _CUT = ("slice", "dynamic_slice", "split")
 _KEEP = (
     *_CUT, "pad", "rev", "concatenate", "reshape", "transpose", "squeeze", "broadcast_in_dim",

@@ -1,10 +1,11 @@
-"""Whether each row of a program's results depends on the same row of its inputs alone.
+"""Check that each row of a program's results depends on the same row of its inputs alone.
 
-Masked passes put images together as memory allows, so a network's answer for an image must not
-depend on the images beside it, nor on its place among them. For most networks the traced program
-shows that. Each value is followed with the axis along which its rows lie; what is shared by all
-rows may meet them only if it is the same for all. Where this cannot be followed, the first
-operation at which it ends is told, and only a pass with the rows in another order decides.
+Masked passes batch images as memory allows, so a network's output for an image must not depend on
+the other images of the batch, nor on its position among them. For most networks the traced program
+proves this. Each value is followed with the axis along which its rows lie. A value that all rows
+share may be combined with them only if it is the same for each row. Where a value cannot be
+followed, the first such operation is reported, and only a pass with the rows in another order
+decides.
 """
 
 import dataclasses
@@ -23,18 +24,18 @@ from scorecam_jax.program.places import is_elementwise
 
 
 class Rows(NamedTuple):
-    """A value with the rows along an axis. If its size is a multiple, row after row."""
+    """A value with its rows along an axis. A row may have several entries, one after another."""
 
     axis: int
 
 
 class Shared(NamedTuple):
-    """A value that no row has a part in.
+    """A value that depends on no row.
 
     Attributes:
         alike: the axes along which all its entries are equal.
-        random: whether it was drawn.
-        source: the shape of the array that it comes from, if that has a row for each image.
+        random: whether it depends on random numbers.
+        source: the shape of the array that it comes from, if that has a row per image.
     """
 
     alike: frozenset[int] = frozenset()
@@ -43,12 +44,13 @@ class Shared(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Where rows could not be told apart.
+    """An operation after which a row may depend on other rows or on its position.
 
     Attributes:
-        kind: "random" or "constant", if rows met such numbers of their own; "mixed" otherwise.
+        kind: "random" or "constant" if each row was combined with its own random numbers or its own
+            part of a constant; "mixed" otherwise.
         operation: the name of the primitive.
-        shape: of the constant, or of the result.
+        shape: the shape of the constant, or of the result.
     """
 
     kind: str
@@ -63,10 +65,10 @@ _DRAWS = ("random_bits", "random_gamma", "threefry2x32", "rng_uniform", "rng_bit
 
 
 def find_fault(jaxpr: Any, of_rows: Sequence[bool]) -> Fault | None:
-    """Why rows of the first result may depend on other rows; None if none does.
+    """Find the operation by which rows of the first result may depend on other rows; None if none.
 
     Args:
-        jaxpr: a closed jaxpr, whose first result has its rows along its first axis.
+        jaxpr: a closed jaxpr whose first result has its rows along its first axis.
         of_rows: which of its arguments have one row per image, along their first axis.
     """
     rows = next(
@@ -87,7 +89,7 @@ def find_fault(jaxpr: Any, of_rows: Sequence[bool]) -> Fault | None:
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """Follows values through a program of so many rows."""
+    """Follows values through a program with a number of rows."""
 
     rows: int
 
@@ -144,7 +146,7 @@ class _Reader:
             return self._loop(eqn, operands)
         results = self._follow(eqn, operands)
         shape = getattr(eqn.outvars[0].aval, "shape", ())
-        if isinstance(results, Shared):  # which met the rows
+        if isinstance(results, Shared):  # a shared value that differs between rows
             kind = "random" if results.random else "constant" if results.source else "mixed"
             results = Fault(kind, name, results.source or shape)
         elif results is None:
@@ -166,7 +168,7 @@ class _Reader:
         """Follow the carried values until they no longer change."""
         (body,) = bodies(eqn)
         jaxpr, consts = getattr(body, "jaxpr", body), getattr(body, "consts", ())
-        # What the body takes or returns slices of has an axis more outside.
+        # Arrays of which the body takes or returns slices have one axis more outside.
         whole = [_rank(a) == _rank(b) for a, b in zip(eqn.invars, jaxpr.invars, strict=True)]
         kept = [_rank(a) == _rank(b) for a, b in zip(eqn.outvars, jaxpr.outvars, strict=True)]
         first, second = sum(whole) - sum(kept), sum(whole)
@@ -181,7 +183,7 @@ class _Reader:
         return [Fault("mixed", "scan", ())] * len(eqn.outvars)
 
     def _follow(self, eqn: JaxprEqn, operands: list[Value]) -> Value | None:
-        """Where the rows are in the results; what they met; or None."""
+        """The result's rows; or a shared value that differs between rows; or None if unknown."""
         name, params = eqn.primitive.name, eqn.params
         shapes = [getattr(atom.aval, "shape", ()) for atom in eqn.invars]
         after = getattr(eqn.outvars[0].aval, "shape", ())
@@ -234,7 +236,7 @@ _CUMULATIVE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 def _touched(
     name: str, params: dict[str, Any], shape: tuple[int, ...], after: tuple[int, ...]
 ) -> list[int] | None:
-    """The axes along which an operation is not place by place, if it acts on some of them."""
+    """The axes along which an operation moves or combines entries; None if it is not listed."""
     if name in ("concatenate", "sort"):
         return [params["dimension"]]
     if name == "split" or name in _CUMULATIVE:
@@ -259,7 +261,10 @@ def _rank(atom: Any) -> int:
 
 
 def _meet(operands: list[Value], shapes: list[tuple[int, ...]], axis: int, to: int) -> Value | None:
-    """Rows where all operands have them along an axis, or are the same along it."""
+    """Combine operands, each with rows along `axis` or equal along it, to rows along `to`.
+
+    Returns a shared operand that is not equal along `axis`, or None if rows lie along other axes.
+    """
     for value, shape in zip(operands, shapes, strict=True):
         if isinstance(value, Rows):
             if value.axis != axis:
@@ -274,7 +279,7 @@ def _is_alike(value: Shared, shape: tuple[int, ...], axis: int) -> bool:
 
 
 def _join(one: Value, other: Value) -> Value:
-    """What holds of a value that may be either."""
+    """What is true of a value that may be either."""
     if isinstance(one, Fault) or isinstance(other, Fault):
         return one if isinstance(one, Fault) else other
     if isinstance(one, Shared) and isinstance(other, Shared):
@@ -304,7 +309,7 @@ def _with_first(value: Value) -> Value:
 
 
 def _shared(eqn: JaxprEqn, operands: list[Value]) -> Shared:
-    """What is known of a result that no row has a part in."""
+    """What is known of a result that depends on no row."""
     name, params = eqn.primitive.name, eqn.params
     shape = getattr(eqn.outvars[0].aval, "shape", ())
     given = [value for value in operands if isinstance(value, Shared)]
@@ -368,7 +373,7 @@ def _product(numbers: Any, operands: list[Value], shapes: list[tuple[int, ...]])
 def _gather(
     params: dict[str, Any], operands: list[Value], shape: tuple[int, ...], axis: int
 ) -> Rows | None:
-    """Whole rows, of which the same places are taken; or of each row its own places."""
+    """The rows of a gather: the same places of every row, or each row's own places."""
     numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
     taken, index = operands
     if isinstance(index, Rows):

@@ -1,4 +1,4 @@
-"""The places of a network that can be shown: its layers, and functions that follow them."""
+"""The values of a network that can be shown: its layers, and functions that follow them."""
 
 import collections
 import heapq
@@ -12,9 +12,9 @@ from scorecam_jax.program.jaxprs import CHECKPOINTS, bodies, entered
 from scorecam_jax.program.marks import Chosen, Mark, Path, Run, equations, mark_of
 from scorecam_jax.program.places import is_elementwise
 
-# What passes a value on as it is, or in another type.
+# Operations that pass a value on, perhaps in another type.
 _TRANSPARENT = ("layer", "name", "convert_element_type", "copy")
-# How many functions a layer's name may have after it.
+# The most functions that may follow a layer's name.
 _MOST = 2
 
 
@@ -22,13 +22,13 @@ class Site(NamedTuple):
     """A value of a traced network that has a name.
 
     Attributes:
-        path: what names it, `("features", "norm5:relu")`.
+        path: its name, such as `("features", "norm5:relu")`.
         kind: the name of the layer's class, or of the function.
         shape: the value's shape.
-        variable: the value in the jaxpr; None within a loop that keeps it in.
-        inside: the name of that loop, or "".
+        variable: the value in the jaxpr; None if a loop or conditional keeps it inside.
+        inside: the name of that loop or conditional, or "".
         runs: for a layer that runs several times, which run of its loops, and of itself, this is.
-        layer: whether a layer returned it, as opposed to a function.
+        layer: whether a layer returned the value, as opposed to a function.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Site(NamedTuple):
 
 
 def parse_runs(path: Path) -> Chosen:
-    """Take the brackets off a path: `("blocks[-1]", "norm")` is a run of `("blocks", "norm")`."""
+    """Split the runs in brackets off a path: `("blocks[-1]",)` becomes `("blocks",)` and run -1."""
     runs: list[int] = []
     names = []
     for name in path:
@@ -58,14 +58,14 @@ def parse_runs(path: Path) -> Chosen:
 
 
 def find_sites(jaxpr: Any) -> list[Site]:
-    """The layers of an exposed jaxpr, and the functions that follow them, in order."""
+    """List the layers of an exposed jaxpr and the functions that follow them."""
     marks = [mark_of(eqn) for eqn, inside in equations(jaxpr) if not inside and not _is_name(eqn)]
     counts = collections.Counter(mark.path for mark in marks if mark)
     return [*_in_loops(jaxpr), *_in_level(jaxpr, counts, collections.Counter())]
 
 
 def _is_name(eqn: Any) -> bool:
-    # A name outside of loops is followed by a mark.
+    # Outside of loops, `expose` puts a mark after each name.
     return eqn.primitive.name == "name"
 
 
@@ -80,15 +80,15 @@ def _in_loops(jaxpr: Any) -> Iterator[Site]:
 def _in_level(
     jaxpr: Any, counts: dict[Path, int], seen: collections.Counter[Path]
 ) -> Iterator[Site]:
-    """The sites of a jaxpr and of the checkpointed ones in it.
+    """Yield the sites of a jaxpr and of the checkpointed jaxprs in it.
 
     Args:
         jaxpr: one level of the program.
         counts: how often each layer runs.
-        seen: how often it has run.
+        seen: how often each layer has run so far; updated in place.
     """
     users = _users(jaxpr)
-    # Values that functions may follow, with the number of the equation that made each.
+    # Values that functions may follow, each with the number of its equation and its site.
     named: dict[Any, tuple[int, Site]] = {}
     for number, eqn in enumerate(jaxpr.eqns):
         if eqn.primitive.name in CHECKPOINTS:
@@ -118,7 +118,7 @@ def _in_level(
 
 
 def _users(jaxpr: Any) -> dict[Any, list[int]]:
-    """The numbers of the equations that use each value; returning it counts as one more."""
+    """The numbers of the equations that use each value. The jaxpr's return counts as one more."""
     users: dict[Any, list[int]] = collections.defaultdict(list)
     uses = [*((number, eqn.invars) for number, eqn in enumerate(jaxpr.eqns))]
     for number, atoms in [*uses, (len(jaxpr.eqns), jaxpr.outvars)]:
@@ -157,8 +157,8 @@ def _after(site: Site, function: str, variable: Any) -> Site | None:
 def _function_of(
     eqns: list[Any], users: dict[Any, list[int]], start: Any
 ) -> tuple[str, int, Any] | None:
-    """The nonlinearity that all uses of a value go through: its name, equation and result."""
-    left = {start: len(users[start])}  # how often each value of the function is still used
+    """The nonlinearity through which all uses of a value pass: its name, equation and result."""
+    left = {start: len(users[start])}  # how many uses of each value are still unseen
     steps: list[Any] = []
     ahead = sorted(set(users[start]))
     while ahead:
@@ -188,7 +188,7 @@ def _function_of(
 
 
 def _name_of(steps: list[Any]) -> str | None:
-    """What a function is called that consists of some operations."""
+    """The name of the function that some operations form; None if it is not known."""
     names = [_called(eqn) or eqn.primitive.name for eqn in steps]
     kinds = set(names)
     if len(steps) == 1 and _called(steps[0]):
@@ -204,7 +204,7 @@ def _name_of(steps: list[Any]) -> str | None:
 
 
 def _called(eqn: Any) -> str | None:
-    """The name of a function that is called, if it is a public one."""
+    """The name of the function that an equation calls; None if it is no call, or is private."""
     body = entered(eqn)
     if body is None or eqn.primitive.name in CHECKPOINTS:
         return None

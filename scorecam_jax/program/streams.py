@@ -1,4 +1,4 @@
-"""Where a network's paths part: streams that are pooled apart, and paths beside a layer."""
+"""Parallel paths of a network: streams that are pooled separately, and paths around a layer."""
 
 from scorecam_jax.program.analysis import Analysis, Candidate, places_of
 from scorecam_jax.program.jaxprs import Node
@@ -8,14 +8,15 @@ _PASSING = ("layer", "name", "copy", "convert_element_type", "broadcast_in_dim",
 
 
 def streams(known: Analysis, chosen: Candidate) -> list[Candidate]:
-    """The last layers of streams that part after a layer and are pooled apart.
+    """Find the last layers of streams that branch off after a layer and are pooled separately.
 
     Args:
-        known: of the network.
+        known: the network's analysis.
         chosen: the layer.
 
     Returns:
-        None if no later layer sees more of the image than that layer.
+        One layer per stream. Empty unless the places of `chosen` are mixed on the way to one of
+        them.
     """
     makers = {value: node for node in known.program.nodes for value in node.results}
     named = {known.number(each.site): each for each in known.candidates if each.site.layer}
@@ -43,7 +44,7 @@ def streams(known: Analysis, chosen: Candidate) -> list[Candidate]:
 
 
 def past(known: Analysis, layer: Candidate) -> str:
-    """What leads from the image to the outputs past a layer; "" if that has no name."""
+    """Name an operation on a path from the image to the outputs around a layer; "" if none."""
     value = known.number(layer.site)
     before, after, makes = {known.image}, set(known.outputs), {value}
     for node in reversed(known.program.nodes):
@@ -64,7 +65,7 @@ def past(known: Analysis, layer: Candidate) -> str:
 
 
 def _pools(known: Analysis, node: Node) -> bool:
-    """Whether no place is left after an operation that the outputs depend on."""
+    """Whether an operation that the outputs depend on leaves no axis of places."""
     states = known.positions.states
     return any(value in known.later.paths for value in node.results) and not any(
         axis.places for value in node.results for axis in states.get(value, ())
@@ -72,7 +73,7 @@ def _pools(known: Analysis, node: Node) -> bool:
 
 
 def _last(value: int, makers: dict[int, Node], named: dict[int, Candidate]) -> Candidate | None:
-    """The last layer among what a value is computed of, place by place."""
+    """The last layer from which a value is computed by elementwise operations alone."""
     ahead, seen, best = [value], set(), None
     while ahead:
         value = ahead.pop()
