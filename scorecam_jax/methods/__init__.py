@@ -1,7 +1,7 @@
-"""Methods: one idea a file, each called as `score_cam` is and returning an `Explanation`.
+"""Methods: one per file, each called like `score_cam` and returning an `Explanation`.
 
-`METHODS` names what the command line, `compare` and `evaluate` offer. A method is imported when it
-is looked up.
+`METHODS` lists the methods of the command line, `compare` and `evaluate`. A method is imported when
+it is looked up.
 """
 
 import importlib
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """Where a method is, what it costs, and what it is for.
+    """A method's location, cost and use.
 
     Attributes:
         home: the module in this package and the function in it, `"module:function"`.
-        cost: per image, in passes of the network.
-        passes: the same as numbers, in forward passes, of which a backward pass makes two: in any
-            case, per channel that is scored, and per target.
-        group: what it works on, one of `GROUPS`.
-        use: when to use it, in a phrase.
+        cost: the cost per image, in passes of the network.
+        passes: the cost as numbers of forward passes: fixed, per scored channel, and per target. A
+            backward pass counts as two.
+        group: the group of the method, one of `GROUPS`.
+        use: a phrase on when to use it.
         cites: the keys of its sources in `citations.CITATIONS`.
     """
 
@@ -39,14 +39,14 @@ class Entry(NamedTuple):
 
 
 GROUPS = {
-    "masks": "masks the input, or edits a layer, and looks at the score",
-    "gradients": "weighs a layer by the gradient of the score",
-    "activations": "shows what a layer sees, whatever the class",
+    "masks": "masks the input or edits a layer, and measures the score",
+    "gradients": "weights a layer by the gradient of the score",
+    "activations": "shows what a layer responds to, whatever the class",
     "attention": "reads the attention of a transformer",
     "input": "follows gradients down to the pixels, without a layer",
     "controls": "looks at nothing: any method must beat these",
 }
-"""The groups of methods, and what those of each have in common."""
+"""The groups of methods, and what the methods of each have in common."""
 
 
 class Methods(Mapping[str, Callable[..., Any]]):
@@ -65,11 +65,11 @@ class Methods(Mapping[str, Callable[..., Any]]):
         return len(self.entries)
 
     def of_any_network(self) -> tuple[str, ...]:
-        """The names of those that need no attention."""
+        """The names of the methods that need no attention."""
         return tuple(name for name in self if self.entries[name].group != "attention")
 
     def cost(self, name: str) -> str:
-        """What a method costs per image, in passes of the network."""
+        """The cost of a method per image, in passes of the network."""
         return self.entries[name].cost
 
 
@@ -89,7 +89,7 @@ METHODS = Methods(
         ),
         "is-cam": Entry(
             "is_cam:is_cam", "10 times score-cam", (20, 10, 0),
-            "masks", "score-cam averaged over fading in", ("naidu2020iscam",),
+            "masks", "score-cam averaged as its masks fade in", ("naidu2020iscam",),
         ),
         "ss-cam": Entry(
             "ss_cam:ss_cam", "35 times score-cam", (70, 35, 0),
@@ -97,11 +97,11 @@ METHODS = Methods(
         ),
         "group-cam": Entry(
             "group_cam:group_cam", "1 forward and backward, and 33 per target", (3, 0, 33),
-            "masks", "score-cam of groups of channels: fewer passes", ("zhang2021group",),
+            "masks", "score-cam on groups of channels: fewer passes", ("zhang2021group",),
         ),
         "gscore-cam": Entry(
             "gscore_cam:gscore_cam", "1 forward and backward, and 301 per target", (3, 0, 301),
-            "masks", "score-cam of CLIP: fewer passes", ("chen2022gscore",),
+            "masks", "score-cam for CLIP: fewer passes", ("chen2022gscore",),
         ),
         "poly-cam": Entry(
             "poly_cam:poly_cam", "3, and 2 per channel of each layer", (3, 2, 0),
@@ -117,7 +117,7 @@ METHODS = Methods(
         ),
         "occlusion": Entry(
             "occlusion:occlusion", "1 + 196", (197, 0, 0),
-            "masks", "a black box, easily explained to others", ("zeiler2014visualizing",),
+            "masks", "a black box, easy to explain to others", ("zeiler2014visualizing",),
         ),
         "grad-cam": Entry(
             "grad_cam:grad_cam", "1 forward and backward", (3, 0, 0),
@@ -142,7 +142,7 @@ METHODS = Methods(
         ),
         "finer-cam": Entry(
             "finer_cam:finer_cam", "1 forward and backward", (3, 0, 0),
-            "gradients", "what tells a class from those like it", ("zhang2025finer",),
+            "gradients", "what distinguishes a class from similar ones", ("zhang2025finer",),
         ),
         "layer-cam": Entry(
             "layer_cam:layer_cam", "1 forward and backward", (3, 0, 0),
@@ -160,7 +160,7 @@ METHODS = Methods(
         ),
         "eigen-grad-cam": Entry(
             "eigen_grad_cam:eigen_grad_cam", "1 forward and backward", (3, 0, 0),
-            "gradients", "clean maps of one object; a class has a part in them", (),
+            "gradients", "clean maps of one object that depend on the class", (),
         ),
         "seg-eigen-cam": Entry(
             "seg_eigen_cam:seg_eigen_cam", "1 forward and backward", (3, 0, 0),
@@ -172,7 +172,7 @@ METHODS = Methods(
         ),
         "kpca-cam": Entry(
             "kpca_cam:kpca_cam", "1", (1, 0, 0),
-            "activations", "as eigen-cam, not linearly", ("karmani2024kpca",),
+            "activations", "as eigen-cam, but nonlinear", ("karmani2024kpca",),
         ),
         "lafam": Entry(
             "lafam:lafam", "1", (1, 0, 0),
@@ -184,11 +184,11 @@ METHODS = Methods(
         ),
         "dff": Entry(
             "dff:dff", "1, and the head per concept", (1, 0, 0),
-            "activations", "the parts that a layer takes an image apart into", ("collins2018deep",),
+            "activations", "the parts into which a layer divides an image", ("collins2018deep",),
         ),
         "attention-rollout": Entry(
             "attention.rollout:attention_rollout", "1", (1, 0, 0),
-            "attention", "how tokens are mixed through all blocks", ("abnar2020quantifying",),
+            "attention", "how tokens mix through all blocks", ("abnar2020quantifying",),
         ),
         "generic-attention": Entry(
             "attention.generic:generic_attention", "1 forward and backward", (3, 0, 0),
@@ -200,7 +200,7 @@ METHODS = Methods(
         ),
         "grad-eclip": Entry(
             "attention.grad_eclip:grad_eclip", "2 forward and 1 backward", (4, 0, 0),
-            "attention", "CLIP, by its own notion of likeness", ("zhao2025grad",),
+            "attention", "CLIP, by its own similarities", ("zhao2025grad",),
         ),
         "raw-attention": Entry(
             "attention.raw:raw_attention", "1", (1, 0, 0),
@@ -233,11 +233,11 @@ METHODS = Methods(
         ),
         "uniform": Entry(
             "controls:uniform", "1", (1, 0, 0),
-            "controls", "what a map that points everywhere scores", (),
+            "controls", "the metrics of a map that points everywhere", (),
         ),
         "center": Entry(
             "controls:center", "1", (1, 0, 0),
-            "controls", "what a map of the middle scores", ("choe2020evaluating",),
+            "controls", "the metrics of a map of the image's centre", ("choe2020evaluating",),
         ),
     }
 )  # fmt: skip
@@ -247,4 +247,4 @@ VARIANTS = (
     "official", "increase", "paper", "yiskw713", "tabayashi", "pytorch-grad-cam", "torchcam",
     "tf-keras-vis", "plus-plus",
 )  # fmt: skip
-"""The names of the variants of `score_cam`, which stand in `variants.py` in capitals."""
+"""The names of the variants of `score_cam`, which are capitalised in `variants.py`."""

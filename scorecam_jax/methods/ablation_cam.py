@@ -26,13 +26,13 @@ def ablation_cam(
     """Weight each map by the score lost without it: w_k = (y − y_k) / y; 0 where y is 0.
 
     y_k is the score with channel k set to 0. Only the network after the layer runs again. `scores`
-    are the y_k. Resized, rectified and scaled to [0, 1].
+    are the y_k. The sum is resized to the input's size, rectified, and scaled to [0, 1].
 
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of them alone.
+        channels: None uses all; n, which is `Deviation(n)`, or `Gradient(n)` uses n of them alone.
         **passes: see `Passes`. The default score is the outputs themselves, the logits.
 
     Source: Desai and Ramaswamy 2020 (WACV).
@@ -54,6 +54,6 @@ def _ablation_cam(context: Context) -> Found:
 def _ablate(
     chosen: Int[Array, "batch n"] | None, maps: Float[Array, "batch *grid channels"], number: Array
 ) -> Float[Array, "batch *grid channels"]:
-    """Set a channel to 0: the one of that number, or each input's chosen one of that number."""
+    """Set channel `number` to 0, counted among each input's chosen channels if there are any."""
     channel = number if chosen is None else jnp.expand_dims(chosen[:, number], range(1, maps.ndim))
     return jnp.where(jnp.arange(maps.shape[-1]) == channel, 0, maps)

@@ -1,8 +1,7 @@
-"""What all methods share: a method is a formula, and `run` puts it to a network.
+"""What all methods share: a method is a formula, and `run` applies it to a network.
 
-A formula is a function `(context, **options) -> Found` that stands right below its public
-function. It is written for arrays with the channels last and a targets axis, and is compiled with
-the network.
+A formula is a function `(context, **options) -> Found`, defined right below the method's public
+function. Its arrays have the channels last and a targets axis. It is compiled with the network.
 """
 
 import dataclasses
@@ -52,16 +51,16 @@ from scorecam_jax.steps.scores import check_score, is_softmax
 
 @jax.tree_util.register_static
 class Axis(int):
-    """A number that is part of a pytree's structure, so that `jit`, `vmap` and `scan` keep it."""
+    """A number that `jit`, `vmap` and `scan` keep, because it is part of a pytree's structure."""
 
 
 class LayerMap(NamedTuple):
-    """What one of several layers contributed to a fused heatmap.
+    """One layer's contribution to a fused heatmap.
 
     Attributes:
-        heatmap: as of an `Explanation`, the layer's own.
-        peak: likewise.
-        deviation: likewise.
+        heatmap: the layer's own, as in `Explanation`.
+        peak: the layer's own, as in `Explanation`.
+        deviation: the layer's own, as in `Explanation`.
     """
 
     heatmap: Float[Array, "batch *targets_and_spatial"]
@@ -70,46 +69,45 @@ class LayerMap(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What the network looked at, and how that was found.
+    """A heatmap of what the network looked at, and the values from which it was computed.
 
-    Axes: B inputs, T targets (absent if `targets` was None, an int or (B,)), K channels. Of a model
-    of several layers `weights`, `scores`, `activations` and `scored` are tuples with one entry for
-    each layer, as the model orders them.
+    Axes: B inputs, T targets (absent if `targets` was None, an int or (B,)), K channels. For a
+    model of several layers, `weights`, `scores`, `activations` and `scored` are tuples with one
+    entry per layer, in the model's order.
 
     Attributes:
         heatmap: (B, [T,] *spatial), in [0, 1], at the input's size. All zero where the weighted
-            sum is nowhere positive, or where the network's values are not finite. From
-            `variants.SIGNED` in [-1, 1]: positive where the input is evidence for the target,
+            sum is nowhere positive, or where the network's values are not finite. With
+            `variants.SIGNED`, in [-1, 1]: positive where the input is evidence for the target,
             negative where it is evidence against it.
-        weights: (B, [T,] K), what each activation map was multiplied by; None for a method that
-            weights no whole maps.
+        weights: (B, [T,] K), the factors of the activation maps; None for a method that does not
+            weight whole maps.
         scores: (B, [T,] K), the target's score under each mask, 0 for channels not chosen; None
             for a method that masks nothing. Interpolated where `scored` is False.
-        activations: the layer's output, as the model gave it.
+        activations: the layer's output, as the model returned it.
         outputs: the model's outputs on the unmasked inputs.
         targets: (B, [T]), the classes explained.
-        peak: (B, [T]), the maximum of the rectified sum before it was scaled to [0, 1], so that
-            heatmaps of several targets or inputs can be put on one scale: peak · heatmap. It is
-            taken at the layer's resolution. Of a signed heatmap, the largest absolute value. Sums
-            of other methods or scores have other units. 1 for a method that scales nothing. Of a
-            fused heatmap, its maximum before it was scaled, times the geometric mean of the
-            layers' peaks.
+        peak: (B, [T]), the maximum of the rectified sum before scaling to [0, 1], at the layer's
+            resolution. peak · heatmap puts heatmaps of several targets or inputs on one scale,
+            within one method and score. For a signed heatmap, the largest absolute value. 1 for a
+            method that does not scale. For a fused heatmap, its maximum before scaling, times the
+            geometric mean of the layers' peaks.
         confidence: (B, [T]), the targets' scores on the unmasked inputs.
         empty: (B, [T]), the targets' scores on the baseline alone; None for a method that does
             not score the baseline.
-        deviation: as `heatmap`, the standard deviation of each pixel that `Interpolated` leaves;
+        deviation: as `heatmap`, each pixel's standard deviation due to interpolation; None if
+            nothing was interpolated.
+        scored: (B, K), which channels `Interpolated` scored; the others' scores are interpolated.
             None if nothing was interpolated.
-        scored: (B, K), which channels `Interpolated` scored, where the other channels' scores are
-            interpolated; None if nothing was.
-        channel_axis: where `activations` have their channels, counted from the last axis.
-        seen: (B, *spatial), which pixels the network reads at all, if it crops the image; None if
-            the layer lies over the whole image. The heatmap is 0 where nothing is seen, which
-            does not tell that the pixel is unimportant.
-        layers: of several layers, what each contributed: its own heatmap, peak and deviation. None
-            if the model shows a single layer, or the method looks at none.
-        shortfall: (B, [T]), of a method whose attributions should sum to confidence − empty (or to
-            the confidence, if `empty` is None), by how much they do not: the sum less that
-            difference. None for other methods.
+        channel_axis: the channel axis of `activations`, counted from the last axis.
+        seen: (B, *spatial), which pixels the network reads, if it crops the image; None if the
+            layer covers the whole image. The heatmap is 0 at other pixels, which does not mean that
+            they are unimportant.
+        layers: for several layers, each one's own heatmap, peak and deviation. None if the model
+            has a single layer, or the method reads none.
+        shortfall: (B, [T]), the sum of the attributions minus the value to which they should sum:
+            confidence − empty, or the confidence if `empty` is None. None for methods whose
+            attributions have no such sum.
     """
 
     heatmap: Float[Array, "batch *targets_and_spatial"]
@@ -136,7 +134,7 @@ _WITH_TARGETS = (
 
 
 class Found(NamedTuple):
-    """What a formula returns; each with the targets axis.
+    """The result of a formula; each array has the targets axis.
 
     Attributes:
         heatmap: (B, T, *spatial), or (B, 1, *spatial) if it is the same for all targets.
@@ -146,7 +144,7 @@ class Found(NamedTuple):
         empty: (B, T), the targets' scores on the baseline alone, or None.
         deviation: as `heatmap`, or None.
         scored: (B, K), or None.
-        sums: what the heatmap was scaled from, at the layer's resolution if it has one, or None.
+        sums: the heatmap before scaling, at the layer's resolution if there is a layer, or None.
         shortfall: (B, T), or None.
     """
 
@@ -163,22 +161,22 @@ class Found(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a formula is given.
+    """The argument of a formula.
 
     Attributes:
         model: inputs -> (outputs, activations).
-        inputs: (B, *spatial, C), channels where the model has them.
-        outputs: the model's, on these inputs.
-        activations: (B, *grid, K), channels last, in float32 or wider; of the chosen channels.
-        chosen: (B, K), the chosen channels among all of the layer's; None if all are.
+        inputs: (B, *spatial, C), with the channels at the model's axis.
+        outputs: the model's outputs on these inputs.
+        activations: (B, *grid, K), the chosen channels; channels last, in float32 or wider.
+        chosen: (B, K), the numbers of the chosen channels; None if all are chosen.
         targets: (B, T).
         confidence: (B, classes), the scores of the unmasked inputs.
         score: outputs -> (N, classes).
-        channel_axis: where inputs and the model's activations have their channels.
-        baseline: what shows where a mask is 0.
+        channel_axis: the channel axis of inputs and of the model's activations.
+        baseline: the values shown where a mask is 0.
         passes: `batch_size`, `mesh` and `remat`.
-        slopes: what `gradients` returns.
-        frame: the part of the image that the layer lies over; None for all of it.
+        slopes: the value of `gradients`, or None.
+        frame: the part of the image that the layer covers; None for the whole image.
     """
 
     model: AnyModel
@@ -197,33 +195,33 @@ class Context:
 
     @property
     def gradients(self) -> Float[Array, "batch targets *grid channels"]:
-        """The gradients of the targets' scores, of a formula that `run` was told needs them."""
+        """The gradients of the targets' scores; ValueError unless `run` had `gradients=True`."""
         if self.slopes is None:
             raise ValueError("the formula was run without gradients: pass gradients=True to run")
         return self.slopes
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The sizes of heatmaps and masks: the inputs', or those of the layer's frame in them."""
+        """The sizes of heatmaps and masks: those of the inputs, or of the layer's frame."""
         if self.frame is not None:
             return self.frame.shape
         return spatial_shape(self.inputs, self.channel_axis)
 
     def into_image(self, maps: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Put heatmaps or masks into images of the inputs' size."""
+        """Place heatmaps or masks of the layer's frame in images of the inputs' size."""
         if self.frame is None:
             return maps
         return self.frame.into_image(maps, spatial_shape(self.inputs, self.channel_axis))
 
     @property
     def space(self) -> tuple[int, ...]:
-        """The grid's axes of `gradients`, and of `activations` with a targets axis put in."""
+        """The grid's axes of `gradients`, and of `activations` with a targets axis added."""
         return tuple(range(2, self.activations.ndim))
 
     def score_masks(
         self, masks: Float[Array, "batch *grid masks"], render: Render
     ) -> Float[Array, "batch targets masks"]:
-        """Score the inputs under masks, as the caller wants it done."""
+        """Score the inputs under masks, with the caller's options."""
         if self.frame is not None:
             render = Partial(_InFrame(self.frame), render)
         return score_masks(
@@ -234,13 +232,13 @@ class Context:
     def score_own_masks(
         self, masks: Float[Array, "batch *grid targets masks"], render: Render
     ) -> tuple[Float[Array, "batch targets masks"], Float[Array, "batch targets 1"]]:
-        """Score each target under masks of its own.
+        """Score each target under its own masks.
 
         Returns:
             The scores, and those under an empty mask.
         """
         targets, count = masks.shape[-2:]
-        # Every mask is scored for all targets, at no cost. Each target has use for its own.
+        # Every mask is scored for all targets, at no cost. Only each target's own are kept.
         scores = self.score_masks(with_empty_mask(jax.lax.collapse(masks, masks.ndim - 2)), render)
         each = scores[..., :-1].reshape(*scores.shape[:2], targets, count)
         own = jnp.moveaxis(jnp.diagonal(each, axis1=1, axis2=2), -1, 1)
@@ -249,7 +247,7 @@ class Context:
     def score_edits(
         self, edit: Callable[[Array, Array], Array], count: int
     ) -> Float[Array, "batch targets edits"]:
-        """Score the inputs with `count` edits of the activations, as the caller wants it done."""
+        """Score the inputs with `count` edits of the activations, with the caller's options."""
         return score_edits(
             self.model, self.inputs, edit, count, score=self.score, targets=self.targets,
             channel_axis=self.channel_axis, **self.passes,
@@ -284,7 +282,7 @@ class Context:
 
 @dataclasses.dataclass(frozen=True)
 class _InFrame:
-    """Renders masks of a frame, and puts them into the image."""
+    """Renders masks of a frame and places them in the image."""
 
     frame: Frame
 
@@ -295,7 +293,7 @@ class _InFrame:
 def render_in(
     frame: Frame | None, render: Render, maps: Float[Array, "n *grid"], shape: Sequence[int]
 ) -> Float[Array, "n *spatial"]:
-    """Render masks of a layer, and put them into the image."""
+    """Render masks of a layer and place them in the image."""
     if frame is None:
         return render(maps, shape)
     return frame.into_image(render(maps, frame.shape), shape)
@@ -306,7 +304,7 @@ def target_gradients(
     at: Any,
     targets: Int[Array, "batch targets"],
 ) -> Any:
-    """The gradients of the targets' scores by arrays, a pytree, with a targets axis put in."""
+    """The gradients of the targets' scores with respect to a pytree, with a targets axis added."""
     confidence, pull = jax.vjp(scores, at)
     return pull_targets(pull, confidence, targets)
 
@@ -316,7 +314,7 @@ def pull_targets(
     confidence: Float[Array, "batch classes"],
     targets: Int[Array, "batch targets"],
 ) -> Any:
-    """The same, of scores that `jax.vjp` took apart already."""
+    """As `target_gradients`, from the results of `jax.vjp`."""
     classes = confidence.shape[1]
     directions = jax.nn.one_hot(jnp.clip(targets, 0, classes - 1), classes, axis=-1)
     (slopes,) = jax.vmap(pull, 1, 1)(directions.astype(confidence.dtype))
@@ -324,7 +322,7 @@ def pull_targets(
 
 
 class _Asked(NamedTuple):
-    """What is asked of a model, checked; each as in `Context`, before anything ran."""
+    """The checked arguments of `run`, before the model runs; see `run` and `Context`."""
 
     formula: Callable[..., Found]
     model: AnyModel
@@ -350,18 +348,18 @@ def check_question(
     targets: Any,
     options: Mapping[str, Any],
 ) -> tuple[AnyModel, Array, Array | None, bool, int]:
-    """Check what a user passed to a method.
+    """Check the arguments that a user passed to a method.
 
     Args:
         method: the public function.
-        model: what the user passed.
-        inputs: what the user passed.
-        targets: what the user passed.
-        options: what the user passed by keyword, of those that methods share.
+        model: the user's argument.
+        inputs: the user's argument.
+        targets: the user's argument.
+        options: the user's keyword arguments that methods share.
 
     Returns:
-        The model of the image alone, the images, the targets (B, T) or None, whether T is to be
-        left out of the explanation, and the channel axis.
+        The model of the image alone, the images, the targets (B, T) or None, whether to drop axis T
+        from the explanation, and the channel axis.
 
     Raises:
         TypeError, ValueError: as in `run`.
@@ -397,27 +395,27 @@ def run(
 ) -> Explanation:
     """Check the arguments, and run a formula compiled with the network.
 
-    Of a model of several layers the formula is run on each, and the heatmaps are fused.
+    With a model of several layers, the formula runs on each layer and the heatmaps are fused.
 
     Args:
         method: the public function.
         formula: `(context, **options) -> Found`.
-        model: what the user passed.
-        inputs: what the user passed.
-        targets: what the user passed.
+        model: the user's argument.
+        inputs: the user's argument.
+        targets: the user's argument.
         shared: the options of `Masking` that the user passed.
-        score: outputs -> (N, classes), unless the user passed another.
-        channels: None, a number, or a choice such as `Gradient(32)`. The formula sees the chosen
-            channels only; weights and scores go back to their places among all channels.
-        gradients: give the formula the gradients of the targets' scores.
-        edits: the formula edits the activations.
-        together: what is run instead of the formula on a model of several layers, if the layers
-            have something in common: (contexts, fuse, **options) -> (what was found in each, the
-            fused heatmap's deviation or None), where `fuse` turns what was found into a heatmap.
-        reads_layer: whether the formula looks at a layer. If not, it is run once.
-        in_frame: whether its heatmaps are of the layer's frame, as opposed to the whole image.
+        score: the default score, outputs -> (N, classes).
+        channels: None, a number, or a choice such as `Gradient(32)`. The formula sees only the
+            chosen channels; its weights and scores are returned at their places among all channels.
+        gradients: whether the formula needs the gradients of the targets' scores.
+        edits: whether the formula edits the activations.
+        together: replaces the formula for a model of several layers, if the layers share their
+            passes: (contexts, fuse, **options) -> (each layer's `Found`, the fused heatmap's
+            deviation or None), where `fuse` makes a heatmap of the layers' `Found`.
+        reads_layer: whether the formula reads a layer. If not, it runs once.
+        in_frame: whether its heatmaps cover the layer's frame, as opposed to the whole image.
         signed: whether negative values of its heatmaps are evidence against the target.
-        **options: the formula's own. Floats among them may vary without another compilation.
+        **options: the formula's own. Changing floats among them causes no recompilation.
 
     Raises:
         TypeError: an option is unknown, the inputs are not floating point, or the formula needs a
@@ -443,7 +441,7 @@ def run(
     with noting(inputs, axis):
         sigmoids = check_independence(model, inputs, asked.score)
         if targets is not None and not checks.is_traced(targets):
-            # The trace that tells the number of classes is the one that the call below runs.
+            # This trace, which gives the number of classes, is reused by the call below.
             _, confidence, _ = _compiled.eval_shape(asked, **options)
             checks.check_classes(targets, confidence.shape[1])
             check_score(asked.score, confidence.shape[1])
@@ -466,7 +464,7 @@ def run(
 
 
 def _measured(model: AnyModel, score: Callable[..., Any], inputs: Array, axis: int) -> AnyModel:
-    """The model with its places measured where they were guessed, if values are known."""
+    """The model with assumed positions of its layers measured, if nothing is traced."""
     measured = getattr(model, "measured", None)
     if measured is None or checks.is_traced(model, inputs):
         return model
@@ -475,7 +473,7 @@ def _measured(model: AnyModel, score: Callable[..., Any], inputs: Array, axis: i
 
 
 def _frames_of(model: AnyModel, inputs: Array, count: int) -> Sequence[Frame | None]:
-    """The part of the image that each of a model's layers lies over; None for all of it."""
+    """The part of the image that each layer of a model covers; None for the whole image."""
     frames = getattr(model, "frames", None)
     if frames is not None:
         return frames(inputs)
@@ -484,7 +482,7 @@ def _frames_of(model: AnyModel, inputs: Array, count: int) -> Sequence[Frame | N
 
 @filter_jit
 def _sums_to_one(model: AnyModel, inputs: Array, baseline: Any) -> Array:
-    """Whether the outputs on the baseline are probabilities too, and not so by chance."""
+    """Whether the outputs on the baseline sum to 1 too, which rules out chance."""
     blank = jnp.broadcast_to(checks.check_baseline(baseline, inputs), inputs.shape)
     outputs, _ = model(blank)
     arrays = [leaf for leaf in jax.tree.leaves(outputs) if leaf.ndim == 2]
@@ -497,11 +495,11 @@ def _compiled(
 ) -> tuple[Explanation, Float[Array, "batch classes"], Array]:
     inputs, channel_axis, gradients = asked.inputs, asked.channel_axis, asked.gradients
     model, score, targets, channels = asked.model, asked.score, asked.targets, asked.channels
-    # With weights sharded over explicit axes, JAX would ask the model how to shard its results.
+    # If weights are sharded over explicit axes, JAX requires shardings inside the model.
     if len(inputs):
         model, score = replicate((model, score), asked.passes["mesh"] or explicit_mesh(inputs))
 
-    # An adapter's model may choose its layer by the outputs that the score reads.
+    # An adapter's model may choose its layer according to the outputs that the score reads.
     follow = getattr(model, "follow_score", None)
     model = model if follow is None else follow(score, inputs)
 
@@ -522,7 +520,7 @@ def _compiled(
     else:
         confidence, (outputs, shown) = forward(None)
         several = isinstance(shown, tuple | list)
-    shown = jax.lax.optimization_barrier(shown)  # stored once, whoever reads it
+    shown = jax.lax.optimization_barrier(shown)  # stored once for all readers
     if targets is None:
         targets = confidence.argmax(1)[:, None]
     slopes: list[Any] = [None] * len(layers_of(shown))
@@ -583,7 +581,7 @@ def _add(tap: Array, activations: Array) -> Array:
 
 
 def _seen(contexts: Sequence[Context]) -> Bool[Array, "batch *spatial"] | None:
-    """Which pixels any of some layers see; None if all see all."""
+    """Which pixels at least one of the layers sees; None if every layer sees the whole image."""
     shape = spatial_shape(contexts[0].inputs, contexts[0].channel_axis)
     frames = [context.frame for context in contexts]
     if not any(frames):
@@ -593,7 +591,7 @@ def _seen(contexts: Sequence[Context]) -> Bool[Array, "batch *spatial"] | None:
 
 
 def _end(context: Context, found: Found, layer: Array) -> Found:
-    """What a formula found, in the image, of all targets and all of the layer's channels."""
+    """Complete a formula's result: in the image, for all targets and all channels of the layer."""
     seen = _seen([context])
     if seen is not None:
         heatmap, deviation = jax.tree.map(
@@ -615,7 +613,7 @@ def _end(context: Context, found: Found, layer: Array) -> Found:
 
 
 def _finite(maps: Float[Array, "batch targets *spatial"]) -> Float[Array, "batch targets *spatial"]:
-    """What is not finite shows nothing: an empty map deceives nobody."""
+    """Replace maps that are not finite by zeros, because an empty map misleads nobody."""
     finite = jnp.isfinite(maps).all(tuple(range(2, maps.ndim)), keepdims=True)
     return jnp.where(finite, maps, 0)
 
@@ -628,7 +626,7 @@ def _fused(
     deviation: Float[Array, "batch targets *spatial"] | None,
     seen: Bool[Array, "batch *spatial"] | None,
 ) -> Explanation:
-    """The explanation of several layers together, from that of the last one."""
+    """The explanation of several layers, made from the last layer's."""
     shape = last.targets.shape
     heatmap = jnp.broadcast_to(_finite(heatmap), (*shape, *heatmap.shape[2:]))
     if seen is not None:

@@ -8,10 +8,10 @@ class Citation(NamedTuple):
     """A source.
 
     Attributes:
-        authors: as BibTeX separates them.
-        title: of the paper.
-        year: of what is cited.
-        where: a field of BibTeX and its value, `eprint = arXiv number` or `doi`, or another.
+        authors: the authors, separated as in BibTeX.
+        title: the title of the paper.
+        year: the year of publication.
+        where: a BibTeX field and its value, such as `eprint` and an arXiv number, or `doi`.
     """
 
     authors: str
@@ -20,7 +20,7 @@ class Citation(NamedTuple):
     where: tuple[str, str]
 
     def bibtex(self, key: str) -> str:
-        """One entry."""
+        """The BibTeX entry, with the given key."""
         field, value = self.where
         archive = ["  archiveprefix = {arXiv},"] if field == "eprint" else []
         lines = [
@@ -36,7 +36,7 @@ class Citation(NamedTuple):
 
 
 def bibtex(keys: Iterable[str]) -> str:
-    """The entries of some keys, each once."""
+    """The BibTeX entries of some keys, each once."""
     return "\n\n".join(CITATIONS[key].bibtex(key) for key in dict.fromkeys(keys))
 
 

@@ -23,7 +23,7 @@ def uniform(
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        **question: see `Output`. The score only picks the best class.
+        **question: see `Output`. The score only determines the best class.
     """
     return run(uniform, _uniform, model, inputs, targets, question, score=logits, reads_layer=False)
 
@@ -39,15 +39,15 @@ def center(
     targets: Any = None,
     **question: Unpack[Output],
 ) -> Explanation:
-    """Point at the middle: a Gaussian of standard deviation half a side, scaled to [0, 1].
+    """Point at the centre: a Gaussian of standard deviation half a side, scaled to [0, 1].
 
-    Photographers put their objects in the middle, so localization is judged against this map too.
+    Photographers put objects in the centre, so localization should be compared with this map too.
 
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        **question: see `Output`. The score only picks the best class.
+        **question: see `Output`. The score only determines the best class.
 
     Source: the centre-Gaussian baseline of Choe et al. 2020 (arXiv 2001.07437).
     """

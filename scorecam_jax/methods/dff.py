@@ -27,29 +27,29 @@ def dff(
     steps: int = 100,
     **passes: Unpack[Passes],
 ) -> Explanation:
-    """Show the concept with the strongest evidence for the target, of those in an input's layer.
+    """Show the concept in an input's layer that is the strongest evidence for the target.
 
     The layer's values at all places, a matrix (places, K), are factorised into nonnegative maps
-    (places, concepts) and vectors (concepts, K). The minimum of each channel is taken off before
+    (places, concepts) and vectors (concepts, K). The minimum of each channel is subtracted first
     and added to the vectors afterwards. A concept's score for a class is that of the layer filled
-    with its vector. The map is that of the concept with the largest score for the target. `scores`
-    are those of all concepts, (B, [T,] concepts); `weights` are None. Each input is factorised by
-    itself: `find_concepts` factorises a batch, and returns all maps.
+    with the concept's vector. The heatmap is the map of the concept with the largest score for the
+    target. `scores` are those of all concepts, (B, [T,] concepts); `weights` are None. Each input
+    is factorised separately. `find_concepts` factorises a batch and returns all maps.
 
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        concepts: how many.
-        steps: how many times the factorisation is improved; see `steps.factors.factorize`.
+        concepts: the number of concepts.
+        steps: the number of updates of the factors; see `steps.factors.factorize`.
         **passes: see `Passes`. The default score is the outputs themselves, the logits.
 
     Raises:
-        ValueError: there are no concepts.
+        ValueError: `concepts` is not positive.
 
-    Source: Collins, Achanta and Süsstrunk 2018 (arXiv 1806.10206). Minimum and class scores are
-    those of `DeepFeatureFactorization` in pytorch-grad-cam 1.5.7, where scikit-learn factorises,
-    from a random start. The map's derivatives take the factors as constants.
+    Source: Collins, Achanta and Süsstrunk 2018 (arXiv 1806.10206). The minimum and the class scores
+    are those of `DeepFeatureFactorization` in pytorch-grad-cam 1.5.7, where scikit-learn factorises
+    from a random start. The map's derivatives treat the factors as constants.
     """
     _check(concepts)
     return run(
@@ -59,12 +59,12 @@ def dff(
 
 
 class Concepts(NamedTuple):
-    """What the layer of a batch of inputs is made of.
+    """The concepts into which the layer of a batch of inputs is factorised.
 
     Attributes:
-        heatmaps: (B, n, *spatial), where each concept is, in [0, 1], at the inputs' size. 1 is its
-            strongest place in the whole batch.
-        vectors: (n, K), what the layer holds where a concept is strongest.
+        heatmaps: (B, n, *spatial), where each concept is, in [0, 1], at the inputs' size. 1 is the
+            concept's strongest place in the whole batch.
+        vectors: (n, K), the layer's values where a concept is strongest.
         scores: (n, classes), the scores of the layer filled with each vector.
     """
 
@@ -79,19 +79,19 @@ def find_concepts(
     """Factorise the layer of a batch of inputs together, so that they share their concepts.
 
     Args:
-        model: as in `dff`.
+        model: as in `dff`, with a single layer.
         inputs: as in `dff`.
-        concepts: how many.
+        concepts: as in `dff`.
         steps: as in `dff`.
         **passes: see `Running`. The default score is the outputs themselves, the logits.
 
     Raises:
-        ValueError: there are no concepts.
+        ValueError: `concepts` is not positive, or the model has several layers.
 
     Source: as `dff`.
     """
     _check(concepts)
-    # In the place of targets: as many maps of each input.
+    # Stand-ins for targets, so that each input has as many maps as concepts.
     images = jax.tree.leaves(inputs)[0]
     places = jnp.zeros((len(images), concepts), int)
     found = run(
@@ -100,8 +100,8 @@ def find_concepts(
     )  # fmt: skip
     if found.layers is not None:
         raise ValueError(
-            f"find_concepts factorises one layer, and the model shows {len(found.activations)}: "
-            "name one of them"
+            f"find_concepts factorises one layer, and the model has {len(found.activations)}: name "
+            "one of them"
         )
     vectors, scores = jnp.asarray(found.weights), jnp.asarray(found.scores)
     return Concepts(found.heatmap, vectors[0], scores.mean(0))
@@ -135,9 +135,9 @@ def _find(context: Context, *, steps: int) -> Found:
 def _factors(
     layer: Float[Array, "batch *grid channels"], concepts: int, steps: int
 ) -> tuple[Float[Array, "batch concepts *grid"], Float[Array, "concepts channels"]]:
-    """A layer's concepts: where they are, and what the layer holds there."""
+    """A layer's concepts: their maps, and the layer's values where each is strongest."""
     matrix = layer.reshape(-1, layer.shape[-1])
-    # Squares of huge or faint values would be out of range.
+    # The squares of very large or small values would be out of range.
     scaled, size = into_range(matrix, axes=[0, 1], limit=0)
     low = scaled.min(0, initial=0 if not len(matrix) else None)
     shares, vectors = factorize(scaled - low[None], concepts, steps)

@@ -22,9 +22,9 @@ def eigen_cam(
 ) -> Explanation:
     """Project the maps onto their first principal direction, whatever the class.
 
-    With A as a (places, K) matrix U Σ V', the map is A v_1. The decomposition leaves its sign open;
-    it is chosen so that the map's sum is positive. The maps are not centred, as in the paper. The
-    map is resized to the input's size, rectified, and scaled to [0, 1].
+    With A as a (places, K) matrix U Σ V', the map is A v_1, with the sign that makes its sum
+    positive. As in the paper, the maps are not centred. The map is resized to the input's size,
+    rectified, and scaled to [0, 1].
 
     Args:
         model: as in `score_cam`.
@@ -55,16 +55,16 @@ def leading_direction(matrix: Float[Array, "places channels"]) -> Float[Array, "
 @leading_direction.defjvp
 @jax.default_matmul_precision("highest")
 def _leading_direction_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    # The derivative of a whole decomposition is undefined where singular values coincide, as those
-    # of dead channels do. That of the first direction v needs only its own gaps: with M = A'A,
-    # dv = (λ I − M)⁺ dM v, where λ is the largest eigenvalue of M.
+    # The derivative of the whole decomposition is undefined where singular values coincide, such as
+    # those of dead channels. The derivative of the first direction v needs only the gaps to the
+    # first value: with M = A'A, dv = (λ I − M)⁺ dM v, where λ is the largest eigenvalue of M.
     ((matrix,), (change,)) = primals, tangents
     _, values, directions = jnp.linalg.svd(matrix, full_matrices=False)
     first, others = directions[0], directions[1:]
     moved = change.T @ (matrix @ first) + matrix.T @ (change @ first)
     shares = others @ moved
     gaps = (values[0] - values[1:]) * (values[0] + values[1:])
-    # What no direction of the matrix explains.
+    # The part outside the span of all directions.
     outside = moved - directions.T @ (directions @ moved)
     slope = others.T @ divide(shares, gaps) + divide(outside, values[0] ** 2)
     return first, slope

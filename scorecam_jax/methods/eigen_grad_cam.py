@@ -23,10 +23,10 @@ def eigen_grad_cam(
 ) -> Explanation:
     """Project the products of maps and gradients onto their first principal component.
 
-    The products g ∘ A are a (places, K) matrix, centred over the places: the map is X v_1. The
-    decomposition leaves its sign open, and the package keeps whichever it gets, which may hide the
-    object. Here the map correlates positively with the plain sum of the products, which is that of
-    `hires_cam`. It is resized to the input's size, rectified, and scaled to [0, 1].
+    The products g ∘ A, centred over the places, are a (places, K) matrix X; the map is X v_1. The
+    decomposition leaves the sign open. The package keeps an arbitrary sign, which may hide the
+    object. Here the map correlates positively with the plain sum of the products, which is the sum
+    of `hires_cam`. It is resized to the input's size, rectified, and scaled to [0, 1].
 
     Args:
         model: as in `score_cam`; it must take `edit`.
@@ -50,7 +50,7 @@ def _eigen_grad_cam(context: Context) -> Found:
 def component_like_the_sum(
     products: Float[Array, "batch targets *grid channels"],
 ) -> Float[Array, "batch targets *grid"]:
-    """The first principal component, with the sign of its correlation with the sum."""
+    """The first principal component, with the sign that correlates positively with the sum."""
     component = first_component(products)
     space = tuple(range(2, component.ndim))
     sums = products.sum(-1)
@@ -66,7 +66,7 @@ def first_component(
     ahead, grid = maps.shape[:2], maps.shape[2:-1]
     matrices = maps.reshape(*ahead, -1, maps.shape[-1])
     matrices, _ = into_range(matrices, axes=[2, 3], limit=0)
-    # What is constant but for rounding has no component.
+    # A channel that varies only by rounding has no component.
     constant = is_constant(matrices, (2,))
     matrices = jnp.where(constant, 0, matrices - matrices.mean(2, keepdims=True))
     directions = jax.vmap(jax.vmap(leading_direction))(matrices)

@@ -18,14 +18,14 @@ def fem(
 ) -> Explanation:
     """Weight each map by the share of its places that stand out, whatever the class.
 
-    w_k is the share of the places where A_k exceeds its mean by so many standard deviations. The
-    sum is resized to the input's size, rectified, and scaled to [0, 1].
+    w_k is the share of the places where A_k exceeds its mean by `deviations` standard deviations.
+    The sum is resized to the input's size, rectified, and scaled to [0, 1].
 
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`; the map does not depend on them.
-        deviations: how many standard deviations above the mean a place has to be.
+        deviations: the threshold, in standard deviations above the mean.
         **question: see `Question`. The default score is the outputs themselves, the logits.
 
     Source: Fuad et al. 2020 (hal-02963298), with the share as in pytorch-grad-cam and Xplique.

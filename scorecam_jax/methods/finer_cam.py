@@ -19,28 +19,27 @@ def finer_cam(
     others: int = 3,
     **question: Unpack[Question],
 ) -> Explanation:
-    """Explain by Grad-CAM what tells a class from those whose scores are nearest to its own.
+    """Explain by Grad-CAM what distinguishes a class from those with the nearest scores.
 
-    The score that is differentiated is y_c less `strength` times the mean of the other classes'
-    scores: their mean weighted by their probabilities, with the gradient running through the
-    probabilities too ("weighted"); or their plain mean ("mean"). Other methods answer the same
-    question with `score=scores.contrast(...)`.
+    The differentiated score is y_c minus `strength` times the mean of the other classes' scores:
+    their mean weighted by their probabilities, which are differentiated too ("weighted"); or their
+    plain mean ("mean"). With other methods, pass `score=scores.contrast(...)`.
 
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`. T targets take T backward passes after one forward pass.
-        form: "weighted", as the authors and pytorch-grad-cam do; or "mean", as torch-cam does.
-        strength: how much of the others is taken off. None: 1 for "weighted", .6 for "mean", the
+        form: "weighted", as by the authors and pytorch-grad-cam; or "mean", as by torch-cam.
+        strength: the factor of the other classes' mean. None: 1 for "weighted", .6 for "mean", the
             defaults of these packages.
-        others: how many classes each is compared with.
-        **question: see `Question`. `score` gives the y that are contrasted, by default the logits;
-            `confidence` is that contrast.
+        others: the number of classes with which each target is compared.
+        **question: see `Question`. `score` returns the y that are contrasted, by default the
+            logits; `confidence` is the contrast.
 
     Raises:
-        ValueError: no form has that name, or there are no so many other classes.
+        ValueError: no form has that name, or there are not enough other classes.
 
-    Source: Zhang et al. 2025 (arXiv 2501.11309), as `FinerCAM` of pytorch-grad-cam 1.5.7 and of
+    Source: Zhang et al. 2025 (arXiv 2501.11309), as in `FinerCAM` of pytorch-grad-cam 1.5.7 and of
     torch-cam at f44afef.
     """
     if form not in ("weighted", "mean"):

@@ -1,4 +1,4 @@
-"""One heatmap from several layers, by a call of its own."""
+"""One heatmap from several layers, by a separate function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,31 +22,31 @@ def fuse_layers(
     method: Callable[..., Explanation] = score_cam,
     **options: Any,
 ) -> Explanation:
-    """Explain through each of a model's layers, and fuse the heatmaps.
+    """Explain each of a model's layers, and fuse the heatmaps.
 
-    `method(model, inputs, targets, fuse=fuse, **options)` does the same, with another default: the
-    product. This function insists on several layers, and its default is the mean.
+    `method(model, inputs, targets, fuse=fuse, **options)` does the same, but its default is the
+    product. This function requires several layers, and its default is the mean.
 
     Args:
         model: a `Model` of several layers, from an adapter with `layer=[...]` or `layers=n`, or any
             function `inputs -> (outputs, (activations, ...))`.
-        inputs: as `method` takes them.
-        targets: as `method` takes them.
-        fuse: how; see `scorecam_jax.engine.options.Fusing`.
-        method: what explains one layer.
+        inputs: as in `method`.
+        targets: as in `method`.
+        fuse: the fusion; see `scorecam_jax.engine.options.Fusing`.
+        method: the method.
         **options: passed to `method`.
 
     Returns:
-        An `Explanation` whose heatmap is the fused one; `layers` has that of each layer.
+        An `Explanation` with the fused heatmap; `layers` has each layer's own.
 
     Raises:
-        TypeError: the model gives a single layer's activations.
+        TypeError: the model returns the activations of a single layer.
     """
     alone, image = split_inputs(model, inputs)
     _, activations = jax.eval_shape(alone, image)
     if not isinstance(activations, tuple | list):
         raise TypeError(
-            "fuse_layers takes a model of several layers, but this one gives a single array of "
+            "fuse_layers takes a model of several layers, but this one returns a single array of "
             "activations; pass the adapter a list of paths, layer=['layer3', 'layer4'], or "
             "layers=2"
         )

@@ -20,15 +20,14 @@ def grad_cam_plus_plus(
     """Weight each map by its positive gradients, normalised so that small objects count as much.
 
     w_k = Σ_ij α_ij ReLU(g_ij) with α = g² / (2 g² + Σ_ab A_ab g³), which is 1 / (2 + g Σ_ab A_ab).
-    This closed form holds for a score exp(y) where the network is piecewise linear, so that its
-    second and third derivatives are exp(y) g² and exp(y) g³. The factor exp(y), common to all
-    weights of a map that is scaled to [0, 1] in the end, is left out. The sum is resized to the
-    input's size, rectified, and scaled to [0, 1].
+    This closed form holds for a score exp(y) of a piecewise linear network, whose second and third
+    derivatives are exp(y) g² and exp(y) g³. The factor exp(y), common to all weights, is left out,
+    because the map is scaled to [0, 1] in the end. The sum is resized to the input's size,
+    rectified, and scaled to [0, 1].
 
-    The formula is made for maps that are nowhere negative, such as those behind a ReLU. Of signed
-    maps Σ A may be negative: α is then negative where g Σ A < −2, and has no bound near −2. Where
-    it is exactly −2 the weight is 0 here; pytorch-grad-cam adds 1e-6 to the denominator, torch-cam
-    1e-8.
+    The formula is made for nonnegative maps, such as those after a ReLU. For signed maps Σ A may be
+    negative: α is then negative where g Σ A < −2, and unbounded near −2. Where g Σ A is exactly −2,
+    the weight is 0 here; pytorch-grad-cam adds 1e-6 to the denominator, torch-cam 1e-8.
 
     Args:
         model: as in `score_cam`; it must take `edit`.
@@ -55,6 +54,6 @@ def _grad_cam_plus_plus(context: Context) -> Found:
     alphas = divide(
         jnp.ones_like(gradients), 2 + gradients * maps.sum(context.space, keepdims=True)
     )
-    # Chosen rather than multiplied by 0, so that no derivative is infinity times 0.
+    # `where` rather than a product with 0, so that no derivative is infinity times 0.
     weights = jnp.where(gradients > 0, alphas * gradients, 0).sum(context.space)
     return context.finish_weighted(weights)

@@ -33,28 +33,28 @@ def group_cam(
 ) -> Explanation:
     """Mask by the sums of groups of gradient-weighted maps: ReLU(Σ_g (p(M_g) − p(∅)) M_g).
 
-    The channels are split in order into groups of equal size, of which the last may be smaller.
-    M_g is ReLU(Σ_k w_k A_k) over a group, with Grad-CAM's w_k; values that do not exceed its 70th
-    percentile become 0; then it is resized to the input's size and scaled to [0, 1]. p is the
-    target's probability; where a mask is 0 the blurred input shows.
+    The channels are split in order into groups of equal size; the last may be smaller. M_g is
+    ReLU(Σ_k w_k A_k) over a group, with Grad-CAM's w_k. Its values up to the 70th percentile become
+    0; it is then resized to the input's size and scaled to [0, 1]. p is the target's probability.
+    Where a mask is 0, it shows the blurred input.
 
-    The authors' code has another formula since its later commits. With `commit="ffd807b"`, the
-    latest, no values become 0, and the sum is of the groups' maps themselves, where they raise the
-    probability: Σ_g ReLU(p(s(M_g)) − p(∅)) M_g.
+    The formula changed in later commits of the authors' code. With `commit="ffd807b"`, the latest,
+    no values become 0, and the groups' unscaled maps are summed where they raise the probability:
+    Σ_g ReLU(p(s(M_g)) − p(∅)) M_g.
 
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. Each target has masks of its own, so T targets take T times as
-            many passes.
-        groups: how many groups, at most as many as there are channels.
-        commit: which formula of the authors' code, "0b61fdd" or "ffd807b".
+        targets: as in `score_cam`. Each target has its own masks, so T targets take T times as many
+            passes.
+        groups: the number of groups; fewer if groups of equal size hold all channels before that.
+        commit: the commit of the authors' code with the formula, "0b61fdd" or "ffd807b".
         **masking: see `Masking`. The default score is the outputs themselves, the logits;
-            probabilities are its softmax. The default baseline is the input, blurred by a Gaussian
+            probabilities are its softmax. The default baseline is the input blurred by a Gaussian
             of 51 pixels with a deviation of 50.
 
     Raises:
-        ValueError: there are no groups, or no formula has that name.
+        ValueError: `groups` is not positive, or `commit` is neither of the two.
 
     Source: Zhang, Rao and Yang 2021 (arXiv 2103.13859), and the authors' code,
     github.com/wofmanaf/Group-CAM, `cam/groupcam.py`. The authors' blur mirrors the input at

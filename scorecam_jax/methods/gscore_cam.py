@@ -22,29 +22,30 @@ def gscore_cam(
     among: str = "all",
     **masking: Unpack[Masking],
 ) -> Explanation:
-    """Weight the maps whose mean gradient is largest by the softmax of their scores.
+    """Weight the maps with the largest mean gradients by the softmax of their scores.
 
-    Of the K maps the `count` with the largest mean gradient become masks, as Score-CAM's do. The
-    weights are the softmax of their scores: "among" all maps, with 0 for the score of those that
-    are not chosen, as the authors coded it; or among the "chosen" alone, so that the others weigh
-    nothing. For scores of CLIP, cosines times 100, the two hardly differ. For probabilities
-    the softmax over all is nearly uniform: the map is then close to the plain sum of the maps.
+    The `count` maps with the largest mean gradient become masks, as in Score-CAM. The weights are
+    the softmax of their scores: over "all" maps, with score 0 for those not chosen, as in the
+    authors' code; or over the "chosen" alone, so that the others have weight 0. For CLIP's scores,
+    cosines times 100, the two hardly differ. For probabilities, the softmax over all is nearly
+    uniform: the map is then close to the plain sum of the maps.
 
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. Each target has masks of its own, so T targets take T times as
-            many passes.
-        count: how many maps become masks; all, if there are not as many.
-        among: "all" or "chosen", over which maps the softmax is taken.
+        targets: as in `score_cam`. Each target has its own masks, so T targets take T times as many
+            passes.
+        count: the number of maps that become masks; all maps, if there are fewer.
+        among: the maps of the softmax, "all" or "chosen".
         **masking: see `Masking`. The default score is the outputs themselves, the logits.
 
     Raises:
         ValueError: `count` is not positive, or `among` is neither of the two.
 
     Source: Chen, Li, Biaz, Bui and Nguyen 2022 (ACCV); the authors' code,
-    github.com/anguyen8/gScoreCAM at 87c35a1. Masks are resized with aligned corners, as there. For
-    a batch, the authors' code takes the choice of its first image for all.
+    github.com/anguyen8/gScoreCAM at 87c35a1. As there, masks are resized with aligned corners. For
+    a batch, the authors' code uses the maps chosen for the first image; here each image has its
+    own.
     """
     if count < 1:
         raise ValueError(f"count={count}, wanted at least 1: the authors take 300")

@@ -1,4 +1,4 @@
-"""Score-CAM's scores from some of its passes, and the deviation that this leaves."""
+"""Interpolate Score-CAM's scores from some of its passes, and estimate the heatmap's deviation."""
 
 import dataclasses
 import functools
@@ -24,17 +24,17 @@ from scorecam_jax.steps.outputs import of_targets
 
 _DRAWS = 32
 _ROUND = 31  # and an empty mask: 32 passes
-_AT_MOST = 512  # scores that are interpolated from
+_AT_MOST = 512  # the most scores to interpolate from
 
 Finish = Callable[[Float[Array, "b t k"], Float[Array, "b t 1"]], "_Maps"]
 
 
 class _Maps(NamedTuple):
-    """What is made of the scores of all masks.
+    """The results of all masks' scores.
 
     Attributes:
-        found: of each layer.
-        heatmaps: theirs; and of several layers, last, the fused one.
+        found: one per layer.
+        heatmaps: one per layer; for several layers, the fused one comes last.
     """
 
     found: tuple[Found, ...]
@@ -42,11 +42,11 @@ class _Maps(NamedTuple):
 
 
 class _Estimate(NamedTuple):
-    """Maps, and how far off they may be.
+    """Maps and their uncertainty.
 
     Attributes:
-        found: as of `_Maps`, with their deviations.
-        deviation: of the last of the heatmaps.
+        found: as in `_Maps`, with deviations.
+        deviation: the deviation of the last heatmap.
         slopes: as in `Interpolation`.
     """
 
@@ -64,22 +64,23 @@ def interpolated_score_cam(
 ) -> tuple[tuple[Found, ...], Float[Array, "batch targets *spatial"]]:
     """Score some masks, interpolate the scores of the others, and sum all maps.
 
-    The masks of several layers are all masks of the input: one process interpolates the scores of
-    all, and those are chosen that tell most about the layers' sums, each relative to its largest
-    value. In the choice, a layer's masks tell nothing about another's sum. If they did, masks would
-    be preferred that tell the level that all scores have in common, and no layer's own differences.
+    The masks of several layers are all masks of the input, so one process interpolates all their
+    scores. The masks to score are those most informative about the layers' sums, each relative to
+    its largest value. In this choice, a layer's masks count as uninformative about another layer's
+    sum. Otherwise masks would be preferred that show the level common to all scores rather than
+    the differences within a layer.
 
     Args:
-        contexts: what the formula was given, of each layer.
-        variant: whose masks and sum they are.
-        interpolated: how many masks to score, of all layers together.
+        contexts: the formula's argument for each layer.
+        variant: the variant that makes the masks and sums.
+        interpolated: the number of masks to score, of all layers together, or the tolerance.
         sum_maps: (context, variant, masks, scores, empty) -> Found, from the scores of all masks
             and of an empty one.
-        fuse: what was found in each of several layers -> (the fused heatmap, its peak).
+        fuse: the `Found` of several layers -> (the fused heatmap, its peak).
 
     Returns:
-        What was found in each layer; and the deviation of the heatmap, of several layers the fused
-        one.
+        The `Found` of each layer; and the deviation of the heatmap, which for several layers is the
+        fused one.
     """
     mesh = contexts[0].passes["mesh"] or explicit_mesh(contexts[0].inputs)
     contexts = [
@@ -110,7 +111,7 @@ def interpolated_score_cam(
 
     def go_on(state: _State) -> _State:
         wanted = layer.live & ~state.known.scored
-        # What a heatmap owes to each score, for each target, on the scale of its own maximum.
+        # Each heatmap's derivative by each score, for each target, relative to its maximum.
         owed = state.made.slopes / _positive(_peaks(state.made.found, layer))
         shares = jnp.moveaxis(owed, 1, 2)[..., None] * layer.shares[:, :, None]
         shares = jnp.where(wanted[..., None], shares.reshape(*wanted.shape, -1), 0)
@@ -147,22 +148,22 @@ def next_round(
     count: int,
     most: int | None,
 ) -> tuple[tuple[Found, ...], Float[Array, "batch targets *spatial"] | None]:
-    """Score further masks, and sum all maps by what is known then.
+    """Score further masks, and sum all maps with the scores known so far.
 
     Args:
         contexts: as in `interpolated_score_cam`.
-        fuse: likewise.
-        variant: likewise.
-        sum_maps: likewise.
-        scores: what earlier rounds scored, at their places among the channels of all layers.
-        scored: which these are.
-        count: how many more masks to score, of all layers together.
-        most: from how many scores the others are interpolated, at most, and with them these are
-            chosen. None: interpolate none and take the next masks in their order, which is quick;
-            then the sum is of the scored maps until these are all.
+        fuse: as in `interpolated_score_cam`.
+        variant: as in `interpolated_score_cam`.
+        sum_maps: as in `interpolated_score_cam`.
+        scores: the scores of earlier rounds, at their places among the channels of all layers.
+        scored: which masks earlier rounds scored.
+        count: the number of further masks to score, of all layers together.
+        most: the largest number of scores from which masks are chosen and the other scores
+            interpolated. None: score the next masks in order and interpolate nothing, which is
+            fast; the sum is then over the scored maps alone.
 
     Returns:
-        As `interpolated_score_cam`; without a deviation where nothing is interpolated.
+        As `interpolated_score_cam`; the deviation is None if nothing is interpolated.
     """
     layer = _Layer.of(contexts, variant)
     finish = functools.partial(_finish, contexts, variant, layer, sum_maps, fuse)
@@ -192,21 +193,22 @@ def next_round(
 def _indices(
     which: Bool[Array, "batch channels"], count: int
 ) -> tuple[Int[Array, "batch count"], Bool[Array, "batch count"]]:
-    """The places of up to `count` true values; and, as others follow them, which these are."""
+    """The places of up to `count` true values, filled up with others; and which are true."""
     places = jnp.argsort(~which, 1, stable=True)[:, :count]
     return places, jnp.take_along_axis(which, places, 1)
 
 
 class _Layer(NamedTuple):
-    """The masks of a layer, or of several, one after the other.
+    """The masks of one or several layers, one layer after another.
 
     Attributes:
-        masks: what `variant.prepare` made of the maps of each.
-        live: which of them show anything.
-        looks: the masks as they are at the finest layer's resolution.
-        shares: what each channel adds to the sums for a weight of 1. Each layer has cells of its
-            own, divided by the root of their number if there are several.
-        sizes: the largest value of its layer's sum, were all weights 1; 1 for a single layer.
+        masks: each layer's maps after `variant.prepare`.
+        live: which masks are not empty.
+        looks: the masks, rendered at the finest layer's resolution.
+        shares: each channel's part of the sums for a weight of 1. Each layer has its own cells; if
+            there are several layers, a share is divided by the root of the number of cells.
+        sizes: the largest value of the mask's layer's sum if all weights were 1; 1 for a single
+            layer.
     """
 
     masks: tuple[Float[Array, "batch *grid channels"], ...]
@@ -237,7 +239,7 @@ class _Layer(NamedTuple):
         )  # fmt: skip
 
     def split(self, values: Array) -> list[Any]:
-        """What belongs to each layer."""
+        """Split values of all masks by layer."""
         return jnp.split(values, self.ends[:-1], -1)
 
     @property
@@ -250,7 +252,7 @@ class _Layer(NamedTuple):
 
     @property
     def ends(self) -> list[int]:
-        """How many masks there are up to the end of each layer."""
+        """The number of masks up to the end of each layer."""
         return list(itertools.accumulate(each.shape[-1] for each in self.masks))
 
 
@@ -272,7 +274,7 @@ def _shares(variant: Variant, maps: Array, masks: Array, live: Array) -> Array:
 
 
 def _side_by_side(shares: Sequence[Array]) -> Array:
-    """The shares of several layers, each in cells of its own."""
+    """Join the shares of several layers, each in its own cells."""
     if len(shares) == 1:
         return shares[0]
     cells = [each.shape[-1] for each in shares]
@@ -314,11 +316,11 @@ def _peaks(found: Sequence[Found], layer: _Layer) -> Float[Array, "batch targets
 
 
 class _Known(NamedTuple):
-    """What masked passes have told.
+    """The results of masked passes.
 
     Attributes:
-        scores: those of the scored channels, at their places among all.
-        scored: which these are.
+        scores: the scores of the scored channels, at their places among all.
+        scored: which channels are scored.
         empty: the score of an empty mask.
         whole: the score of the whole input.
     """
@@ -336,15 +338,15 @@ class _Known(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Where the rounds are.
+    """The state of the loop over rounds.
 
     Attributes:
-        rounds: how many there were.
+        rounds: the number of rounds so far.
         picks: the channels picked, round after round.
-        fresh: which of them were scored by that.
-        known: what they told.
-        made: the maps by what is known.
-        active: which inputs' heatmaps are not sure enough.
+        fresh: which of the picks were scored.
+        known: the scores so far.
+        made: the maps with these scores.
+        active: which inputs' heatmaps are not accurate enough yet.
     """
 
     rounds: Int[Array, ""]
@@ -376,7 +378,7 @@ def _score_picks(
     picks: Int[Array, "batch n"],
     wanted: Bool[Array, "batch channels"],
 ) -> tuple[_Known, Bool[Array, "batch n"]]:
-    """Score those of the picked masks that are wanted, and tell which these are."""
+    """Score the picked masks that are wanted, and return which these are."""
     rows = jnp.arange(len(picks))[:, None]
     due = wanted[rows, picks]
     masks, render, context = _masks_of(contexts, variant, layer, picks, due)
@@ -395,10 +397,10 @@ def _masks_of(
     picks: Int[Array, "batch n"],
     due: Bool[Array, "batch n"],
 ) -> tuple[Float[Array, "batch *grid n"], Render, Context]:
-    """The picked masks that are due, what renders them, and what scores them.
+    """The picked masks that are due, the function that renders them, and the context to score them.
 
-    Masks of several layers have the cells of all, of which those of the other layers are zero. So
-    one loop of passes scores them all.
+    A mask of several layers has the cells of all layers, and zeros in those of the other layers, so
+    that one loop of passes scores all masks.
     """
     parts = []
     for masks, end in zip(layer.masks, layer.ends, strict=True):
@@ -442,7 +444,7 @@ def _estimate(
     fresh: Bool[Array, "batch n"],
     finish: Finish,
 ) -> _Estimate:
-    """The maps by what is known and how far off they may be; and the scores' slopes."""
+    """The maps with the scores known so far, their deviations, and the scores' slopes."""
 
     def complete(scores: Array) -> Array:
         # A dead channel has the score of an empty mask, as in the exact map.
@@ -482,7 +484,7 @@ def _estimate(
 def _deviation(squares: Array, missing: Bool[Array, " batch"]) -> Array:
     deviation = jnp.sqrt(jax.lax.stop_gradient(squares) / _DRAWS)
     deviation = jnp.where(jnp.isfinite(deviation), deviation, 1)  # no heatmap deviates by more
-    # Without rounding errors where nothing is interpolated.
+    # No rounding errors where nothing is interpolated.
     return jnp.where(missing.reshape(-1, *[1] * (deviation.ndim - 1)), deviation, 0)
 
 
@@ -493,7 +495,7 @@ def _without_reverse_mode(values: Any) -> Any:
 
 def _refuse(residual: None, cotangents: Any) -> Any:
     raise ValueError(
-        "Interpolated(tolerance=...) takes as many rounds as the heatmap needs, and such a loop "
+        "Interpolated(tolerance=...) runs as many rounds as the heatmap needs, and such a loop "
         "has no reverse-mode derivative: pass a number of channels, Interpolated(64)"
     )
 
@@ -506,7 +508,7 @@ def _positive(values: Array) -> Array:
 
 
 def _each(function: Callable[..., Any], *arrays: Any) -> Any:
-    """Apply to one input after the other, so that the memory is that of one."""
+    """Apply a function to one input after another, so that the memory is that of one."""
     if len(arrays[0]) == 1:
         alone = function(*jax.tree.map(lambda array: array[0], arrays))
         return jax.tree.map(lambda value: value[None], alone)

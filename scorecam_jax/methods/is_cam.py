@@ -29,12 +29,12 @@ def is_cam(
 ) -> Explanation:
     """Weight each map by its mean score as its mask fades in: w_k = mean_j f(X ∘ j/N H_k)_c.
 
-    Summed and finished as OFFICIAL. A score that is no probability weighs by its increase over the
-    baseline's; see `variants.default_for`.
+    The maps are summed and finished as in OFFICIAL. If the score is not a probability, its increase
+    over the baseline's score is the weight; see `variants.default_for`.
 
-    `ISCAM` of torch-cam is another formula, `form="torchcam"`: the factors accumulate, 1/N, 3/N,
-    6/N, ..., and leave [0, 1]; the weights are the softmax of the mean logits over all maps; masks
-    and map are those of `variants.TORCHCAM`.
+    `ISCAM` of torch-cam has another formula, `form="torchcam"`: the factors accumulate, 1/N, 3/N,
+    6/N, ..., and exceed 1; the weights are the softmax of the mean logits over all maps; masks and
+    map are those of `variants.TORCHCAM`.
 
     Args:
         model: as in `score_cam`.
@@ -42,7 +42,7 @@ def is_cam(
         targets: as in `score_cam`.
         steps: N. Each step costs as much as Score-CAM.
         form: "mean" or "torchcam".
-        channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of them alone.
+        channels: None uses all; n, which is `Deviation(n)`, or `Gradient(n)` uses n of them alone.
         **masking: see `Masking`. The default score is `jax.nn.softmax`, or the logits for
             "torchcam".
 

@@ -22,11 +22,11 @@ def kpca_cam(
 ) -> Explanation:
     """Project the places of the layer onto their first kernel principal component.
 
-    The maps are centred over the places. The kernel of two places is tanh(x · y / K + 1) and is
-    centred as well; the map is √λ_1 u_1, of its largest eigenvalue. The decomposition leaves the
-    sign open: here the map correlates positively with the plain sum of the maps. It is resized to
-    the input's size, rectified, and scaled to [0, 1]. The class has no part in it. With P places
-    the kernel is a matrix (P, P): take a layer of a few thousand at most.
+    The maps are centred over the places. The kernel of two places is tanh(x · y / K + 1), centred
+    as well. The map is √λ_1 u_1, from its largest eigenvalue and eigenvector, with the sign of a
+    positive correlation with the plain sum of the maps. It is resized to the input's size,
+    rectified, and scaled to [0, 1]. It does not depend on the class. With P places the kernel is a
+    matrix (P, P): choose a layer with a few thousand places at most.
 
     Args:
         model: as in `score_cam`.
@@ -43,7 +43,7 @@ def kpca_cam(
 def _kpca_cam(context: Context) -> Found:
     maps = context.activations
     grid, channels = maps.shape[1:-1], maps.shape[-1]
-    # Products of huge values are out of range; a tanh of what is infinite is 1.
+    # Products of huge values would be out of range. The tanh of an infinite product is 1.
     places, size = into_range(maps.reshape(len(maps), -1, channels), [1, 2], limit=0)
     places = places - places.mean(1, keepdims=True)
     products = jnp.einsum("bpk,bqk->bpq", places, places, precision="highest") / channels
@@ -51,7 +51,7 @@ def _kpca_cam(context: Context) -> Found:
     means = kernel.mean(1, keepdims=True)
     kernel = kernel - means - means.mT + means.mean(2, keepdims=True)
     values, vectors = jax.vmap(leading_eigenpair)(kernel)
-    # A kernel that is constant but for rounding has no component.
+    # A kernel that varies only by rounding has no component.
     found = values > ROUNDING * jnp.finfo(kernel.dtype).eps * kernel.shape[1]
     component = vectors * jnp.sqrt(jnp.where(found, values, 0))[:, None]
     agrees = (component * places.sum(-1)).sum(1, keepdims=True) >= 0
@@ -63,7 +63,7 @@ def _kpca_cam(context: Context) -> Found:
 def leading_eigenpair(
     matrix: Float[Array, "n n"],
 ) -> tuple[Float[Array, ""], Float[Array, " n"]]:
-    """The largest eigenvalue of a symmetric matrix, and its eigenvector; its sign is arbitrary."""
+    """The largest eigenvalue of a symmetric matrix, and its eigenvector of arbitrary sign."""
     values, vectors = jnp.linalg.eigh(matrix)
     return values[-1], vectors[:, -1]
 
@@ -71,8 +71,8 @@ def leading_eigenpair(
 @leading_eigenpair.defjvp
 @jax.default_matmul_precision("highest")
 def _leading_eigenpair_jvp(primals: Any, tangents: Any) -> Any:
-    # As that of `eigen_cam.leading_direction`: only gaps to the first eigenvalue are needed, and
-    # others may coincide.
+    # As for `eigen_cam.leading_direction`, only the gaps to the first eigenvalue are needed; other
+    # eigenvalues may coincide.
     ((matrix,), (change,)) = primals, tangents
     values, vectors = jnp.linalg.eigh(matrix)
     first = vectors[:, -1]

@@ -18,14 +18,14 @@ def lafam(
 ) -> Explanation:
     """Average the maps, whatever the class: mean_k A_k.
 
-    Made for networks without classes, such as those trained by self-supervision. The mean is
-    resized to the input's size and scaled to [0, 1]; it is not rectified. `weights` are None.
+    Made for networks without classes, such as self-supervised ones. The mean is resized to the
+    input's size and scaled to [0, 1], without rectification. `weights` are None.
 
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`; the map does not depend on them.
-        **question: see `Question`. The score only picks the best class.
+        **question: see `Question`. The score only determines the best class.
 
     Source: Karjauv and Albayrak 2024 (arXiv 2407.06059). It is also the "ActivationMap" of
     openvino-xai.

@@ -22,11 +22,11 @@ def layer_cam(
 ) -> Explanation:
     """Multiply maps and positive gradients place by place: Σ_k ReLU(g_k) ∘ A_k.
 
-    It serves early layers, where one weight for a whole map is too coarse. `weights` are None.
-    The sum M is resized to the input's size, rectified, and scaled to [0, 1]. With `gamma` it is
-    tanh(γ M / max M) ahead of that, which lifts the faint maps of early layers: the paper takes
-    γ = 2 for the first three stages of VGG16, whose maps it fuses. torch-cam does so whenever it
-    fuses; pytorch-grad-cam never does.
+    Made for early layers, where one weight for a whole map is too coarse. `weights` are None. The
+    sum M is resized to the input's size, rectified, and scaled to [0, 1]. With `gamma`, M is first
+    rectified and replaced by tanh(γ M / max M), which strengthens the faint maps of early layers:
+    the paper uses γ = 2 for the first three stages of VGG16, whose maps it fuses. torch-cam does so
+    whenever it fuses; pytorch-grad-cam never does.
 
     Args:
         model: as in `score_cam`; it must take `edit`.

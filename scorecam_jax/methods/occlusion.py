@@ -23,20 +23,20 @@ def occlusion(
     size: float = 0.2,
     **masking: Unpack[Scoring],
 ) -> Explanation:
-    """Slide a square of the baseline over the input, and map what the score loses.
+    """Slide a square of the baseline over the input, and map the loss of score.
 
     The map at a place is f(X)_c − f(X with the square centred there)_c on a grid of `steps` places
-    to a side, resized linearly, rectified, and scaled to [0, 1]. `scores` are
-    (B, [T,] steps^rank), in row-major order; `weights` are None. No layer is looked at.
+    along each axis, resized linearly, rectified, and scaled to [0, 1]. `scores` are
+    (B, [T,] steps^rank), in row-major order; `weights` are None. The layer does not matter.
 
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        steps: places to a side, spread evenly.
+        steps: the number of places along each axis, spread evenly.
         size: the square's side, as a share of the input's side along each axis.
-        **masking: see `Scoring`. The default score is `jax.nn.softmax`. The baseline is what the
-            square shows; the paper's is grey.
+        **masking: see `Scoring`. The default score is `jax.nn.softmax`. The square shows the
+            baseline; the paper's is grey.
 
     Source: Zeiler and Fergus 2014 (arXiv 1311.2901), section 4.2.
     """
@@ -47,7 +47,7 @@ def occlusion(
 
 
 def _occlusion(context: Context, *, steps: int, size: Any) -> Found:
-    # A mask is the number of its place until it is rendered, counted from 1: 0 is an empty mask.
+    # Until it is rendered, a mask is the number of its place, counted from 1; 0 is an empty mask.
     shape = context.shape
     numbers = jnp.arange(1.0, steps ** len(shape) + 1)
     masks = jnp.broadcast_to(numbers, (len(context.inputs), 1, len(numbers)))

@@ -30,20 +30,20 @@ def opti_cam(
     channels: int | Channels | None = None,
     **masking: Unpack[Masking],
 ) -> Explanation:
-    """Find the mixture of maps that, as one mask, scores best.
+    """Find the mixture of maps that, used as a mask, has the highest score.
 
-    max_u f(X ∘ s(Up(Σ_k softmax(u)_k A_k)))_c by Adam from u = 0. The heatmap is that mask, and
+    Adam maximises f(X ∘ s(Up(Σ_k softmax(u)_k A_k)))_c from u = 0. The heatmap is that mask, and
     `weights` are softmax(u); `scores` are None. All inputs and targets are optimised together, in
-    `steps` forward and backward passes of B·T masked inputs. So neither `batch_size` nor `mesh`
-    matters.
+    `steps` forward and backward passes of B·T masked inputs. `batch_size` and `mesh` have no
+    effect.
 
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        steps: of Adam.
-        learning_rate: of Adam.
-        channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of them alone.
+        steps: the number of steps of Adam.
+        learning_rate: Adam's learning rate.
+        channels: None uses all; n, which is `Deviation(n)`, or `Gradient(n)` uses n of them alone.
         **masking: see `Masking`. The default score is the outputs themselves, the logits.
 
     Source: Zhang et al. 2023 (arXiv 2301.07002).
@@ -62,13 +62,13 @@ def _opti_cam(context: Context, *, steps: int, learning_rate: Any) -> Found:
     shape = context.shape
     arrays = context.activations, context.inputs, context.targets, context.baseline
     maps, inputs, targets, baseline = replicate(arrays, explicit_mesh(context.inputs))
-    # The mask is scaled to [0, 1], so that a common factor of the maps makes no difference.
+    # A common factor of the maps makes no difference, because the mask is scaled to [0, 1].
     maps, _ = into_range(maps, range(1, maps.ndim), limit=0)
     inputs = jnp.repeat(inputs, wanted, 0)
     baseline = checks.check_baseline(baseline, context.inputs)
     baseline = jnp.repeat(jnp.broadcast_to(baseline, context.inputs.shape), wanted, 0)
     model = take_rows(context.model, jnp.repeat(jnp.arange(batch), wanted))
-    # Without eps_root, the derivative of the root is infinite where nothing changes the score.
+    # Without eps_root, the derivative of the root is infinite where the gradient is 0.
     optimizer = optax.adam(learning_rate, eps_root=1e-30)
 
     def mask(mixture: Array) -> Array:

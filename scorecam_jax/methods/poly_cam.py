@@ -31,26 +31,27 @@ def poly_cam(
 ) -> Explanation:
     """Weight maps by what their masks show and hide, and refine a coarse layer by finer ones.
 
-    Each layer's map is ReLU(Σ_k w_k A_k), with the target's score f and a map's mask M as weights:
+    Each layer's map is ReLU(Σ_k w_k A_k). With the target's score f and a map's mask M, w is:
 
     - "plus", PCAM+: w = f(M ∘ X).
     - "minus", PCAM−: w = ReLU(f(X) − f((1 − M) ∘ X)).
     - "both", PCAM±: w = ReLU(f(M ∘ X) + f(X) − f((1 − M) ∘ X)).
 
-    M is the map less its .1 percentile, divided by its 99.9 percentile (not by the range), cut to
-    [0, 1] and resized. From the last layer on, each finer map is divided by its own local mean and
-    multiplied by the map so far: `fuse="poly-cam"`, which is the default of this method; see
-    `steps.fuse.poly_cam`. Of a single layer it is that layer's map.
+    M is the map minus its .1 percentile, divided by its 99.9 percentile (not by the range), clipped
+    to [0, 1] and resized. Starting from the last layer, each finer map is divided by its own local
+    mean and multiplied by the map so far. This is `fuse="poly-cam"`, the default of this method;
+    see `steps.fuse.poly_cam`. With a single layer, the result is that layer's map.
 
     Args:
-        model: as in `score_cam`, best with several layers, as an adapter's with `layers=n`. The
-            authors take the last layer ahead of each change of resolution.
+        model: as in `score_cam`, best with several layers, such as an adapter's with `layers=n`.
+            The authors use the last layer before each change of resolution.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        form: which of the three.
-        channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of each layer alone.
-        **masking: see `Masking`. The default score is `jax.nn.softmax`. A score that is no
-            probability takes f(M ∘ X) less the baseline's score; see `variants.default_for`.
+        form: "plus", "minus" or "both".
+        channels: None uses all; n, which is `Deviation(n)`, or `Gradient(n)` uses n of each layer.
+        **masking: see `Masking`. The default score is `jax.nn.softmax`. If the score is not a
+            probability, the baseline's score is subtracted from f(M ∘ X); see
+            `variants.default_for`.
 
     Raises:
         ValueError: no form has that name.
@@ -76,7 +77,7 @@ def _poly_cam(context: Context, *, form: str, relative: bool) -> Found:
         scores, empty = shown[..., :-1], shown[..., -1:]
         weights = scores - empty if relative else scores
     if form != "plus":
-        # The input where the mask is 0: input and baseline change places.
+        # Input and baseline are swapped, so that the input shows where the mask is 0.
         blank = jnp.broadcast_to(
             check_baseline(context.baseline, context.inputs), context.inputs.shape
         ).astype(context.inputs.dtype)
@@ -95,5 +96,5 @@ def _between_percentiles(
     bounds = jnp.percentile(places, jnp.array([0.1, 99.9]), 1, keepdims=True)
     low, high = (jnp.expand_dims(bound, range(2, maps.ndim - 1)) for bound in bounds)
     high = jnp.maximum(high, 1e-12)
-    # Cut ahead of the division, which a huge map below 0 would overflow.
+    # Clipped before the division, which would overflow for a large negative map.
     return divide((maps - low).clip(0, high), high)

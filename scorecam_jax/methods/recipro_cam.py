@@ -22,8 +22,8 @@ def recipro_cam(
     """Score each place of the layer alone: the map at (i, j) is f with all other places set to 0.
 
     Only the network after the layer runs again. `scores` are (B, [T,] places), in row-major order;
-    `weights` are None. This is the form without a Gaussian neighbourhood. The map is resized and
-    scaled to [0, 1].
+    `weights` are None. This is the form without a Gaussian neighbourhood. The map is resized to the
+    input's size and scaled to [0, 1].
 
     Args:
         model: as in `score_cam`; it must take `edit`.
@@ -50,6 +50,6 @@ def _recipro_cam(context: Context) -> Found:
 def _keep(
     maps: Float[Array, "batch *grid channels"], number: Array
 ) -> Float[Array, "batch *grid channels"]:
-    """Set all places to 0 but the one of that number."""
+    """Set all places but place `number` to 0."""
     grid = maps.shape[1:-1]
     return maps * jax.nn.one_hot(number, math.prod(grid)).reshape(1, *grid, 1)

@@ -30,15 +30,15 @@ def rise(
     """Sum random masks, each weighted by its score: Σ_i f(X ∘ M_i)_c M_i.
 
     A mask is a grid with `cells` cells along each side, each 1 with `probability`, enlarged
-    linearly and shifted at random. Masks are drawn from `key` when they are needed and never
-    stored; all inputs share them. The division by E[M] drops out, as the map is scaled to [0, 1].
+    linearly and shifted at random. Masks are drawn from `key` when needed and never stored; all
+    inputs share them. The division by E[M] is omitted, because the map is scaled to [0, 1].
     `scores` are (B, [T,] count); `weights` are None. The layer does not matter.
 
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        key: the key that the masks are drawn from.
+        key: the key of the masks.
         count: the number of masks.
         cells: the number of cells along each side of a mask's grid.
         probability: the probability that a cell is 1.
@@ -54,7 +54,7 @@ def rise(
 
 
 def _rise(context: Context, *, key: Array, count: int, cells: int, probability: Any) -> Found:
-    # A mask is the number of its draw until it is rendered, counted from 1: 0 is an empty mask.
+    # Until it is rendered, a mask is the number of its draw, counted from 1; 0 is an empty mask.
     numbers = jnp.arange(1.0, count + 1)
     masks = jnp.broadcast_to(numbers, (len(context.inputs), 1, count))
     render = Partial(_draw, key, probability, cells)

@@ -1,4 +1,4 @@
-"""Score-CAM in rounds: a map after the first few masks, which becomes the exact one."""
+"""Score-CAM in rounds: a map after the first few masks, refined until it is exact."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,21 +28,22 @@ def score_cam_round(
     variant: Variant | None = None,
     **masking: Unpack[Masking],
 ) -> Explanation:
-    """Score `count` more masks than an earlier round did, none of them twice.
+    """Score `count` more masks than the earlier round, none of them twice.
 
-    As long as masks are left, the explanation's `scored` tells which are known. Once all live masks
-    are, the heatmap is that of `score_cam`.
+    The explanation's `scored` marks the masks scored so far. Once all live masks are scored, the
+    heatmap is that of `score_cam`.
 
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`, the same in each round.
-        earlier: what the round before returned for the same question. None: this is the first.
-        count: how many masks to score, of all layers together.
-        most: interpolate the scores of the masks that are left from those that are known, which are
-            at most this many, as `Interpolated` does. The masks are chosen as it chooses them. None
-            interpolates nothing and is quicker: of use for all rounds whose map is not looked at,
-            and for the last one. Until then, its map is the sum of the maps that were scored.
+        earlier: the explanation of the previous round, with the same arguments; None for the first
+            round.
+        count: the number of masks to score, of all layers together.
+        most: choose masks and interpolate the scores of the others as `Interpolated` does, from at
+            most this many known scores. None interpolates nothing and is faster: use it for rounds
+            whose map is not shown, and for the last one. Until all masks are scored, its map is the
+            sum over the scored ones.
         variant: as in `score_cam`.
         **masking: as in `score_cam`.
 
@@ -69,7 +70,7 @@ def _round_of_layers(contexts: Sequence[Context], fuse: Callable[..., Any], **op
 
 
 def _nothing(model: Any, inputs: Any, targets: Any, masking: Any) -> tuple[Any, Any]:
-    """The scores of no mask, and that none is scored."""
+    """The state before the first round: zero scores, and no mask scored."""
     layers = layers_of(jax.eval_shape(model, inputs)[1])
     axis = channel_axis_of(model, masking.get("channel_axis"))
     channels = sum(layer.shape[axis] for layer in layers)
@@ -81,7 +82,7 @@ def _nothing(model: Any, inputs: Any, targets: Any, masking: Any) -> tuple[Any, 
 def _of(earlier: Explanation) -> tuple[Any, Any]:
     """The scores of all layers' masks, and which of them are scored."""
     if earlier.scores is None or earlier.scored is None:
-        raise ValueError("the earlier explanation tells no scores: pass one of score_cam_round")
+        raise ValueError("the earlier explanation has no scores: pass one of score_cam_round")
     several = isinstance(earlier.scores, tuple)
     scores = earlier.scores if several else (earlier.scores,)
     scored = earlier.scored if several else (earlier.scored,)

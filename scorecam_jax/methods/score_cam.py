@@ -32,22 +32,22 @@ def score_cam(
 
     Args:
         model: a `Model` from an adapter, or any function `inputs -> (outputs, activations)` with
-            activations (B, *grid, K). A function is compiled once for each identity: pass the same
-            one again rather than a new lambda.
+            activations (B, *grid, K). Each function object is compiled once: pass the same one
+            again rather than a new lambda.
         inputs: (B, *spatial, C), floating point, preprocessed as the model expects; signals,
             images or volumes.
         targets: None (each input's best class), an int, (B,), or (B, T) for T classes of each
-            input, scored in the same masked passes. Under `jit` values are not checked and those
+            input, scored in the same masked passes. Under `jit`, values are not checked, and those
             out of range are clipped.
-        variant: which published formula; see `scorecam_jax.variants`. None: OFFICIAL if `score`
-            gives probabilities, INCREASE if not; see `variants.default_for`.
-        channels: score some of the masks only. None: all. n, which is `Interpolated(n)`: score n,
-            interpolate the scores of the others, and explain by all channels; the explanation then
-            has a `deviation`. Several layers share the n. `Deviation(n)` or `Gradient(n)`: explain
-            by n channels alone, of each layer.
-        **masking: `score`, `baseline`, `channels`, `batch_size`, `channel_axis`, `mesh` and
-            `remat`; see `Masking`. The default score is the variant's own: `jax.nn.softmax`
-            for OFFICIAL, INCREASE and SIGNED.
+        variant: the published formula; see `scorecam_jax.variants`. None: OFFICIAL if `score`
+            returns probabilities, INCREASE if not; see `variants.default_for`.
+        channels: the masks to score. None: all. n, which is `Interpolated(n)`: score n, interpolate
+            the scores of the others, and sum all maps; the explanation then has a `deviation`.
+            Several layers share the n. `Deviation(n)` or `Gradient(n)`: score and sum n channels of
+            each layer alone.
+        **masking: `score`, `baseline`, `batch_size`, `channel_axis`, `mesh`, `remat` and `fuse`;
+            see `Masking`. The default score is the variant's own: `jax.nn.softmax` for OFFICIAL,
+            INCREASE and SIGNED.
 
     Returns:
         An `Explanation`.
@@ -80,7 +80,7 @@ def score_cam(
 
 
 def _score_cam(context: Context, *, variant: Variant, interpolated: Interpolated | None) -> Found:
-    # Phase 1: the activation maps become masks. (`run` has read the maps of the layer.)
+    # Phase 1: the activation maps, which `run` has computed, become masks.
     masks = variant.prepare(context.activations)
     if interpolated:
         (found,), deviation = interpolated_score_cam([context], variant, interpolated, sum_maps)
@@ -100,7 +100,7 @@ def _score_cam_of_layers(
     variant: Variant,
     interpolated: Interpolated,
 ) -> tuple[tuple[Found, ...], Float[Array, "batch targets *spatial"]]:
-    # The passes are shared out among the layers' masks.
+    # The layers' masks share the passes.
     return interpolated_score_cam(contexts, variant, interpolated, sum_maps, fuse)
 
 
@@ -114,16 +114,16 @@ def sum_maps(
     """Phase 3: weight the maps by their masks' scores, sum them, and finish the sum.
 
     Args:
-        context: what the formula was given.
-        variant: whose steps are taken.
-        masks: what `variant.prepare` made of the maps.
+        context: the formula's argument.
+        variant: the variant whose steps are used.
+        masks: the maps after `variant.prepare`.
         scores: the targets' scores under each mask.
         empty: the targets' scores under an empty mask.
     """
     shape = context.shape
     weights = variant.weigh(scores, is_live(masks)[:, None], empty)
-    # Of an unlikely class or faint maps, the products of weights and maps would underflow. A
-    # heatmap does not depend on a common factor.
+    # For an unlikely class or faint maps, the products of weights and maps would underflow. A
+    # common factor does not change the heatmap.
     maps = context.activations
     relative, factor = into_range(weights, axes=[2], factors=largest_of(maps)[:, None])
     sums = variant.combine(maps, masks, relative, variant.render, shape)

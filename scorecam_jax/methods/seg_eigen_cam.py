@@ -17,11 +17,11 @@ def seg_eigen_cam(
     targets: Any = None,
     **question: Unpack[Question],
 ) -> Explanation:
-    """Project maps weighed by the size of their gradients onto their first principal component.
+    """Project maps weighted by absolute gradients onto their first principal component.
 
-    The products |g| ∘ A are centred over the places. The map's sign is such that its largest value
-    by size is positive. It is resized to the input's size, rectified, and scaled to [0, 1]. Made
-    for segmentation networks: pass `score=scores.segmentation(...)`.
+    The products |g| ∘ A are centred over the places. The map has the sign that makes its largest
+    absolute value positive. It is resized to the input's size, rectified, and scaled to [0, 1].
+    Made for segmentation networks: pass `score=scores.segmentation(...)`.
 
     Args:
         model: as in `score_cam`; it must take `edit`.

@@ -1,4 +1,4 @@
-"""A model of several layers: each of its layers alone, and the heatmaps of all fused."""
+"""Models of several layers: select one layer, and fuse the heatmaps of all."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from scorecam_jax.steps.fuse import Fusion, fuse_maps, geometric_mean
 
 
 def layers_of(activations: Any) -> list[Any]:
-    """The activations of each layer that a model shows."""
+    """The activations of each layer that a model returns, as a list."""
     return list(activations) if isinstance(activations, tuple | list) else [activations]
 
 
 def one_layer(model: AnyModel, index: int, count: int) -> AnyModel:
-    """A model that shows one of a model's layers."""
+    """A model with only one of a model's layers."""
     return jax.tree_util.Partial(_OneLayer(index, count), model) if count > 1 else model
 
 
@@ -39,17 +39,17 @@ class _OneLayer:
 def fuse_found(
     fuse: Fusion, signed: bool, contexts: Sequence[Any], found: Sequence[Any]
 ) -> tuple[Float[Array, "batch targets *spatial"], Float[Array, "batch targets"]]:
-    """The heatmap of several layers, in the image, and its peak.
+    """Fuse the heatmaps of several layers in the image, and compute the peak.
 
     Args:
-        fuse: how.
+        fuse: the fusion.
         signed: whether negative values of heatmaps are evidence against the target.
-        contexts: the `Context` of each layer, from the finest on.
-        found: what a formula found in each, a `Found`.
+        contexts: the `Context` of each layer, the finest first.
+        found: the `Found` of each layer.
 
     Returns:
-        The heatmap; and its maximum before it was scaled, times the geometric mean of the layers'
-        peaks, so that it is in the unit of one layer's sum.
+        The heatmap; and its maximum before scaling, times the geometric mean of the layers' peaks,
+        so that it has the unit of one layer's sum.
     """
     maps = [context.into_image(each.heatmap) for context, each in zip(contexts, found, strict=True)]
     sums = [

@@ -25,21 +25,20 @@ def shapley_cam(
 ) -> Explanation:
     """Weight each map by the mean of its gradient, corrected by the curvature of the score.
 
-    w_k = mean_ij (g − ½ H A)_k,ij, where H A is the product of the score's Hessian by the
-    activations with the activations themselves. It estimates what a Shapley value of the channels
-    would be to second order. Where the score is linear in the activations H is 0, and the map is
-    Grad-CAM's: hence the default score. The sum is resized to the input's size, rectified, and
-    scaled to [0, 1].
+    w_k = mean_ij (g − ½ H A)_k,ij, where H is the Hessian of the score with respect to the
+    activations A. The weights approximate the channels' Shapley values to second order. Where the
+    score is linear in the activations, H is 0 and the map is Grad-CAM's: hence the default score.
+    The sum is resized to the input's size, rectified, and scaled to [0, 1].
 
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. Each target takes a gradient and its derivative.
+        targets: as in `score_cam`. Each target needs a gradient and its derivative.
         **question: see `Question`. The default score is y + log softmax(y), the "ReST" of the
             paper.
 
-    Source: Cai 2025 (arXiv 2501.06261), with the mean as in pytorch-grad-cam 1.5.7; the author's
-    own code has an elementwise form too.
+    Source: Cai 2025 (arXiv 2501.06261), with the mean as in pytorch-grad-cam 1.5.7. The author's
+    code also has an elementwise form.
     """
     return run(shapley_cam, _shapley_cam, model, inputs, targets, question, score=rest, edits=True)
 

@@ -28,23 +28,23 @@ def smooth_grad_cam_plus_plus(
 ) -> Explanation:
     """Weight each map as Grad-CAM++ does, by gradients averaged over inputs with noise.
 
-    D_p is the mean over the noisy inputs of the p-th power of the gradient, which stands for the
-    p-th derivative as in `grad_cam_plus_plus`; A are the maps of the input without noise.
+    D_p is the mean over the noisy inputs of the p-th power of the gradient, which replaces the p-th
+    derivative as in `grad_cam_plus_plus`. A are the maps of the input without noise.
 
     - "paper": w_k = Σ_ij α_ij ReLU(D_1)_ij with α = D_1 / (2 D_2 + Σ_ab A_ab D_3).
     - "torchcam": w_k = Σ_ij α_ij ReLU(g)_ij with α = D_2 / (2 D_2 + Σ_ab A_ab D_3), as in
-      Grad-CAM++, and g the gradient on the last of the noisy inputs rather than the mean.
+      Grad-CAM++, where g is the gradient on the last noisy input rather than the mean.
 
     The sum is resized to the input's size, rectified, and scaled to [0, 1].
 
     Args:
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. T targets take T backward passes a sample.
-        key: of the noise.
-        samples: how many noisy inputs, at least 1. torch-cam takes 4.
+        targets: as in `score_cam`. T targets take T backward passes per sample.
+        key: the key of the noise.
+        samples: the number of noisy inputs, at least 1. torch-cam uses 4.
         deviation: the noise's standard deviation, as a share of the range of each input's values.
-            torch-cam takes .3, in the unit of the inputs.
+            torch-cam uses .3, in the unit of the inputs.
         form: "paper" or "torchcam".
         **question: see `Question`. The default score is the outputs themselves, the logits.
 
@@ -67,12 +67,12 @@ def _smooth(context: Context, key: jax.Array, samples: int, deviation: Any, pape
     images = context.inputs
     axes = tuple(range(1, images.ndim))
     sigma = deviation * (images.max(axes, keepdims=True) - images.min(axes, keepdims=True))
-    # Powers of gradients would be out of range. In another unit of the maps they are not.
+    # Powers of gradients could be out of range, so the maps are expressed in another unit.
     _, size = into_range(context.gradients, (*context.space, -1), limit=0)
     maps = context.activations[:, None] * size
 
     def add(totals: Any, key: Array) -> tuple[Any, None]:
-        # The same for all images, so that none depends on its place among them.
+        # All images share the noise, so that a map does not depend on the image's place in a batch.
         noise = jax.random.normal(key, (1, *images.shape[1:]), images.dtype)
         slopes = layer_gradients(context, images + sigma.astype(images.dtype) * noise) / size
         powers = [slopes**power for power in (1, 2, 3)]
@@ -83,7 +83,7 @@ def _smooth(context: Context, key: jax.Array, samples: int, deviation: Any, pape
     first, second, third = (total / samples for total in totals[:3])
     above, slopes = (first, first) if paper else (second, totals[3])
     below = 2 * second + maps.sum(context.space, keepdims=True) * third
-    # Chosen rather than multiplied by 0, so that no derivative is infinity times 0.
+    # `where` rather than a product with 0, so that no derivative is infinity times 0.
     weights = jnp.where(slopes > 0, divide(above, below) * slopes, 0).sum(context.space)
     return context.finish_weighted(weights if paper else weights * size.reshape(*size.shape[:2], 1))
 
@@ -91,7 +91,7 @@ def _smooth(context: Context, key: jax.Array, samples: int, deviation: Any, pape
 def layer_gradients(
     context: Context, inputs: Float[Array, "batch ..."]
 ) -> Float[Array, "batch targets *grid channels"]:
-    """The gradients of the targets' scores by the layer, on inputs other than the context's."""
+    """The gradients of the targets' scores with respect to the layer, on other inputs."""
 
     def scores(tap: Array) -> Array:
         outputs, _ = context.model(inputs, edit=lambda a: a + tap.astype(a.dtype))

@@ -29,28 +29,29 @@ def ss_cam(
 ) -> Explanation:
     """Weight each map by its mean score under noise: w_k = mean_n f(X ∘ s(Up(A_k + ε_n)))_c.
 
-    ε is Gaussian noise on the activation maps, the same for all inputs. Constant maps stay out. The
-    sum is finished as OFFICIAL finishes it. A score that is no probability weighs by its increase
-    over the baseline's; see `variants.default_for`.
+    ε is Gaussian noise on the activation maps, the same for all inputs. Constant maps are left out.
+    The sum is finished as in OFFICIAL. If the score is not a probability, its increase over the
+    baseline's score is the weight; see `variants.default_for`.
 
-    In the paper the noise has the unit of the activations, so that what 2 does depends on the
-    layer; `relative=True` makes it a share of each map's range. The paper's last step, a softmax of
-    the weights over all maps, is left out: of probabilities it would make them nearly equal.
-    `SSCAM` of torch-cam takes the softmax, of logits, and adds its noise to full-size masks that
-    are in [0, 1] already, of which a deviation of 2 leaves little.
+    In the paper the noise has the unit of the activations, so the effect of the default 2 depends
+    on the layer; `relative=True` makes it a share of each map's range. The paper's last step, a
+    softmax of the weights over all maps, is left out, because it would make weights that are
+    probabilities nearly equal. `SSCAM` of torch-cam takes the softmax, of logits, and adds its
+    noise to full-size masks in [0, 1], of which a deviation of 2 leaves little.
 
     Args:
         model: as in `score_cam`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        key: the key that the noise is drawn from.
+        key: the key of the noise.
         samples: the number of draws of the noise. Each draw costs as much as Score-CAM.
         deviation: the noise's standard deviation.
-        relative: whether that is a share of each map's range, rather than in the activations' unit.
-        channels: None: all; n, which is `Deviation(n)`, or `Gradient(n)`: n of them alone.
+        relative: whether `deviation` is a share of each map's range instead of in the activations'
+            unit.
+        channels: None uses all; n, which is `Deviation(n)`, or `Gradient(n)` uses n of them alone.
         **masking: see `Masking`. The default score is `jax.nn.softmax`.
 
-    Source: Wang et al. 2020 (arXiv 2006.14255), the form that smooths the maps.
+    Source: Wang et al. 2020 (arXiv 2006.14255), the form with noise on the activation maps.
     """
     variant = default_of(model, inputs, masking.get("score"))
     return run(
@@ -70,7 +71,7 @@ def _ss_cam(
         deviation = deviation * (high - low)
 
     def score(key: Array) -> Array:
-        # All inputs share the noise, so that an input's map does not depend on its place.
+        # All inputs share the noise, so that a map does not depend on the input's place in a batch.
         noise = deviation * jax.random.normal(key, (1, *masks.shape[1:]), masks.dtype)
         noisy = jnp.where(live, masks + noise, 0)
         return context.score_masks(with_empty_mask(noisy), variant.render)

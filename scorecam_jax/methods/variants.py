@@ -1,7 +1,7 @@
-"""What is published under the name Score-CAM, as data: each variant is a tuple of pure functions.
+"""The published formulas of Score-CAM as data: each variant is a tuple of pure functions.
 
-Compose your own from the steps in `masks`, `weights` and `combine`. The increase of confidence as
-the weight (Eqs. 6 to 10), on log-probabilities, with masks that are ReLU'd maps:
+Compose your own from the steps in `masks`, `weights` and `combine`. For example, the increase of
+confidence as the weight (Eqs. 6 to 10), on log-probabilities, with rectified maps as masks:
 
 >>> from scorecam_jax import score_cam
 >>> relative = OFFICIAL._replace(
@@ -40,17 +40,17 @@ Heatmap = Float[Array, "batch targets *spatial"]
 
 
 class Variant(NamedTuple):
-    """The steps of a Score-CAM. Hashable as long as its functions are, so `jit` can key on it.
+    """The steps of a Score-CAM. Hashable if its functions are, so that `jit` can key on it.
 
     Attributes:
-        prepare: activations (B, *grid, K) -> maps (B, *grid, K). A map that this makes zero
-            everywhere is an empty mask: what a constant channel gets is decided here.
+        prepare: activations (B, *grid, K) -> maps (B, *grid, K). A map of zeros is an empty mask,
+            so this step decides on the mask of a constant channel.
         render: (maps (n, *grid), shape) -> masks (n, *shape). Zero maps must stay zero.
-        score: outputs -> (N, classes), unless the caller names another.
+        score: the default score, outputs -> (N, classes).
         weigh: (scores, live, empty) -> weights; see `scorecam_jax.weights`.
         combine: (activations, maps, weights, render, shape) -> sums (B, T, *grid or *shape).
-        finish: (sums, shape) -> heatmap (B, T, *shape) in [0, 1].
-        peak: sums -> (B, T), the value that the heatmap's 1 stands for.
+        finish: (sums, shape) -> heatmap (B, T, *shape) in [0, 1]; in [-1, 1] if it is signed.
+        peak: sums -> (B, T), the value that 1 in the heatmap stands for.
     """
 
     prepare: Callable[[Maps], Maps]
@@ -67,7 +67,7 @@ def _as_they_are(values: Any) -> Any:
 
 
 def _from_minimum(activations: Maps) -> Maps:
-    # Min-max normalisation does not see the shift, and a constant map becomes exactly zero.
+    # The shift does not change the min-max normalisation, and a constant map becomes exactly zero.
     space = tuple(range(1, activations.ndim - 1))
     low, _ = masks.value_range(activations, space)
     return jnp.where(masks.is_constant(activations, space), 0, activations - low)
@@ -99,8 +99,8 @@ def _resize_constant_as_by_pytorch(
 ) -> Float[Array, "n height width"]:
     """Resize constant maps with the rounding errors of PyTorch's `UpsamplingBilinear2d`.
 
-    That is on CPUs with fused multiply-add: each product is added with one rounding, to float32.
-    TPUs compute nothing in float64, which this takes. There the maps stay constant.
+    These are the errors on CPUs with fused multiply-add, where each product is added with one
+    rounding, to float32. This needs float64, which TPUs lack: there the maps stay constant.
     """
 
     def shares(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +123,7 @@ def _resize_constant_as_by_pytorch(
         wide = value.astype(np.float64)
         if sum(shape) > 128:
             resized = mix(mix(wide, [right[None], left[None]]), [bottom[:, None], top[:, None]])
-        else:  # small images take PyTorch's other path, which joins the four corners at once
+        else:  # for small images, PyTorch's other path adds the four corners at once
             corners = (bottom, left), (bottom, right), (top, right), (top, left)
             resized = mix(wide, [np.outer(*corner) for corner in corners])
         return resized.astype(value.dtype)
@@ -136,8 +136,8 @@ def _resize_constant_as_by_pytorch(
 
 
 def _up_then_divide_by_range(maps: Masks, shape: Sequence[int]) -> Masks:
-    # Whether a map is constant shows before resizing, where rounding does not hide it. A map that
-    # varies can become constant when it is resized to fewer pixels.
+    # Constant maps are found before resizing, where rounding does not hide them. Other maps can
+    # become constant when they are resized to fewer pixels.
     low, high = masks.value_range(maps, len(shape))
     resized = masks.resize(maps, shape)
     bottom, top = masks.value_range(resized, len(shape))
@@ -182,15 +182,15 @@ OFFICIAL = Variant(
 """The authors' code, github.com/haofanwang/Score-CAM.
 
 H_k = s(Up(A_k)); w_k = softmax(f(X ∘ H_k))_c, 0 for a constant map; s(ReLU(Σ w_k Up(A_k))).
-Where the original returns None, because the sum is constant, this returns zeros. The original looks
-for constant maps after resizing them, where rounding may hide them; this looks before.
+Where the sum is constant, the original returns None; this returns zeros. The original looks for
+constant maps after resizing, where rounding may hide them; this looks before.
 """
 
 INCREASE = OFFICIAL._replace(weigh=weights.increase_of_confidence)
-"""Eqs. 6 to 10 of the paper: OFFICIAL, with maps weighed by the increase over the baseline's score.
+"""Eqs. 6 to 10 of the paper: OFFICIAL, weighted by the increase over the baseline's score.
 
-w_k = f(X ∘ H_k)_c − f(X_b)_c. A constant that is added to all outputs changes nothing, so f need
-not be a probability.
+w_k = f(X ∘ H_k)_c − f(X_b)_c. A constant added to all outputs changes nothing, so f need not be a
+probability.
 """
 
 SIGNED = INCREASE._replace(finish=combine.resize_scale_signed, peak=combine.signed_peak_of)
@@ -202,7 +202,7 @@ Up(Σ w_k A_k) / max |Up(Σ w_k A_k)|, in [-1, 1].
 PAPER = OFFICIAL._replace(score=_as_they_are, weigh=weights.softmax_over_channels)
 """Algorithm 1 of the paper (arXiv 1910.01279v2), whose scores are logits.
 
-w = softmax over k of (f(X ∘ H_k)_c - f(X_b)_c), an empty mask's included; finished as OFFICIAL.
+w = softmax over k of (f(X ∘ H_k)_c - f(X_b)_c), empty masks included; finished as in OFFICIAL.
 """
 
 YISKW713 = Variant(
@@ -215,9 +215,9 @@ YISKW713 = Variant(
 )
 """github.com/yiskw713/ScoreCAM.
 
-U_k = Up(ReLU(A_k)); H_k = U_k / (max U_k − min U_k), U_k itself if A_k is constant;
+U_k = Up(ReLU(A_k)); H_k = U_k / (max U_k − min U_k), or U_k if A_k is constant;
 w_k = softmax(f(X ∘ H_k))_c; s(ReLU(Σ w_k H_k)). Masks of maps that are nowhere 0 exceed 1.
-Where the original returns NaN, because the sum is zero everywhere, this returns zeros.
+Where the sum is zero everywhere, the original returns NaN; this returns zeros.
 """
 
 TABAYASHI = Variant(
@@ -231,9 +231,9 @@ TABAYASHI = Variant(
 """github.com/tabayashi0117/Score-CAM; with `channels=Deviation(n)`, its Faster-Score-CAM with
 `max_N=n`.
 
-H_k = U_k / (max U_k − min U_k), U_k itself if A_k is constant, U_k = Up(A_k), so that masks of
-signed maps are signed; w_k = softmax(f(X ∘ H_k))_c; R = ReLU(Σ w_k A_k); R / max R, then resized to
-the input. Where the original returns NaN, because R is zero everywhere, this returns zeros.
+U_k = Up(A_k); H_k = U_k / (max U_k − min U_k), or U_k if A_k is constant, so that masks of signed
+maps are signed; w_k = softmax(f(X ∘ H_k))_c; R = ReLU(Σ w_k A_k); R / max R, then resized to the
+input. Where R is zero everywhere, the original returns NaN; this returns zeros.
 """
 
 PYTORCH_GRAD_CAM = Variant(
@@ -249,13 +249,13 @@ PYTORCH_GRAD_CAM = Variant(
 H_k = s(Up(A_k)) with aligned corners and eps 1e-8; w = softmax over k of f(X ∘ H_k)_c, constant
 maps included; R = ReLU(Σ w_k A_k), scaled to [0, 1] with eps 1e-7, resized, and scaled again.
 
-For a constant map other than zero, the original's H_k is the rounding error of its resizing, scaled
-up to [0, 1]: a pattern that depends on the processor. Images get it here too, as PyTorch 2 computes
-it on a CPU with fused multiply-add for channels in multiples of 16. It takes float64: on a TPU such
-maps get an empty mask. Unless you are reproducing the original's maps, prefer
+For a constant map other than zero, the original's H_k is the rounding error of the resizing, scaled
+up to [0, 1]: a pattern that depends on the processor. This variant reproduces it for images, as
+PyTorch 2 computes it on a CPU with fused multiply-add for channels in multiples of 16. This needs
+float64; on a TPU such maps get an empty mask. Unless you need the original's maps, prefer
 `PYTORCH_GRAD_CAM._replace(prepare=OFFICIAL.prepare)`, which gives constant maps an empty mask
-everywhere. The two agree wherever no channel is constant at a value other than 0; of the original's
-own maps that are kept with the tests, those of a layer ahead of its ReLU differ by up to .009.
+everywhere. The two agree wherever no channel is constant at a value other than 0; on the original's
+maps kept with the tests, they differ by up to .009 for a layer before its ReLU.
 """
 
 TORCHCAM = Variant(
@@ -298,30 +298,31 @@ PLUS_PLUS = Variant(
 """Score-CAM++ (Mitra et al. 2024, arXiv 2404.19341): `ScoreCAM_both(activation_name="tanh")` in the
 authors' code, github.com/AquillaNatus/ScoreCAMpp at 22c2d3a.
 
-H_k = tanh(Up(A_k)); w_k = softmax(f(X ∘ H_k))_c; s(ReLU(Σ w_k H_k)). Nothing is scaled, so that a
-layer's unit matters, and masks of signed maps are negative. The paper weighs by the change in
-confidence; its code, by the confidence. Where the original returns None, because the sum is
-constant, this returns zeros.
+H_k = tanh(Up(A_k)); w_k = softmax(f(X ∘ H_k))_c; s(ReLU(Σ w_k H_k)). Masks are not scaled, so the
+layer's unit matters, and masks of signed maps are signed. The paper weights by the change in
+confidence; its code, by the confidence. Where the sum is constant, the original returns None; this
+returns zeros.
 """
 
 BY_NAME: dict[str, Variant] = {name: globals()[name.upper().replace("-", "_")] for name in VARIANTS}
-"""The variants under the names that the command line takes."""
+"""The variants by their names on the command line."""
 
 
 def default_for(
     score: Callable[..., Any] | None, outputs: Callable[[], Any] | None = None
 ) -> Variant:
-    """The variant that methods take unless the caller names one.
+    """The default variant of a method for a score.
 
-    OFFICIAL for probabilities, which it weighs maps by as they are. INCREASE for every other
-    score: its zero is arbitrary, and what is added to all outputs alike must not change the map.
-    `scorecam_jax.scores.is_probability` tells them apart; None is the default score, the softmax.
-    Your own function of logits needs `variant=INCREASE`, or an attribute `probability = False`,
-    unless it returns what a score of this package gives.
+    OFFICIAL for probabilities, which are the weights themselves. INCREASE for every other score,
+    because its zero is arbitrary and a constant added to all outputs must not change the map.
+    `scorecam_jax.scores.is_probability` tells them apart. None means the default score, the
+    softmax. Your own function of logits needs `variant=INCREASE` or an attribute
+    `probability = False`, unless it returns the result of a score of this package.
 
     Args:
         score: outputs -> (N, classes), or None.
-        outputs: () -> the shapes of the model's outputs, for functions that cannot be read without.
+        outputs: () -> the shapes of the model's outputs, for functions that cannot be classified
+            without them.
 
     >>> from scorecam_jax import scores
     >>> default_for(scores.sigmoid) is OFFICIAL, default_for(scores.values) is INCREASE
@@ -331,20 +332,20 @@ def default_for(
 
 
 def default_of(model: AnyModel, inputs: Any, score: Any) -> Variant:
-    """As `default_for`, with the model's outputs where they are needed."""
-    known = score is None or callable(score)  # what is none is refused where it is checked
+    """As `default_for`, with the model's outputs if they are needed."""
+    known = score is None or callable(score)  # anything else is refused where it is checked
     return default_for(score if known else None, lambda: jax.eval_shape(model, inputs)[0])
 
 
 def check_kind(variant: Variant, score: Callable[..., Any] | None, confidence: Any) -> None:
-    """Warn if scores that a default variant weighed as probabilities are none."""
+    """Warn if a default variant used scores as probabilities that are not in [0, 1]."""
     if variant is not OFFICIAL or score is None or is_traced(confidence):
         return
     if kind_of(score) is not None:
         return
     if not is_true(lambda: (confidence >= 0).all() & (confidence <= 1).all()):
         warnings.warn(
-            "the score function counts as a probability, and its values are not in [0, 1]: pass "
+            "the score function counts as a probability, but its values are not in [0, 1]: pass "
             "variant=variants.INCREASE, or set its attribute probability to False (to True to "
             "keep this formula)", stacklevel=3,
         )  # fmt: skip

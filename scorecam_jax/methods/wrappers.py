@@ -1,4 +1,4 @@
-"""Methods made of methods: maps averaged over noise, and components in the place of sums."""
+"""Methods made from methods: maps averaged over noise, and components instead of sums."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -20,17 +20,18 @@ Method = Callable[..., Explanation]
 def noise_smoothed(
     method: Method, *, key: jax.Array, samples: int = 8, deviation: float = 0.1
 ) -> Method:
-    """A method whose heatmaps are averaged over inputs with noise.
+    """Make a method that averages another method's heatmaps over noisy inputs.
 
     Args:
-        method: any method; it runs once more, on the input without noise, for all but the heatmap.
-        key: of the noise, which is the same for all inputs.
-        samples: how many noisy inputs, at least 1.
+        method: any method. It also runs once on the input without noise, for everything but the
+            heatmap.
+        key: the key of the noise, which is the same for all inputs.
+        samples: the number of noisy inputs, at least 1.
         deviation: the noise's standard deviation, as a share of the range of each input's values.
 
     Returns:
         A method with the same arguments. Its heatmaps are the mean divided by its largest absolute
-        value, which is `peak`. Each input's targets are those of the input without noise.
+        value, which is `peak`. The targets are those of the input without noise.
 
     Raises:
         ValueError: `samples` is not positive.
@@ -57,7 +58,7 @@ def noise_smoothed(
         axes = tuple(range(1, images.ndim))
         sigma = deviation * (images.max(axes, keepdims=True) - images.min(axes, keepdims=True))
         total = jnp.zeros_like(found.heatmap)
-        # A loop of calls, each of which is compiled already.
+        # A Python loop, because each call is already compiled.
         for one in jax.random.split(key, samples):
             noise = jax.random.normal(one, (1, *images.shape[1:]), images.dtype)
             noisy = images + sigma.astype(images.dtype) * noise
@@ -72,24 +73,24 @@ def noise_smoothed(
 
 
 def eigen_smoothed(method: Method) -> Method:
-    """A method whose sum of weighted maps is replaced by their first principal component.
+    """Make a method that replaces the sum of weighted maps by their first principal component.
 
     The products w_k A_k are centred over the places and projected onto their first principal
-    direction; the component has the sign in which it correlates positively with their sum. What is
-    common to many maps remains, and what a few add is dropped.
+    direction. The sign is that of a positive correlation with their sum. The component keeps what
+    many maps have in common and drops what a few add.
 
     Args:
-        method: one that weights whole maps: whose explanations have `weights`.
+        method: a method whose explanations have `weights`: it weights whole maps.
 
     Returns:
-        A method with the same arguments, that takes one forward pass more. Its heatmaps are the
+        A method with the same arguments, and one more forward pass. Its heatmaps are the
         components, resized, rectified, and scaled to [0, 1].
 
     Raises:
-        ValueError: the method weights no whole maps.
+        ValueError: the method does not weight whole maps.
 
-    Source: `eigen_smooth=True` of pytorch-grad-cam 1.5.7, which keeps whichever sign its
-    decomposition gives.
+    Source: `eigen_smooth=True` of pytorch-grad-cam 1.5.7, which keeps the arbitrary sign of its
+    decomposition.
     """
 
     @functools.wraps(method)
@@ -97,9 +98,9 @@ def eigen_smoothed(method: Method) -> Method:
         found = method(model, inputs, targets, **options)
         if found.weights is None:
             raise ValueError(
-                f"{getattr(method, '__name__', method)} weights no whole maps, so there are no "
-                "products of weights and maps: eigen_grad_cam takes the component of the products "
-                "of maps and gradients"
+                f"{getattr(method, '__name__', method)} does not weight whole maps, so there are "
+                "no products of weights and maps: use eigen_grad_cam, which takes the component of "
+                "the products of maps and gradients"
             )
         weights = found.weights if isinstance(found.weights, tuple) else (found.weights,)
         if found.targets.ndim == 1:

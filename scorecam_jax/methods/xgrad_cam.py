@@ -20,9 +20,9 @@ def xgrad_cam(
     A map whose activations sum to 0 has weight 0. The sum is resized to the input's size,
     rectified, and scaled to [0, 1].
 
-    The formula is made for maps that are nowhere negative, such as those behind a ReLU, where the
-    weight is a mean of gradients. Of a signed map whose values nearly cancel the weight has no
-    bound, and that map covers all others; pytorch-grad-cam adds 1e-7 to the sum, torch-cam 1e-8.
+    The formula is made for nonnegative maps, such as those after a ReLU, where the weight is a mean
+    of gradients. For a signed map whose values nearly cancel, the weight is unbounded, and the map
+    dominates all others; pytorch-grad-cam adds 1e-7 to the sum, torch-cam 1e-8.
 
     Args:
         model: as in `score_cam`; it must take `edit`.

@@ -102,5 +102,5 @@ def test_what_cannot_be_factorised_is_told():
         outputs, layer = network(x, edit and edit[1])
         return outputs, (layer, layer)
 
-    with pytest.raises(ValueError, match="factorises one layer, and the model shows 2"):
+    with pytest.raises(ValueError, match="factorises one layer, and the model has 2"):
         find_concepts(several, IMAGES)

@@ -46,5 +46,5 @@ def test_no_mask_is_scored_twice(rounds):
 
 
 def test_an_explanation_without_scores_is_refused(rounds):
-    with pytest.raises(ValueError, match="tells no scores"):
+    with pytest.raises(ValueError, match="has no scores"):
         score_cam_round(many, smooth_images(), TARGETS, rounds[0]._replace(scored=None))

@@ -50,7 +50,7 @@ def test_components_are_of_weighted_maps():
         np.testing.assert_allclose(found.heatmap[row, column], expected, atol=1e-4)
     alone = eigen_smoothed(grad_cam)(network(), images(), targets[:, 0])
     np.testing.assert_allclose(alone.heatmap, found.heatmap[:, 0], atol=1e-5)
-    with pytest.raises(ValueError, match="hires_cam weights no whole maps"):
+    with pytest.raises(ValueError, match="hires_cam does not weight whole maps"):
         eigen_smoothed(hires_cam)(network(), images())
 
 

@@ -1,7 +1,7 @@
-"""What methods share that read attention: a formula tells how much each token counts.
+"""What attention methods share: a formula returns the relevance of each token.
 
-A formula is a function `(seen, **options) -> (B, targets, tokens)` that stands right below its
-public function, as those of other methods do.
+A formula is a function `(seen, **options) -> (B, targets, tokens)`, defined right below the
+method's public function.
 """
 
 import dataclasses
@@ -34,19 +34,19 @@ _MOST_EXTRA_TOKENS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What a formula is given.
+    """The argument of a formula.
 
     Attributes:
-        matrices: of the blocks, in their order, in float32 or wider.
-        read: (queries,), which queries of the last block the outputs read: the class token's, or a
-            mean over all.
+        matrices: the attention matrices of the blocks, in order, in float32 or wider.
+        read: (queries,), the weights with which the outputs read the last block's queries: the
+            class token alone, or the mean.
         targets: (B, T).
-        forward: taps -> (B, classes), the scores when a tap is added to each matrix; None adds
+        forward: taps -> (B, classes), the scores with a tap added to each matrix; None adds
             nothing.
-        streams: taps -> the tokens that each block returns, and how to score others in the place of
-            the last block's; None if they are not known.
+        streams: taps -> the tokens that each block returns, and a function that scores other tokens
+            instead of the last block's; None if they are not known.
         is_patch: (keys,), which tokens lie on the grid.
-        compared: () -> the queries and keys of the last block, None if they are not found.
+        compared: () -> the queries and keys of the last block; None if they are not found.
     """
 
     matrices: Matrices
@@ -60,11 +60,11 @@ class Seen:
     def slopes(
         self, which: Sequence[int], scores: Callable[[Sequence[Any]], Any] | None = None
     ) -> list[Float[Array, "batch targets _ _ keys"]]:
-        """The gradients of the targets' scores by some of the matrices.
+        """The gradients of the targets' scores with respect to some of the matrices.
 
         Args:
             which: the numbers of the matrices.
-            scores: as `forward`, if other scores are differentiated.
+            scores: taps -> (B, classes), other scores to differentiate; None for `forward`.
         """
         scores = scores or self.forward
 
@@ -108,9 +108,9 @@ def run_attention(
     Args:
         method: the public function.
         formula: `(seen, **options) -> (B, targets, keys)`.
-        model: what the user passed.
-        inputs: what the user passed.
-        targets: what the user passed.
+        model: the user's argument.
+        inputs: the user's argument.
+        targets: the user's argument.
         question: the options of `Output` that the user passed.
         grid: the sizes of the tokens' grid, or None.
         square: whether the formula multiplies the matrices of all blocks.
@@ -152,9 +152,9 @@ def _shapes(asked: _Asked) -> list[tuple[int, ...]]:
     matrices = shown[1] if isinstance(shown, tuple | list) and len(shown) == 2 else None
     if not isinstance(matrices, tuple | list) or not matrices:
         raise TypeError(
-            "the model returned something else than (outputs, (matrix, ...)) with the attention "
-            "matrices (batch, heads, queries, keys) of its blocks; from_linen and the other "
-            "adapters make a model whose attention is found"
+            "the model did not return (outputs, (matrix, ...)): wanted the attention matrices "
+            "(batch, heads, queries, keys) of its blocks. from_linen and the other adapters make a "
+            "model whose attention is found"
         )
     return [matrix.shape for matrix in (matrices[::2] if asked.streams else matrices)]
 
@@ -162,14 +162,14 @@ def _shapes(asked: _Asked) -> list[tuple[int, ...]]:
 def _check_matrices(shapes: Sequence[tuple[int, ...]], square: bool) -> None:
     ranks = {len(shape) for shape in shapes}
     keys = {shape[-1] for shape in shapes}
-    # The last may be a pool's, whose learned queries are no tokens.
+    # The last matrix may be that of a pool, whose learned queries are not tokens.
     squares = shapes[:-1] if square else []
     if ranks != {4} or len(keys) > 1 or any(shape[-1] != shape[-2] for shape in squares):
         raise ValueError(
             f"the network's attention matrices have shapes {list(dict.fromkeys(shapes))}, wanted "
-            "(batch, heads, tokens, tokens) with the same tokens in all blocks. Windows and tokens "
-            "that are merged along the way have no common grid: use a method of activations or "
-            "gradients, such as grad_cam"
+            "(batch, heads, tokens, tokens) with the same tokens in all blocks. Windows and merged "
+            "tokens have no common grid: use a method of activations or gradients, such as "
+            "grad_cam"
         )
 
 
@@ -223,7 +223,7 @@ def _compiled(asked: _Asked, **options: Any) -> tuple[Explanation, Float[Array, 
 
 
 def _on_grid(to_grid: Callable[[Array], Array], count: int) -> Bool[Array, " keys"]:
-    """Which of so many tokens lie on the grid."""
+    """Which of `count` tokens lie on the grid."""
     numbers = to_grid(jnp.arange(float(count))[None, :, None])
     return jnp.zeros(count, bool).at[numbers.ravel().astype(int)].set(True)
 
@@ -249,18 +249,18 @@ class _Add:
 def _place(
     asked: _Asked, count: int, space: tuple[int, ...]
 ) -> tuple[Callable[[Array], Array], Frame | None, bool]:
-    """What makes a grid of so many tokens, where that lies, and whether all queries are read."""
+    """How to arrange `count` tokens as a grid, its frame, and whether all queries are read."""
     known = getattr(asked.model, "attended", None)
     if known is not None:
         last = known(asked.inputs)[-2 if asked.streams else -1]
         if asked.grid is None and last.keys is not None:
             return last.keys.to_grid, last.frame, last.reads_all
-    # The tokens of a network that is known form that grid or none.
+    # Without `keys`, the tokens of a known network form no grid.
     grid = asked.grid or (_like(space, count) if known is None else None)
     if grid is None or math.prod(grid) > count or len(grid) != len(space):
         raise ValueError(
             f"{count} tokens form no grid {grid or 'like the image'} {space}: pass "
-            "grid=(height, width), the numbers of patches, to the method"
+            "grid=(height, width), the numbers of patches along each axis, to the method"
         )
     extra = count - math.prod(grid)
     reads_all = last.reads_all if known is not None else not extra
@@ -272,7 +272,7 @@ def _place(
 
 
 def _like(space: tuple[int, ...], count: int) -> tuple[int, ...] | None:
-    """The grid of an image's proportions that so many tokens form, after a few that are not its."""
+    """The grid of an image's proportions that `count` tokens form, after a few extra tokens."""
     for side in range(1, max(space) + 1):
         grid = tuple(size // side for size in space)
         fits = not any(size % side for size in space)

@@ -23,16 +23,16 @@ def generic_attention(
 ) -> Explanation:
     """Accumulate the evidence for the target through the attention of the blocks.
 
-    R starts as the identity. Each block in turn makes it R + Ā R, where Ā is the mean over the
-    heads of ReLU(∇A ∘ A), and ∇A the gradient of the target's score. The map is the row of R that
-    the outputs read, as in `attention_rollout`.
+    R starts as the identity. Each block in turn replaces it by R + Ā R, where Ā is the mean over
+    the heads of ReLU(∇A ∘ A), and ∇A is the gradient of the target's score. The map is the row of R
+    that the outputs read, as in `attention_rollout`.
 
     Args:
         model: as in `attention_rollout`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`. T targets take T backward passes after one forward pass.
-        blocks: how many of the last blocks are multiplied. None: all, as for image classifiers.
-            1: the last alone, as the authors do for CLIP.
+        blocks: the number of last blocks to multiply. None: all, as for image classifiers. 1: the
+            last alone, as the authors do for CLIP.
         grid: as in `attention_rollout`.
         **question: see `Output`. The default score is the outputs themselves, the logits.
 
@@ -40,7 +40,7 @@ def generic_attention(
         As `attention_rollout`.
 
     Raises:
-        ValueError: as `attention_rollout`; or there are not so many blocks.
+        ValueError: as `attention_rollout`; or there are not as many blocks.
 
     Source: Chefer, Gur and Wolf 2021 (arXiv 2103.15679), Eqs. 5 and 6.
     """
@@ -50,11 +50,11 @@ def generic_attention(
 
 
 def last_blocks(seen: Seen, blocks: int | None) -> range:
-    """The numbers of so many of the last blocks; ValueError if there are not as many."""
+    """The numbers of the last `blocks` blocks; ValueError if there are not as many."""
     count = len(seen.matrices)
     if blocks is not None and not 1 <= blocks <= count:
         raise ValueError(
-            f"blocks={blocks}, wanted how many of the last blocks to use, 1 to {count}, or None"
+            f"blocks={blocks}, wanted the number of last blocks to use, 1 to {count}, or None"
         )
     return range(0 if blocks is None else count - blocks, count)
 
@@ -65,6 +65,6 @@ def _generic(seen: Seen, blocks: int | None) -> Float[Array, "batch targets toke
     for number, slopes in reversed(list(zip(which, seen.slopes(which), strict=True))):
         shares = jax.nn.relu(slopes * seen.matrices[number][:, None]).mean(2)
         told = jnp.einsum("btq,btqk->btk", row, shares)
-        # Learned queries that pool the tokens are no tokens, to which something could be added.
+        # Learned queries that pool the tokens have no residual path from the tokens.
         row = row + told if row.shape[-1] == told.shape[-1] else told
     return row

@@ -22,14 +22,14 @@ def grad_eclip(
     grid: tuple[int, ...] | None = None,
     **question: Unpack[Output],
 ) -> Explanation:
-    """Sum what the last block takes from each patch, by the gradient of the score: for CLIP.
+    """Weight each patch's values in the last attention by the gradient of the score, for CLIP.
 
-    The map at patch i is ReLU(λ_i Σ_d g_d v_i,d). g is the gradient by what the last block's
-    attention makes for the class token, ahead of the projection; v_i are the patch's values, and
-    λ_i = cos(q, k_i) of the class token's query and the patch's key, all heads together, scaled to
-    [0, 1] over the patches. As g · v_i is the gradient by the attention that the class token
-    pays to the patch, summed over the heads, it is taken from there. Where the outputs read
-    other tokens too, their maps are summed.
+    The map at patch i is ReLU(λ_i Σ_d g_d v_i,d). g is the gradient with respect to the last
+    attention's output for the class token, before the projection. v_i are the patch's values.
+    λ_i = cos(q, k_i), of the class token's query and the patch's key with all heads joined, scaled
+    to [0, 1] over the patches. g · v_i is computed as the gradient with respect to the class
+    token's attention to the patch, summed over the heads. If the outputs read other tokens too, the
+    maps of all tokens are summed.
 
     Args:
         model: as in `attention_rollout`; its queries and keys are found in the network.
@@ -46,8 +46,8 @@ def grad_eclip(
         ValueError: as `attention_rollout`; or the queries and keys are not found.
 
     Source: Zhao, Wang, Zeng, Zhao and Chan (arXiv 2502.18816; ICML 2024), and the authors'
-    notebook, github.com/Cyang-Zhao/Grad-Eclip at 5c1b5cc. The notebook computes the last attention
-    anew with a single head, which is another network than CLIP; here the network is as it is.
+    notebook, github.com/Cyang-Zhao/Grad-Eclip at 5c1b5cc. The notebook recomputes the last
+    attention with a single head, which changes CLIP; here the network is unchanged.
     """
     return run_attention(grad_eclip, _grad_eclip, model, inputs, targets, question, grid=grid)
 
@@ -56,9 +56,9 @@ def _grad_eclip(seen: Seen) -> Float[Array, "batch targets tokens"]:
     compared = seen.compared()
     if compared is None:
         raise ValueError(
-            "the queries and keys of the last attention are not found: the matrix has to be made "
-            "of one product of both, for each head, outside of loops. generic_attention needs "
-            "neither"
+            "the queries and keys of the last attention are not found: wanted a matrix computed "
+            "from one product of queries and keys, for each head, outside of loops. Use "
+            "generic_attention, which needs neither"
         )
     queries, keys = (_joined(each) for each in compared)
     alike = jnp.einsum("nqd,nkd->nqk", unit(queries), unit(keys), precision="highest")
@@ -71,5 +71,5 @@ def _grad_eclip(seen: Seen) -> Float[Array, "batch targets tokens"]:
 
 
 def _joined(each: Float[Array, "n heads tokens d"]) -> Float[Array, "n tokens features"]:
-    """All heads of a token together."""
+    """Join the heads of each token."""
     return jnp.moveaxis(each, 1, 2).reshape(len(each), each.shape[2], -1).astype(jnp.float32)

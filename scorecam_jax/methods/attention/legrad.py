@@ -23,17 +23,17 @@ def legrad(
     grid: tuple[int, ...] | None = None,
     **question: Unpack[Output],
 ) -> Explanation:
-    """Sum the positive gradients of each block's own score by its attention.
+    """Sum the positive gradients of each block's own score with respect to its attention.
 
-    A block's score is what the network would answer if every token of its last block were the mean
-    of the tokens that this block returns: s_l = head(mean Z_l). The map at a token is Σ_l of the
-    mean, over heads and queries, of ReLU(∂s_l/∂A_l) at its key.
+    A block's score s_l = head(mean Z_l) is the network's score if every token of the last block
+    were the mean of the tokens that block l returns. The map at a token is Σ_l of the mean over
+    heads and queries of ReLU(∂s_l/∂A_l) at the token's key.
 
     Args:
-        model: what an adapter such as `from_linen` returned, with any layer.
+        model: a model from an adapter such as `from_linen`, with any layer.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        blocks: how many of the last blocks are summed; None for all. The authors' package takes 2,
+        blocks: the number of last blocks to sum; None for all. The authors' package uses 2,
             torch-cam's example 4. torch-cam takes the mean over blocks, which is the same map after
             scaling.
         grid: as in `attention_rollout`.
@@ -44,8 +44,8 @@ def legrad(
 
     Raises:
         TypeError: the model was not made by an adapter.
-        ValueError: as `attention_rollout`; or there are not so many blocks, or what a block returns
-            is not found.
+        ValueError: as `attention_rollout`; or there are not as many blocks, or a block's output is
+            not found.
 
     Source: Bousselham et al. 2024 (arXiv 2404.03214), Section 3; the authors' package legrad-torch
     1.1.

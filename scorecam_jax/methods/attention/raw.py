@@ -1,4 +1,4 @@
-"""The attention of one block, as it is."""
+"""The attention of one block, unchanged."""
 
 from typing import Any, Unpack
 
@@ -24,15 +24,15 @@ def raw_attention(
     """Show what a block attends to, whatever the class.
 
     The map is the row of the attention matrix that the outputs read, as in `attention_rollout`:
-    the class token's, or the mean of all rows. What a block attends to need not decide anything;
-    see Jain and Wallace 2019 (arXiv 1902.10186).
+    the class token's, or the mean of all rows. Attention need not influence the outputs; see Jain
+    and Wallace 2019 (arXiv 1902.10186).
 
     Args:
         model: as in `attention_rollout`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`; the map does not depend on them.
-        block: the number of the block, from 0; -1 is the last.
-        head: the number of one head; None shows the mean over all.
+        block: the number of the block, from 0; -1 for the last.
+        head: the number of one head; None for the mean over all.
         grid: as in `attention_rollout`.
         **question: see `Output`. The default score is the outputs themselves, the logits.
 

@@ -28,31 +28,31 @@ def vit_recipro_cam(
     gaussian: bool = True,
     **passes: Unpack[Running],
 ) -> Explanation:
-    """Score each patch alone in the last block of a transformer, beside its class token.
+    """Score each patch alone, with the class token, in the last block of a transformer.
 
-    The map at a patch is the score when all other patches are 0 in what the last attention reads,
-    the output of the norm ahead of it. Class and register tokens stay. Only the last block runs
-    again. `scores` are (B, [T,] patches), row by row; `weights` are None. The map is resized and
-    scaled to [0, 1].
+    The map at a patch is the score when all other patches are 0 in the input of the last attention,
+    which is the output of the preceding norm. Class and register tokens stay. Only the last block
+    runs again. `scores` are (B, [T,] patches), row by row; `weights` are None. The map is resized
+    to the input's size and scaled to [0, 1].
 
-    Two implementations differ. openvino-xai's for PyTorch masks that norm's output alone, and the
-    residual path beside it keeps all patches (`residual=False`). Its implementation for OpenVINO
-    masks both (`residual=True`). As a norm does not see the scale of a token, masking what it takes
-    and what it returns is the same as masking its output and the residual.
+    Two implementations differ. openvino-xai's for PyTorch masks the norm's output alone; the
+    residual path keeps all patches (`residual=False`). Its implementation for OpenVINO masks both
+    (`residual=True`). Because a norm ignores the scale of a token, masking its input and output is
+    the same as masking its output and the residual.
 
     Args:
-        model: what an adapter such as `from_linen` returned, with any layer.
+        model: a model from an adapter such as `from_linen`, with any layer.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        residual: mask the residual path too.
-        gaussian: show the patch with its eight neighbours, in shares of a Gaussian, 1/16 of
-            [1 2 1; 2 4 2; 1 2 1], as openvino-xai does by default. Otherwise the patch alone.
+        residual: whether to mask the residual path too.
+        gaussian: whether to show the patch with its eight neighbours, weighted by a Gaussian, 1/16
+            of [1 2 1; 2 4 2; 1 2 1], as openvino-xai does by default. Otherwise, the patch alone.
         **passes: see `Running`. The default score is the outputs themselves, the logits.
 
     Raises:
         TypeError: the model was not made by an adapter.
-        ValueError: the network has no two blocks with attention, its tokens form no grid, or no
-            layer is all that the last attention reads.
+        ValueError: the network does not have two blocks with attention, its tokens form no grid, or
+            no layer passes on all that the last attention reads.
 
     Source: Byun and Lee 2023 (arXiv 2310.02588); both forms as in openvino-xai 1.1.0.
     """
@@ -60,8 +60,8 @@ def vit_recipro_cam(
     find = getattr(model, "before_attention", None)
     if find is None:
         raise TypeError(
-            "vit_recipro_cam needs a network made by an adapter such as from_linen, in which the "
-            f"last attention is found; this model is a {type(model).__name__}"
+            "vit_recipro_cam needs a model from an adapter such as from_linen, which finds the "
+            f"last attention; this model is a {type(model).__name__}"
         )
     shown, view = find(jnp.asarray(inputs))
     before = Partial(_BeforeAttention(view, residual), shown)
@@ -73,7 +73,7 @@ def vit_recipro_cam(
 
 @dataclasses.dataclass(frozen=True)
 class _BeforeAttention:
-    """A model of the patches that the last attention reads, and perhaps of the residual's."""
+    """A model whose layer is the patches that the last attention reads; edits the residual too."""
 
     view: Any
     residual: bool
@@ -97,7 +97,7 @@ def _recipro(context: Context, gaussian: bool) -> Found:
 
 @dataclasses.dataclass(frozen=True)
 class _Keep:
-    """Keeps the patch of a number, and shares of its neighbours, and sets all others to 0."""
+    """Keeps patch `number`, and shares of its neighbours if `gaussian`; sets all others to 0."""
 
     gaussian: bool
 

@@ -23,21 +23,21 @@ def attention_rollout(
 
     R = Â_L ··· Â_1, where Â is the mean of a block's heads plus the identity, its rows divided by
     their sums. The map is the row of R that the outputs read: the class token's, or the mean of all
-    rows where the network averages its tokens. Attention that pools the tokens by learned queries,
-    as SigLIP's does, is multiplied last, without the identity. The values at the patches are
-    resized to the input's size and scaled to [0, 1].
+    rows if the network averages its tokens. Attention that pools the tokens by learned queries, as
+    in SigLIP, is multiplied last, without the identity. The values at the patches are resized to
+    the input's size and scaled to [0, 1].
 
-    In many trained transformers the map collapses onto a few tokens of high norm, which store no
-    content of their place (arXiv 2309.16588); `diagnose` says so.
+    In many trained transformers the map collapses onto a few tokens of high norm, which hold no
+    information about their place (arXiv 2309.16588); `diagnose` warns of this.
 
     Args:
-        model: what an adapter such as `from_linen` returned, with any layer: the attention matrices
+        model: a model from an adapter such as `from_linen`, with any layer: the attention matrices
             are found in the network. Or a function `(inputs, edit=None) -> (outputs, (matrix,
             ...))` with the matrices (B, heads, tokens, tokens) of its blocks, the grid's tokens
             last.
         inputs: as in `score_cam`.
         targets: as in `score_cam`; the map does not depend on them.
-        grid: the sizes of the tokens' grid; None takes it from the network, or from the image's
+        grid: the sizes of the tokens' grid; None infers them from the network, or from the image's
             proportions.
         **question: see `Output`. The default score is the outputs themselves, the logits.
 
@@ -45,11 +45,10 @@ def attention_rollout(
         An `Explanation` whose `activations` are the matrices; `weights` and `scores` are None.
 
     Raises:
-        ValueError: the network has no attention, or its matrices are not those of the same tokens
-            in all blocks.
+        ValueError: the network has no attention, or its blocks do not all have the same tokens.
 
-    Source: Abnar and Zuidema 2020 (arXiv 2005.00928), Section 3. There A = 0.5 (W + I), which
-    is the same, as the rows of W sum to 1; without the factor the map is a multiple.
+    Source: Abnar and Zuidema 2020 (arXiv 2005.00928), Section 3. Its A = 0.5 (W + I) is the same,
+    because the rows of W sum to 1.
     """
     return run_attention(attention_rollout, _rollout, model, inputs, targets, question, grid=grid)
 
@@ -58,7 +57,7 @@ def _rollout(seen: Seen) -> Float[Array, "batch 1 tokens"]:
     row = seen.read[None]
     for matrix in reversed(seen.matrices):
         mean = matrix.mean(1)
-        if mean.shape[1] == mean.shape[2]:  # a pool's queries have no path beside the attention
+        if mean.shape[1] == mean.shape[2]:  # a pool's queries have no residual path
             mean = mean + jnp.eye(mean.shape[1])[None]
         mean = mean / mean.sum(-1, keepdims=True)
         row = jnp.einsum("bq,bqk->bk", jnp.broadcast_to(row, mean.shape[:2]), mean)

@@ -1,1 +1,1 @@
-"""Methods that follow gradients down to the input, and need no layer."""
+"""Methods that differentiate with respect to the input, and need no layer."""

@@ -1,4 +1,4 @@
-"""What methods share that differentiate by the input."""
+"""What methods share that differentiate with respect to the input."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -12,7 +12,7 @@ from scorecam_jax.steps.outputs import class_scores, in_full_precision
 def input_gradients(
     context: Context, inputs: Float[Array, "batch ..."]
 ) -> Float[Array, "batch targets *spatial channels"]:
-    """The gradients of the targets' scores by inputs, which may be others than the context's."""
+    """The gradients of the targets' scores with respect to inputs, the context's or others."""
 
     def scores(images: Array) -> Array:
         outputs, _ = context.model(images)
@@ -23,7 +23,7 @@ def input_gradients(
 
 
 def channels_last(context: Context, values: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Inputs, or their gradients with a targets axis, with the channels last."""
+    """Move the channels of inputs, or of their gradients with a targets axis, to the end."""
     axis = context.channel_axis % context.inputs.ndim + values.ndim - context.inputs.ndim
     return jnp.moveaxis(values, axis, -1)
 
@@ -32,12 +32,12 @@ def largest_of_channels(
     slopes: Float[Array, "batch targets *spatial channels"],
 ) -> Float[Array, "batch targets *spatial"]:
     """The largest absolute value of each pixel."""
-    # Its derivative is finite also where a compiler rounds a value otherwise than the largest.
+    # The derivative of `value_range` is finite even if a compiler rounds the largest value anew.
     return value_range(jnp.abs(slopes), 1)[1][..., 0]
 
 
 def finish_pixels(sums: Float[Array, "batch targets *spatial"]) -> Found:
-    """Rectify what is told of each pixel, and scale it to [0, 1]."""
+    """Rectify the values of the pixels, and scale them to [0, 1]."""
     sums, size = into_range(sums, range(2, sums.ndim))
     peak = peak_of(sums) * size.reshape(size.shape[:2])
     return Found(resize_rectify_normalize(sums, sums.shape[2:]), peak=peak)

@@ -23,19 +23,19 @@ def full_grad(
     targets: Any = None,
     **question: Unpack[Output],
 ) -> Explanation:
-    """Add what the input and what the bias of each layer contribute to the score.
+    """Add the contributions of the input and of each layer's bias to the score.
 
-    In a network that is piecewise linear the score is Σ x ∂y/∂x + Σ_l Σ b_l ∂y/∂z_l, with z_l what
-    the bias b_l is added to. The map is Σ_c ψ(x ∂y/∂x)_c + Σ_l Up(Σ_k ψ(b_l ∂y/∂z_l)_k): ψ takes
-    absolute values and scales them to [0, 1] over a whole layer of an image, all channels
-    together; Up keeps the corners in place. The bias of a batch norm is β − γ μ / σ. Layers without
-    a grid, such as the last, are left out of the map. `shortfall` tells by how much all
-    contributions miss the score: it is 0 but for rounding if all nonlinearities are ReLUs. What
-    others add of their own, such as the ceiling of a ReLU6, is not counted.
-    `weights` and `scores` are None. The map is scaled to [0, 1].
+    The score of a piecewise linear network is Σ x ∂y/∂x + Σ_l Σ b_l ∂y/∂z_l, where the bias b_l is
+    added to z_l. The map is Σ_c ψ(x ∂y/∂x)_c + Σ_l Up(Σ_k ψ(b_l ∂y/∂z_l)_k): ψ takes absolute
+    values and scales them to [0, 1] over a whole layer of an image, all channels together; Up
+    resizes with aligned corners. The bias of a batch norm is β − γ μ / σ. Layers without a grid,
+    such as the last, are left out of the map. `shortfall` is the sum of all contributions minus the
+    score: 0 up to rounding if all nonlinearities are ReLUs. Constants of other nonlinearities, such
+    as the ceiling of a ReLU6, are not counted. `weights` and `scores` are None. The map is scaled
+    to [0, 1].
 
-    Made for convolutional networks: biases are found in the traced program, wherever an array is
-    added that does not depend on the image. Those inside loops are not found.
+    Made for convolutional networks. A bias is any array in the traced program that does not depend
+    on the image and is added to one that does. Biases inside loops are not found.
 
     Args:
         model: as in `gradient`.
@@ -45,7 +45,7 @@ def full_grad(
 
     Source: Srinivas and Fleuret 2019 (arXiv 1905.00780), and the authors' code,
     github.com/idiap/fullgrad-saliency at 7c106b3, without its epsilon of 1e-6. `FullGrad` of
-    pytorch-grad-cam scales each channel by itself, which is another map.
+    pytorch-grad-cam scales each channel separately, which gives another map.
     """
     return run(
         full_grad, _full_grad, model, inputs, targets, question,

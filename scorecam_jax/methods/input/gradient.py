@@ -1,4 +1,4 @@
-"""The gradient by the input (Simonyan et al. 2014, arXiv 1312.6034)."""
+"""The gradient with respect to the input (Simonyan et al. 2014, arXiv 1312.6034)."""
 
 from typing import Any, Unpack
 
@@ -15,13 +15,13 @@ def gradient(
     targets: Any = None,
     **question: Unpack[Output],
 ) -> Explanation:
-    """Show how strongly each pixel can change the score: max_c |∂y/∂x_c| over its channels.
+    """Show how strongly each pixel influences the score: max_c |∂y/∂x_c| over its channels.
 
     The sign is lost. `weights` and `scores` are None. The map is scaled to [0, 1].
 
     Args:
-        model: any function `inputs -> (outputs, activations)` that JAX can differentiate, or what
-            an adapter returns. The layer does not matter.
+        model: any function `inputs -> (outputs, activations)` that JAX can differentiate, or a
+            model from an adapter. The layer does not matter.
         inputs: as in `score_cam`.
         targets: as in `score_cam`. T targets take T backward passes after one forward pass.
         **question: see `Output`. The default score is the outputs themselves, the logits.

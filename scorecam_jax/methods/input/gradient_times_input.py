@@ -18,9 +18,9 @@ def gradient_times_input(
 ) -> Explanation:
     """Multiply each pixel by its gradient: Σ_c x_c ∂y/∂x_c over its channels.
 
-    For a network without biases that is piecewise linear, the products sum to the score.
-    Evidence against the target is cut off: the map is rectified and scaled to [0, 1]. `weights` and
-    `scores` are None.
+    For a piecewise linear network without biases, the products sum to the score. Evidence against
+    the target is discarded: the map is rectified and scaled to [0, 1]. `weights` and `scores` are
+    None.
 
     Args:
         model: as in `gradient`.

@@ -25,20 +25,20 @@ def integrated_gradients(
     baseline: Any = 0.0,
     **question: Unpack[Output],
 ) -> Explanation:
-    """Integrate the gradient on the way from a baseline to the input.
+    """Integrate the gradient along the path from a baseline to the input.
 
     A pixel's attribution is Σ_c (x_c − x'_c) ∫ ∂y/∂x_c(x' + α (x − x')) dα, with α from 0 to 1, by
-    the Gauss–Legendre rule. The attributions of all pixels sum to y(x) − y(x'), but for the rule's
-    error: `shortfall` tells their sum less this difference, `confidence` is y(x) and `empty` y(x').
-    Evidence against the target is cut off: the map is rectified and scaled to [0, 1].
+    the Gauss–Legendre rule. Up to the rule's error, the attributions of all pixels sum to
+    y(x) − y(x'). `shortfall` is their sum minus this difference, `confidence` is y(x), and `empty`
+    is y(x'). Evidence against the target is discarded: the map is rectified and scaled to [0, 1].
 
     Args:
         model: as in `gradient`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. T targets take T backward passes a step.
-        steps: how many points of the way are looked at, at least 1.
-        baseline: x', where the way begins; broadcasts against the inputs. 0 is the mean colour of
-            inputs that are normalised.
+        targets: as in `score_cam`. T targets take T backward passes per step.
+        steps: the number of points along the path, at least 1.
+        baseline: x', where the path begins; broadcasts against the inputs. 0 is the mean colour of
+            normalised inputs.
         **question: see `Output`. The default score is the outputs themselves, the logits.
 
     Raises:

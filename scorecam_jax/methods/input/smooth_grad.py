@@ -24,20 +24,20 @@ def smooth_grad(
     form: str = "mean",
     **question: Unpack[Output],
 ) -> Explanation:
-    """Average the gradients by inputs with noise.
+    """Average the gradients with respect to noisy inputs.
 
     With "mean", the paper's formula, the map at a pixel is max_c |mean_n g_n,c|. With "mean of
-    squares" it is Σ_c mean_n g_n,c². PAIR's package `saliency` sums the squares by default, which
+    squares", it is Σ_c mean_n g_n,c². PAIR's package `saliency` sums the squares by default, which
     is the same map after scaling. The map is scaled to [0, 1]; `weights` and `scores` are None.
 
     Args:
         model: as in `gradient`.
         inputs: as in `score_cam`.
-        targets: as in `score_cam`. T targets take T backward passes a sample.
-        key: of the noise.
-        samples: how many noisy inputs, at least 1.
+        targets: as in `score_cam`. T targets take T backward passes per sample.
+        key: the key of the noise.
+        samples: the number of noisy inputs, at least 1.
         deviation: the noise's standard deviation, as a share of the range of each input's values.
-        form: which of the two formulas.
+        form: "mean" or "mean of squares".
         **question: see `Output`. The default score is the outputs themselves, the logits.
 
     Raises:
@@ -65,7 +65,7 @@ def _smooth_grad(
     sigma = deviation * (images.max(axes, keepdims=True) - images.min(axes, keepdims=True))
 
     def add(total: Array, key: Array) -> tuple[Array, None]:
-        # The same for all images, so that none depends on its place among them.
+        # All images share the noise, so that a map does not depend on the image's place in a batch.
         noise = jax.random.normal(key, (1, *images.shape[1:]), images.dtype)
         slopes = input_gradients(context, images + sigma.astype(images.dtype) * noise)
         return total + (slopes**2 if squares else slopes), None
