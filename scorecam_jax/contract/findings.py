@@ -8,8 +8,8 @@ class Finding(NamedTuple):
 
     Attributes:
         kind: "not finite", "empty", "flat weights", "plain sum", "unlikely", "dead channels",
-            "baseline scores higher", "softmax of probabilities", "incomplete", "collapsed" or
-            "places".
+            "baseline scores higher", "softmax of probabilities", "incomplete", "collapsed",
+            "places", "detail without class" or "layers disagree".
         figure: the measured value.
         text: the warning, with the figure in it.
         input: the row of the input; 0 if the warning concerns the model.

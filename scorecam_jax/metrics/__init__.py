@@ -1,8 +1,8 @@
-"""Is a heatmap any good? Faithfulness, localization, sanity checks, robustness and complexity.
+"""Metrics of heatmaps: faithfulness, localization, sanity checks, robustness and complexity.
 
 A metric returns one value per input, (B,), to average and bootstrap over images.
-`scorecam_jax.study` does this for several methods at once. `ENTRIES` names what it and the
-command line offer. A metric is imported when it is first used.
+`scorecam_jax.study` does this for several methods at once. `ENTRIES` lists the metrics of `study`
+and the command line. A metric is imported when it is first used.
 """
 
 import importlib
@@ -79,20 +79,21 @@ __all__ = sorted(["ENTRIES", "Entry", *_HOMES])
 
 
 class Entry(NamedTuple):
-    """A metric with a name.
+    """A named metric.
 
     Attributes:
-        function: one of this package's, by its name. It is called with heatmaps and boxes, or with
-            a model, inputs, heatmaps and targets, a `key` and `explain` if it takes them.
+        function: the name of its function in this package. The function is called with heatmaps and
+            boxes, or with a model, inputs, heatmaps and targets, and `key` and `explain` if it
+            takes them.
         better: "more", "less", or "" if neither is better.
         boxes: whether it is called with boxes.
-        masks: whether it is called with segmentation masks instead, where they are known.
-        options: its further keywords.
-        settle: a function by its name that converts one method's measurements into the per-image
-            values to average. "": they are these values.
-        digits: how many digits are printed after the point.
-        default: whether it is measured where no metrics are named.
-        meaning: what a value says, with its unit, in half a sentence.
+        masks: whether it is called with segmentation masks instead of boxes where they are known.
+        options: further keyword arguments.
+        settle: the name of a function that converts one method's measurements into the per-image
+            values to average. "" if the measurements are these values.
+        digits: the number of printed digits after the point.
+        default: whether it is measured if no metrics are named.
+        meaning: the meaning of a value, with its unit, as a phrase.
     """
 
     function: str
@@ -114,15 +115,15 @@ ENTRIES = {
         "less",
         options=_HALF,
         digits=1,
-        meaning="by how many per cent the class's score falls when the input is masked by the "
-        "heatmap's upper half",
+        meaning="fall of the class's score, in per cent, when the input is masked by the heatmap's "
+        "upper half",
     ),
     "average-increase": Entry(
         "average_increase",
         "more",
         options=_HALF,
         digits=1,
-        meaning="per cent of inputs whose class scores higher when they are masked by the "
+        meaning="per cent of inputs whose class's score rises when they are masked by the "
         "heatmap's upper half",
     ),
     "average-gain": Entry(
@@ -130,7 +131,7 @@ ENTRIES = {
         "more",
         options=_HALF,
         digits=1,
-        meaning="how many per cent of the way to 1 the class's score rises when the input is "
+        meaning="rise of the class's score, in per cent of its distance to 1, when the input is "
         "masked by the heatmap's upper half",
     ),
     "insertion": Entry(
@@ -148,14 +149,14 @@ ENTRIES = {
         "adcc",
         "more",
         default=False,
-        meaning="harmonic mean, 0 to 1, of coherency, simplicity and the score that is kept",
+        meaning="harmonic mean, 0 to 1, of coherency, simplicity and the kept score",
     ),
     "road": Entry(
         "road",
         "more",
         default=False,
-        meaning="half of how much more the class's score falls without the hottest pixels "
-        "than without the coldest, -0.5 to 0.5",
+        meaning="half the difference, -0.5 to 0.5, between the class's score without the coldest "
+        "pixels and without the hottest",
     ),
     "energy": Entry(
         "energy_pointing_game",
@@ -169,7 +170,7 @@ ENTRIES = {
         "more",
         boxes=True,
         masks=True,
-        meaning="1 if the heatmap's highest place lies in a box or at most 15 pixels of 224 beside "
+        meaning="1 if the heatmap's maximum lies in a box or at most 15 pixels of 224 outside "
         "one, else 0",
     ),
     "box-acc": Entry(
@@ -177,8 +178,8 @@ ENTRIES = {
         "more",
         boxes=True,
         settle="max_box_acc",
-        meaning="share of photographs, 0 to 1, on which a box around the heatmap's largest part "
-        "overlaps an annotated one by half",
+        meaning="share of photographs, 0 to 1, on which the box around the heatmap's largest part "
+        "has an IoU of at least 0.5 with an annotated box",
     ),
     "faithfulness": Entry(
         "faithfulness_correlation",
@@ -186,15 +187,15 @@ ENTRIES = {
         options={"cells": 9},
         default=False,
         meaning="correlation, -1 to 1, of the heatmap's sum over random fifths of the input with "
-        "how far the class's score falls without them",
+        "the fall of the class's score without them",
     ),
     "infidelity": Entry(
         "infidelity",
         "less",
         digits=4,
         default=False,
-        meaning="mean squared error of the heatmap's sums over random squares, scaled at best, as "
-        "falls of the class's score without them",
+        meaning="mean squared error between the heatmap's sums over random squares, in the best "
+        "scale, and the falls of the class's score without them",
     ),
     "arcc": Entry(
         "arcc",
@@ -206,14 +207,14 @@ ENTRIES = {
         "max_sensitivity",
         "less",
         default=False,
-        meaning="largest relative change of the heatmap among 10 inputs with a little noise",
+        meaning="largest relative change of the heatmap over 10 slightly noisy inputs",
     ),
     "random-logit": Entry(
         "random_logit",
         "less",
         options={"similarity": "spearman"},
         default=False,
-        meaning="rank correlation, -1 to 1, with the heatmap of another class, drawn at random",
+        meaning="rank correlation, -1 to 1, with the heatmap of another class drawn at random",
     ),
     "gini": Entry(
         "gini",
@@ -232,7 +233,7 @@ ENTRIES = {
         boxes=True,
         masks=True,
         default=False,
-        meaning="probability that a pixel on the object is hotter than one beside it",
+        meaning="probability that a pixel on the object is hotter than one off the object",
     ),
     "relevance-rank": Entry(
         "relevance_rank_accuracy",
@@ -240,7 +241,7 @@ ENTRIES = {
         boxes=True,
         masks=True,
         default=False,
-        meaning="share of the n hottest pixels that lie on the object, which has n",
+        meaning="share of the n hottest pixels that lie on the object, which has n pixels",
     ),
     "top-k": Entry(
         "top_k_intersection",
@@ -263,17 +264,17 @@ ENTRIES = {
         "more",
         boxes=True,
         default=False,
-        meaning="overlap, 0 to 1, of the annotated box with that around the heatmap's largest part "
-        "above a fifth of its peak",
+        meaning="overlap, 0 to 1, of the annotated box with the box around the heatmap's largest "
+        "part above a fifth of its peak",
     ),
 }
-"""The metrics that have a name, by it.
+"""The named metrics.
 
 Drop, increase and gain mute the lower half of each heatmap, as in Score-CAM's paper. Insertion and
-deletion change 1 % of the pixels per step, and take pixels of equal value in random order. The
-tolerance of pointing is 15 pixels of 224, as by `tolerance_of`. box-acc is `max_box_acc` at an IoU
-of 0.5, and box-iou is `implied_box_iou` at a threshold of 0.2. faithfulness removes a fifth of
-9 x 9 cells, and infidelity squares of a quarter of the side, 100 times each.
+deletion change 1 % of the pixels per step, with pixels of equal value in random order. The
+tolerance of pointing is 15 pixels of 224; see `tolerance_of`. box-acc is `max_box_acc` at an IoU of
+0.5, and box-iou is `implied_box_iou` at a threshold of 0.2. faithfulness removes a fifth of 9 x 9
+cells, and infidelity squares of a quarter of the side, 100 times each.
 """
 
 

@@ -1,6 +1,6 @@
 """Complexity: how few pixels hold the heatmap's mass, whatever they show.
 
-No value is better than another by itself. A map of a single wrong pixel is as simple as can be.
+No value is good by itself: a map of a single wrong pixel is as simple as a map can be.
 """
 
 import functools
@@ -22,7 +22,7 @@ def gini(heatmaps: Heatmaps) -> Float[Array, " batch"]:
     Σ_i (2i − n − 1) a_i / (n Σ a), with the n absolute values a in rising order, i from 1. 0 if all
     are equal, and for a map of zeros.
 
-    A threshold makes any map sparse, and enlarging a map hardly changes the figure.
+    A threshold makes any map sparse. Enlarging a map hardly changes the value.
 
     Source: Chalasani et al. 2020 (arXiv 1810.06583); Quantus's `Sparseness`, which adds
     1e-7 to each value.
@@ -40,8 +40,8 @@ def gini(heatmaps: Heatmaps) -> Float[Array, " batch"]:
 def entropy(heatmaps: Heatmaps) -> Float[Array, " batch"]:
     """The entropy of the absolute values' shares, in nats: 0 for one pixel, ln n for n equal ones.
 
-    −Σ p ln p with p = |a| / Σ |a|; 0 for a map of zeros. exp of it is a number of pixels. It grows
-    with the size of the maps, and small values all over the image count for much.
+    −Σ p ln p with p = |a| / Σ |a|; 0 for a map of zeros. Its exponential is an effective number of
+    pixels. It grows with the size of the maps, and small values all over the image contribute much.
 
     Source: Bhatt et al. 2020 (arXiv 2005.00631), definition 4; Quantus's `Complexity`.
 
@@ -55,7 +55,7 @@ def entropy(heatmaps: Heatmaps) -> Float[Array, " batch"]:
 def histogram_entropy(heatmaps: Heatmaps, bins: int = 100) -> Float[Array, " batch"]:
     """The entropy of the values' histogram over the map's range, in nats, from 0 to ln(bins).
 
-    This is how various the values are, wherever they lie: noise has much of it, a flat map none.
+    This measures how varied the values are, wherever they lie: high for noise, 0 for a flat map.
 
     Source: Hedström et al. 2024 (arXiv 2401.06465); Quantus's `discrete_entropy`.
 

@@ -1,4 +1,4 @@
-"""Faithfulness: whether the score changes as the heatmap says when parts of the input are masked.
+"""Faithfulness: whether masking parts of the input changes the score as the heatmap predicts.
 
 Every metric is called as `metric(model, inputs, heatmaps, targets, ...)` and returns one value per
 input, (B,), to average and bootstrap over your images. Every metric works under `jit`.
@@ -47,8 +47,8 @@ def average_drop(
 
     100 · max(0, p − o) / p, where p is the score of the input and o that of input ∘ heatmap.
 
-    A map of ones loses nothing, and a map that hides a single pixel loses almost nothing. Read this
-    figure together with `average_gain`, `deletion` and the uniform map's figure.
+    A map of ones loses nothing, and a map that hides a single pixel loses almost nothing. Read it
+    together with `average_gain`, `deletion` and the uniform map's value.
 
     Args:
         model: see the module.
@@ -82,8 +82,8 @@ def average_increase(
     """Whether the score rises on the input masked by its heatmap, 0 or 100; higher is better.
 
     100 · [p < o], with the symbols of `average_drop`. The mean over images is the percentage of
-    images whose score rises. A rise by 1e-6 counts in full, and hardly any map raises a score that
-    is already 0.999.
+    images whose score rises. A rise by 1e-6 counts fully, and hardly any map raises a score that is
+    already 0.999.
 
     Source: Grad-CAM++ (arXiv 1710.11063), section 4.1.
     """
@@ -126,7 +126,7 @@ def adcc(
 ) -> PerInput:
     """The harmonic mean of coherency, simplicity and kept score, in [0, 1]; higher is better.
 
-    3 / (1/coherency + 1/(1 − complexity) + 1/(1 − drop)); 0 if one of the three is 0.
+    3 / (1/coherency + 1/(1 − complexity) + 1/(1 − drop)); 0 if one of the parts is 0.
     coherency = (1 + Pearson(map(x), map(x ∘ map))) / 2, complexity = mean |map|,
     drop = max(0, p − o) / p.
 
@@ -163,11 +163,12 @@ def arcc(
     noise: ArrayLike = 0.01,
     **masking: Unpack[Scoring],
 ) -> PerInput:
-    """`adcc` with `road` in place of the kept score, in [0, 1]; higher is better.
+    """`adcc` with `road` instead of the kept score, in [0, 1]; higher is better.
 
-    3 / (1/coherency + 1/(1 − complexity) + 1/clip(2 · road, 0, 1)); 0 if one of the three is 0.
-    Unlike the kept score, `road` has no masked input that is out of distribution. A map that `road`
-    finds no better than chance gets 0, so on a few images the mean is dominated by zeros.
+    3 / (1/coherency + 1/(1 − complexity) + 1/clip(2 · road, 0, 1)); 0 if one of the parts is 0.
+    Unlike the kept score, `road` fills removed pixels in, so that the image is closer to the
+    model's distribution. A map that is no better than chance by `road` gets 0, so on few images
+    zeros dominate the mean.
 
     Args:
         model: see the module.
@@ -180,8 +181,8 @@ def arcc(
         noise: as in `road`.
         **masking: see `Scoring`.
 
-    Source: arXiv 2605.14641, as coded in pytorch-grad-cam's `ARCC`, whose description says
-    geometric mean; its code takes the harmonic mean, and adds 1e-8 to each part.
+    Source: arXiv 2605.14641, as coded in pytorch-grad-cam's `ARCC`. Its description says geometric
+    mean; its code computes the harmonic mean, and adds 1e-8 to each part.
     """
     model, inputs, heatmaps, axis = fitting(model, inputs, heatmaps, masking)
     targets = classes_of(model, inputs, targets, masking)
@@ -238,18 +239,18 @@ def deletion_curve(
 ) -> tuple[Float[np.ndarray, " steps"], Float[Array, "batch steps"]]:
     """The score while pixels are replaced by the baseline, the most salient first.
 
-    Only the order of the pixels counts. The edges of the deleted region are input too: a low area
-    may show that the model is confused, not that its evidence is gone (see `road`).
+    Only the order of the pixels counts. The model also sees the edges of the deleted region: a low
+    area may show that the model is confused, not that its evidence is gone (see `road`).
 
     Args:
         model: see the module.
         inputs: see the module.
         heatmaps: see the module.
         targets: see the module.
-        step: how many pixels change from one score to the next, as a share (a float below 1; 0.01
-            in Score-CAM's paper) or as a number (an int; 224 in RISE).
-        key: orders pixels of equal value at random. None keeps their reading order, so that the
-            flat parts of a heatmap are deleted from the top left.
+        step: the number of pixels that change between scores, as a share (a float below 1; 0.01 in
+            Score-CAM's paper) or as a number (an int; 224 in RISE).
+        key: the key of a random order for pixels of equal value. None keeps their reading order, so
+            that flat parts of a heatmap are deleted from the top left.
         **masking: see `Scoring`.
 
     Returns:
@@ -276,8 +277,8 @@ def insertion_curve(
 ) -> tuple[Float[np.ndarray, " steps"], Float[Array, "batch steps"]]:
     """The score while pixels are inserted into the baseline, the most salient first.
 
-    Arguments, result and source are those of `deletion_curve`, except for the default baseline: it
-    is the input blurred by a Gaussian of σ = 5 over 11 pixels, as in RISE.
+    Arguments, result and source are those of `deletion_curve`, but the default baseline is the
+    input blurred by a Gaussian of σ = 5 over 11 pixels, as in RISE.
     """
     model, inputs, heatmaps, axis = fitting(model, inputs, heatmaps, masking)
     if "baseline" not in masking:
@@ -303,8 +304,8 @@ def road(
     Half the difference between the score without the least salient pixels and the score without the
     most salient pixels, averaged over `fractions`, the shares of pixels removed. For scores in
     [0, 1] it is in [−1/2, 1/2]. `impute` fills in the removed pixels, so that the shape of the hole
-    tells the model nothing. `key` orders ties at random, so the uniform map gets 0 up to chance.
-    Under `jit`, each fraction adds two passes of the model to the program to compile.
+    gives no information to the model. `key` orders ties at random, so the uniform map gets 0 up to
+    chance. Under `jit`, each fraction adds two passes of the model to the program to compile.
 
     Source: Rong et al. 2022 (arXiv 2202.00449), section 4; halved and combined as
     pytorch-grad-cam's `ROADCombined`.
@@ -337,7 +338,7 @@ def _coherency(
     channel_axis: int,
     masking: Scoring,
 ) -> PerInput:
-    """How well the maps correlate with those of the inputs that they mask, in [0, 1]."""
+    """The correlation of each map with that of the input masked by it, scaled to [0, 1]."""
     baseline = jnp.asarray(masking.get("baseline", 0.0), inputs.dtype)
     baseline = baseline.reshape((1,) * (inputs.ndim - baseline.ndim) + baseline.shape)
     masked = masks.apply_masks(inputs, heatmaps, baseline, channel_axis)
@@ -349,7 +350,7 @@ def _simplicity(heatmaps: Float[Array, "batch *spatial"]) -> PerInput:
 
 
 def _harmonic(a: PerInput, b: PerInput, c: PerInput) -> PerInput:
-    """The harmonic mean of three values that are not negative; 0 if one of them is 0."""
+    """The harmonic mean of three nonnegative values; 0 if one of them is 0."""
     return masks.divide(3 * a * b * c, a * b + a * c + b * c)
 
 
@@ -368,7 +369,7 @@ def _before_and_after(
         heatmaps = jnp.where(
             heatmaps >= jnp.quantile(heatmaps, mute, space, keepdims=True), heatmaps, 0
         )
-    # The input itself is scored in the same pass, as its masked forms are, so that a mask of ones
+    # The input itself is scored in the same pass as the masked inputs, so that a mask of ones
     # changes nothing, not even by rounding.
     shown = jnp.stack([jnp.ones_like(heatmaps), heatmaps], -1)
     scores, complements = masked_scores(model, inputs, shown, _as_they_are, targets, masking)
@@ -384,8 +385,8 @@ def _score_revealed(
     masking: Scoring,
 ) -> Float[Array, "batch steps"]:
     """Score each input with its first `counts` pixels shown, in the order of `ranks`."""
-    # A pair (1 + the input's index, the number of pixels) stands for a mask, so that full-size
-    # masks exist for one chunk only. An empty mask is (0, 0), as the engine requires.
+    # A pair (1 + the input's index, the number of pixels) stands for a mask, so that only one chunk
+    # of full-size masks exists at a time. An empty mask is (0, 0), as the engine requires.
     index, count = jnp.meshgrid(1 + jnp.arange(len(inputs)), jnp.asarray(counts), indexing="ij")
     shown = jnp.stack([index * (count > 0), count], 1).astype(jnp.float32)
     scores, _ = masked_scores(model, inputs, shown, Partial(_reveal, ranks), targets, masking)
@@ -396,7 +397,7 @@ def _area(fractions: Float[np.ndarray, " steps"], scores: Float[Array, "batch st
     """The area under a curve, by the trapezoidal rule."""
     widths = jnp.asarray(np.diff(fractions), scores.dtype)[None]
     area = (widths * (scores[:, 1:] + scores[:, :-1])).sum(1) / 2
-    return jnp.clip(area, scores.min(1), scores.max(1))  # a mean, but for rounding
+    return jnp.clip(area, scores.min(1), scores.max(1))  # a mean, up to rounding
 
 
 def _reveal(

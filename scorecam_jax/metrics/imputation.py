@@ -1,4 +1,4 @@
-"""Imputation of removed pixels, so that the shape of the hole tells a model nothing."""
+"""Imputation of removed pixels, so that the shape of the hole gives no information to a model."""
 
 import functools
 
@@ -31,7 +31,7 @@ def impute(
     Args:
         inputs: (B, *spatial, C).
         shown: (B, *spatial), True for the known pixels.
-        key: the key that the noise is drawn from.
+        key: the key of the noise.
         noise: the noise's standard deviation, in the inputs' units.
         channel_axis: the channel axis of the inputs.
 

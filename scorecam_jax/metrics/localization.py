@@ -1,17 +1,18 @@
 """Localization: whether the heatmap lies on the object.
 
-Boxes are COCO's: (x, y, width, height) in pixels. x runs to the right and y down from the corner of
-the first pixel, so the centre of the first pixel is (0.5, 0.5). Heatmaps are (B, *spatial), for
-images (B, rows, columns). In n dimensions a box is its corner, then its size, the last spatial axis
-first. Boxes without area are ignored: pad with zeros where images have different numbers of boxes.
+Boxes have COCO's form: (x, y, width, height) in pixels. x runs to the right and y down from the
+corner of the first pixel, so the centre of the first pixel is (0.5, 0.5). Heatmaps are
+(B, *spatial), for images (B, rows, columns). In n dimensions a box is its corner, then its size,
+the last spatial axis first. Boxes without area are ignored: if images have different numbers of
+boxes, pad with zeros.
 
-Wherever boxes are taken, segmentation masks are taken too: boolean arrays of the heatmaps' shape,
-(B, *spatial), True where an object is. Metrics that compare boxes with boxes take the box around
+Functions of boxes also accept segmentation masks: boolean arrays of the heatmaps' shape,
+(B, *spatial), True where an object is. Metrics that compare boxes with boxes use the box around
 each mask.
 
-All functions can be jitted and return one value per heatmap. Compare each figure with that of the
-uniform map and that of a map that always points at the centre. If objects are large and central,
-as photographers like them, any method looks good.
+All functions can be jitted. Compare each value with those of the uniform map and of a map that
+always points at the centre. If objects are large and central, as in most photographs, any method
+looks good.
 """
 
 import functools
@@ -65,16 +66,15 @@ def pointing_game(
 ) -> Float[Array, " batch"]:
     """Whether the maximum lies inside a box or within `tolerance` pixels of one: 1 or 0.
 
-    If several pixels share the maximum, the result is the share of them that does, which is the
-    expected value if one of them is drawn. (TorchRay takes the first: in a constant map, the top
+    If several pixels share the maximum, the result is the share of them that lie there: the
+    expected value if one of them is drawn. (TorchRay uses the first: in a constant map, the top
     left pixel.)
 
-    This metric looks at a single pixel of the heatmap. TorchRay allows 15 pixels on images resized
-    to 224, and averages over the images of each class first.
+    This metric depends on a single pixel of the heatmap. TorchRay allows 15 pixels on images
+    resized to 224, and averages over the images of each class first. `tolerance_of` scales
+    TorchRay's tolerance to heatmaps of another size.
 
     Source: Zhang et al. 2016 (arXiv 1608.00507), section 4.
-
-    `tolerance_of` gives TorchRay's tolerance for heatmaps of another size.
 
     >>> heatmap = jnp.array([[[0.0, 3.0], [0.0, 1.0]]])
     >>> lower_row = jnp.array([[[0.0, 1.0, 2.0, 1.0]]])
@@ -87,7 +87,7 @@ def pointing_game(
 
 
 def tolerance_of(shape: Sequence[int]) -> float:
-    """TorchRay's tolerance, 15 pixels of 224, on heatmaps of this shape: 15 · min(shape) / 224.
+    """TorchRay's tolerance, 15 pixels of 224, for heatmaps of a shape: 15 · min(shape) / 224.
 
     >>> tolerance_of((224, 300)), tolerance_of((48, 48))
     (15.0, 3.2142857142857144)
@@ -97,21 +97,21 @@ def tolerance_of(shape: Sequence[int]) -> float:
 
 @jax.jit
 def scaled_pointing_game(heatmaps: Heatmaps, boxes: Regions) -> Float[Array, " batch"]:
-    """The `pointing_game` with the tolerance that `tolerance_of` gives for the heatmaps' size."""
+    """The `pointing_game` with the tolerance of `tolerance_of` for the heatmaps' size."""
     return pointing_game(heatmaps, boxes, tolerance_of(heatmaps.shape[1:]))
 
 
 @jax.jit
 def relevance_rank_accuracy(heatmaps: Heatmaps, boxes: Regions) -> Float[Array, " batch"]:
-    """The share of the n highest pixels that lie on the object, which has n; higher is better.
+    """The share of the n highest pixels on the object, which has n pixels; higher is better.
 
     From 0 to 1. A pixel belongs to the object if at least half of it is covered. Among pixels of
     equal value the expected share counts, so that the uniform map gets the object's share of the
     area. 0 where there is no object.
 
-    Only the order of the pixels counts: scaling a map does not change the figure.
+    Only the order of the pixels counts: scaling a map does not change the value.
 
-    Source: Arras et al. 2022 (arXiv 2003.07258). Quantus takes equal pixels in the order
+    Source: Arras et al. 2022 (arXiv 2003.07258). Quantus takes pixels of equal value in the order
     in which they are stored.
 
     >>> heatmap = jnp.array([[[0.5, 3.0], [2.0, 1.0]]])
@@ -128,13 +128,13 @@ def top_k_intersection(
 ) -> Float[Array, " batch"]:
     """The share of the k highest pixels that lie on the object, from 0 to 1; higher is better.
 
-    As `relevance_rank_accuracy`, which takes as many pixels as the object has.
+    As `relevance_rank_accuracy`, where k is the object's number of pixels.
 
     Args:
         heatmaps: (B, *spatial).
         boxes: boxes or masks.
-        k: how many pixels, as a share (a float below 1) or as a number (an int; 1000 in Quantus,
-            which is the default's share of 224 x 224).
+        k: the number of pixels, as a share (a float below 1) or as a number (an int; 1000 in
+            Quantus, which is the default's share of 224 x 224).
 
     Raises:
         ValueError: k is none of these.
@@ -158,15 +158,14 @@ def top_k_intersection(
 
 @jax.jit
 def roc_auc(heatmaps: Heatmaps, boxes: Regions) -> Float[Array, " batch"]:
-    """The probability that a pixel on the object is higher than one beside it; higher is better.
+    """The probability that a pixel on the object is higher than one off it; higher is better.
 
     From 0 to 1: the area under the receiver operating characteristic of the heatmap as a classifier
-    of pixels, at all thresholds. Equal values count half, so that the uniform map gets 1/2, and so
-    does any map where there is no object, or nothing else. A pixel belongs to the object if at
-    least half of it is covered.
+    of pixels. Equal values count half, so that the uniform map gets 1/2. So does any map if there
+    is no object, or nothing else. A pixel belongs to the object if at least half of it is covered.
 
-    Only the order of the pixels counts. A large background makes high figures easy to reach: half
-    of it may be ranked below everything else for nothing.
+    Only the order of the pixels counts. A large background makes high values easy to reach, because
+    half of it is easily ranked below everything else.
 
     Source: scikit-learn's `roc_auc_score`; Quantus's `AUC`.
 
@@ -178,7 +177,7 @@ def roc_auc(heatmaps: Heatmaps, boxes: Regions) -> Float[Array, " batch"]:
     count = inside.sum(_space(heatmaps)) * 1.0
     others = math.prod(heatmaps.shape[1:]) - count
     ranks = jax.vmap(mean_ranks)(heatmaps)
-    # The mean of the object's ranks, less what they would be if all others were above.
+    # The mean of the object's ranks, minus its value if all other pixels were higher.
     above = divide(jnp.where(inside, ranks, 0).sum(_space(heatmaps)), count) - count / 2
     return jnp.where((count > 0) & (others > 0), jnp.clip(divide(above, others), 0, 1), 0.5)
 
@@ -192,11 +191,11 @@ def region_iou(
     A pixel is high if it is above 0 and at least `threshold` times the maximum. Pixels cut by a
     box's edge count by their covered share. 0 where nothing is high and there is no object.
 
-    One threshold suits a method that spreads its map and another does not, so compare methods at
-    several, or by `roc_auc`.
+    A threshold that suits one method may not suit another that spreads its maps, so compare methods
+    at several thresholds, or by `roc_auc`.
 
-    Source: as in Saliency-Bench, Zhang et al. 2023 (arXiv 2310.08537), which takes IoU, precision
-    and recall at different thresholds.
+    Source: as in Saliency-Bench, Zhang et al. 2023 (arXiv 2310.08537), which measures IoU,
+    precision and recall at different thresholds.
 
     >>> heatmap = jnp.array([[[0.5, 3.0], [2.0, 1.0]]])
     >>> region_iou(heatmap, jnp.array([[[True, True], [False, False]]]))
@@ -212,9 +211,9 @@ def region_iou(
 def focus(heatmaps: Heatmaps, tiles: Bool[Array, "batch *tiling"]) -> Float[Array, " batch"]:
     """The share of a mosaic's positive values in the tiles that show the class, from 0 to 1.
 
-    Higher is better, and the uniform map gets the share of those tiles, 1/2 for `mosaics`. It asks
-    whether the map tells the class from other objects as salient as it, which single photographs
-    do not ask. The joints of a mosaic are edges too, and no photograph has them.
+    Higher is better. The uniform map gets the share of those tiles, 1/2 for `mosaics`. Unlike
+    metrics on single photographs, this measures whether the map distinguishes the class from
+    equally salient objects. The joints of a mosaic are edges that photographs do not have.
 
     Args:
         heatmaps: (B, *spatial) of the mosaics, such as (B, 448, 448).
@@ -238,8 +237,8 @@ class Mosaics(NamedTuple):
     Attributes:
         inputs: (N, 2 rows, 2 columns, C), channels last.
         targets: (N,), the class to explain.
-        tiles: (N, 2, 2), True where the tile shows it.
-        images: (N, 2, 2), which image is in each tile.
+        tiles: (N, 2, 2), True where the tile shows the class.
+        images: (N, 2, 2), the index of each tile's image.
     """
 
     inputs: Float[Array, "count rows columns channels"]
@@ -257,17 +256,18 @@ def mosaics(
 ) -> Mosaics:
     """Draw mosaics for `focus`: two images of a class and two of other classes, in random order.
 
-    The mosaics have twice the images' sides. For a network that takes one size only, pass images of
-    half of it.
+    The mosaics have twice the images' sides. For a network of a fixed size, pass images with half
+    its sides.
 
     Args:
         images: (M, rows, columns, C), preprocessed.
-        labels: (M,), the class that each image shows. An image should show no other of them.
-        key: the key that images and places are drawn from.
-        count: how many mosaics.
+        labels: (M,), the class that each image shows. An image should show only one of them.
+        key: the key of images and places.
+        count: the number of mosaics.
 
     Raises:
-        ValueError: the labels do not fit, or no class has two images beside two of other classes.
+        ValueError: the labels do not fit, `count` is not positive, or no class has two images while
+            other classes have two.
 
     Source: Arias-Duart et al. 2022 (arXiv 2109.15035).
     """
@@ -281,7 +281,7 @@ def mosaics(
     classes = classes[(sizes >= 2) & (len(labels) - sizes >= 2)]
     if not len(classes) or count < 1:
         raise ValueError(
-            f"wanted {count} mosaics of two images of a class and two of others, and no class has "
+            f"wanted {count} mosaics of two images of a class and two of others, but no class has "
             f"them: the classes have {sizes.tolist()} images"
         )
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
@@ -301,7 +301,7 @@ def mosaics(
 
 @functools.partial(jax.jit, static_argnames=("shape",))
 def cover(boxes: Regions, shape: Sequence[int]) -> Float[Array, "batch *spatial"]:
-    """The share of each pixel that is covered, by the box that covers most of the pixel.
+    """The share of each pixel that is covered by the box which covers most of the pixel.
 
     >>> cover(jnp.array([[[0.0, 0.0, 1.5, 1.0]]]), (2, 2))
     Array([[[1. , 0.5],
@@ -342,8 +342,8 @@ def boxes_from_heatmap(
     """The box around the largest connected part of the heatmap's high pixels.
 
     A pixel is high if it is above 0 and at least `threshold` times the maximum. Pixels that touch
-    at a corner are connected. The first of equally large parts counts. The box of a map of zeros is
-    (0, ..., 0).
+    at a corner are connected. Of equally large parts, the first counts. The box of a map of zeros
+    is (0, ..., 0).
 
     Source: CAM, Zhou et al. 2016 (arXiv 1512.04150), section 3.2, with threshold 0.2.
 
@@ -377,8 +377,8 @@ def implied_box_iou(
 ) -> Float[Array, " batch"]:
     """The best `box_iou` of `boxes_from_heatmap` with any of the boxes, in [0, 1].
 
-    One threshold suits a method that spreads its map and another does not. `max_box_acc` chooses
-    the threshold for each method.
+    A threshold that suits one method may not suit another that spreads its maps. `max_box_acc`
+    chooses the threshold for each method.
 
     >>> heatmap = jnp.array([[[0.0, 0.0, 0.9, 1.0], [0.5, 0.0, 0.7, 0.0]]])
     >>> implied_box_iou(heatmap, jnp.array([[[2.0, 0.0, 2.0, 1.0], [0.0, 1.0, 1.0, 1.0]]]))
@@ -409,10 +409,10 @@ def max_box_acc(
 
     A box is right if its IoU is at least `iou`. `ious` are the `box_ious` of all images of one
     method. If several thresholds are equally good on the other images, the result is the share of
-    them whose box is right on this image.
+    them with a right box on this image.
 
     The published metric chooses the threshold on the same images that it measures:
-    `(ious >= iou).mean(0).max()`. That figure is higher, and the fewer images, the higher it is.
+    `(ious >= iou).mean(0).max()`. This value is higher, especially with few images.
 
     Source: Choe et al. 2020 (arXiv 2001.07437), whose second version averages over `iou` of 0.3,
     0.5 and 0.7.
@@ -453,7 +453,7 @@ def _distances(regions: Regions, shape: Sequence[int]) -> Float[Array, "batch *s
         distance = jnp.where(regions, 0.0, jnp.inf)
         for axis, size in enumerate(shape, 1):
             place = jnp.arange(size)
-            # Between a centre and the nearer edge of another pixel there is half a pixel less.
+            # A centre is half a pixel closer to another pixel's near edge than to its centre.
             gaps = jnp.maximum(jnp.abs(place[:, None] - place[None]) - 0.5, 0) ** 2
             along = jnp.moveaxis(distance, axis, -1)
             wide = (1,) * (along.ndim - 1)
@@ -486,7 +486,7 @@ def _high(heatmaps: Heatmaps, threshold: ArrayLike) -> Masks:
 def _share_of_highest(
     heatmaps: Heatmaps, inside: Masks, count: Int[Array, " batch"]
 ) -> Float[Array, " batch"]:
-    """The share of the `count` highest pixels that are inside; expected, among equal ones."""
+    """The share of the `count` highest pixels inside, expected over ties."""
     flat, inside = jax.lax.collapse(heatmaps, 1), jax.lax.collapse(inside, 1)
     last = jnp.take_along_axis(jnp.sort(flat, 1, descending=True), (count - 1)[:, None], 1)
     above, equal = flat > last, flat == last

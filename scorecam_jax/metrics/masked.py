@@ -1,4 +1,4 @@
-"""Scoring masked inputs for metrics: what all that ask a model again have in common."""
+"""Score masked inputs: what all metrics that run the model have in common."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -30,7 +30,7 @@ def masked_scores(
     targets: Any,
     masking: Scoring,
 ) -> tuple[Float[Array, "batch masks"], Float[Array, "batch masks"]]:
-    """The targets' scores under each mask, and one minus each score."""
+    """Score the targets under each mask. Returns the scores, and one minus each score."""
     axis = channel_axis_of(model, masking.get("channel_axis"))
     checks.check_batch_size(masking.get("batch_size"))
     targets, one_each = checks.check_targets(targets, len(inputs))
@@ -83,7 +83,7 @@ def _with_complements(score: Callable[..., Any], outputs: Any) -> Float[Array, "
 def classes_of(
     model: AnyModel, inputs: Float[Array, "batch ..."], targets: Any, reading: Output
 ) -> Int[Array, " batch"]:
-    """The class of each input: the target that is given, or else the best class."""
+    """The class of each input: the given target, or else the best class."""
     targets, one_each = checks.check_targets(targets, len(inputs))
     if not one_each:
         raise ValueError(
@@ -96,7 +96,7 @@ def classes_of(
 
 
 def count_classes(model: AnyModel, inputs: Float[Array, "batch ..."], reading: Output) -> int:
-    """How many classes the model scores."""
+    """The number of classes that the model scores."""
     score = reading.get("score") or jax.nn.softmax
     scores = jax.eval_shape(lambda x: class_scores(score, model(x)[0], len(x)), inputs)
     return scores.shape[1]
@@ -116,7 +116,7 @@ def fitting(
     given: Output,
     known: Collection[str] = tuple(Scoring.__annotations__),
 ) -> tuple[Callable[..., Any], Array, Array, int]:
-    """The model of the image alone, inputs and heatmaps that fit together, the channel axis."""
+    """Check arguments; return a model of the image alone, inputs, heatmaps and the channel axis."""
     check_options("the metric", known, given)
     axis = channel_axis_of(model, given.get("channel_axis"))
     model, inputs = split_inputs(model, inputs)

@@ -1,8 +1,8 @@
-"""Robustness: whether the heatmap stays when the input hardly changes.
+"""Robustness: whether the heatmap stays the same when the input hardly changes.
 
-Both metrics explain the input again for each of several perturbed copies of it, so they cost that
-many times what the method does. They say nothing about faithfulness: a map that ignores the input,
-such as the uniform map, is perfectly robust.
+Both metrics explain several perturbed copies of the input, so they cost that many times as much as
+the method. They do not measure faithfulness: a map that ignores the input, such as the uniform map,
+is perfectly robust.
 """
 
 from collections.abc import Callable
@@ -44,15 +44,14 @@ def max_sensitivity(
     samples: int | None = None,
     **reading: Unpack[Output],
 ) -> PerInput:
-    """The largest change of the heatmap among slightly perturbed inputs; lower is better.
+    """The largest change of the heatmap over slightly perturbed inputs; lower is better.
 
     max ‖map(x + ε) − map(x)‖ / ‖map(x)‖, with ε uniform in [−radius, radius] at each value, and
-    Euclidean norms over all pixels. If the map is 0 everywhere, the norm below is taken as 1.
+    Euclidean norms over all pixels. If the map is 0 everywhere, the denominator is 1.
 
     The maximum grows with `samples`, and `radius` is in the units of the preprocessed inputs, so
-    compare figures of equal settings only. Maps that are scaled to [0, 1] keep a change of their
-    shape alone. Noise may change what the network predicts; the map of the same class is compared
-    all the same.
+    compare only values of the same settings. Maps scaled to [0, 1] show changes of shape alone.
+    Even if noise changes the prediction, the maps of the same class are compared.
 
     Args:
         model: see `faithfulness`.
@@ -62,13 +61,13 @@ def max_sensitivity(
         explain: (inputs, targets (B,)) -> heatmaps, the method that made the heatmaps. Example:
             `lambda x, t: score_cam(model, x, t).heatmap`. Under `jit`, each sample adds a call of
             it to the program to compile.
-        key: the key that the noise is drawn from. All images get the same noise.
-        form: whose settings, where `radius` and `samples` are None: "captum" (0.02 and 10),
-            "quantus" (0.2 and 200), or "paper", which does not divide by ‖map(x)‖ (and states
-            no settings: those of captum). Quantus divides maps by their largest absolute value
-            first, which changes nothing in maps whose maximum is 1.
-        radius: of the noise.
-        samples: how many perturbed inputs.
+        key: the key of the noise. All images get the same noise.
+        form: the formula, and the defaults of `radius` and `samples`: "captum" (0.02 and 10),
+            "quantus" (0.2 and 200), or "paper", which does not divide by ‖map(x)‖ and states no
+            settings, so captum's are used. Quantus first divides maps by their largest absolute
+            value, which does not change maps whose maximum is 1.
+        radius: the radius of the noise.
+        samples: the number of perturbed inputs.
         **reading: see `Output`; the score chooses the class where `targets` is None.
 
     Raises:
@@ -95,10 +94,10 @@ def average_sensitivity(
     samples: int | None = None,
     **reading: Unpack[Output],
 ) -> PerInput:
-    """The mean change of the heatmap among slightly perturbed inputs; lower is better.
+    """The mean change of the heatmap over slightly perturbed inputs; lower is better.
 
-    As `max_sensitivity`, with the mean over the perturbed inputs in place of the maximum. Unlike
-    the maximum it does not grow with their number.
+    As `max_sensitivity`, with the mean over the perturbed inputs instead of the maximum. Unlike the
+    maximum, the mean does not grow with their number.
 
     Source: Yeh et al. 2019 (arXiv 1901.09392); Quantus's `AvgSensitivity`.
     """
@@ -119,7 +118,7 @@ def _changes(
     samples: int | None,
     reading: Output,
 ) -> Float[Array, "samples batch"]:
-    """How far the map of each perturbed input is from the input's own."""
+    """The distance of each perturbed input's map from the input's own."""
     if form not in _FORMS:
         raise ValueError(f"form is {form!r}, wanted one of {', '.join(map(repr, _FORMS))}")
     settings = _FORMS[form]

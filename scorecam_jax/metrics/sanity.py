@@ -1,4 +1,4 @@
-"""Sanity checks: whether the heatmap depends on what the model has learnt, and on the class."""
+"""Sanity checks: whether the heatmap depends on the learned weights, and on the class."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from scorecam_jax.steps.outputs import in_full_precision
 
 
 class Randomization(NamedTuple):
-    """The similarity of heatmaps to the trained model's as layer after layer is randomized.
+    """The similarity of heatmaps to the trained model's while layer after layer is randomized.
 
     Attributes:
         layers: the S layers, from the output down. At step s, the first s + 1 are randomized.
@@ -48,21 +48,21 @@ def parameter_randomization(
 ) -> Randomization:
     """Randomize the model from the output down and measure how the heatmaps change.
 
-    A heatmap that stays the same does not depend on the trained weights: it shows edges, or where
-    the layer's activations are large whatever they mean. A final similarity far above 0 is the
-    warning. How fast the similarity falls also depends on the layers. Maps that are mostly zero
-    agree in their zeros, so compare the figures with those of two unrelated images.
+    A heatmap that stays the same does not depend on the trained weights: it shows edges, or large
+    activations whatever their meaning. A final similarity far above 0 is a warning. How fast the
+    similarity falls also depends on the layers. Maps that are mostly zero agree in their zeros, so
+    compare with the similarity of two unrelated images.
 
     Args:
-        model: a `Model` from an adapter that keeps its parameters under their names, such as
-            `from_linen`, `from_nnx` and `from_haiku`.
+        model: a `Model` from an adapter that keeps the parameters' names, such as `from_linen`,
+            `from_nnx` or `from_haiku`.
         inputs: (B, *spatial, C), with sides of at least 11 pixels, the size of SSIM's window.
         targets: None (each input's best class before randomization), an int, or (B,).
-        method: called as `score_cam` is; `functools.partial` sets its options.
+        method: called like `score_cam`; set its options with `functools.partial`.
         layers: paths of layers, from the output down, such as
             `[layer.path for layer in reversed(list_layers(model, inputs))]`. Layers in which
             nothing is left to randomize are skipped.
-        key: the key that the randomization is drawn from.
+        key: the key of the randomization.
         randomize: (key, array) -> array. The default shuffles, which keeps variances positive. The
             original check draws new values from the distribution of the initialization.
 
@@ -97,7 +97,7 @@ def parameter_randomization(
         raise ValueError(
             f"no parameter belongs to any of the layers {list(layers)[:5]}; the parameters are "
             f"{known[:10]}{' ...' if len(known) > 10 else ''}. Make the model with an adapter that "
-            "names its parameters, such as from_nnx, and take the layers' paths from list_layers"
+            "names its parameters, such as from_nnx, and use the layers' paths from list_layers"
         )
     steps, correlations, similarities = zip(*rows, strict=True)
     return Randomization(steps, jnp.stack(correlations), jnp.stack(similarities))
@@ -113,15 +113,15 @@ def efficient_randomization(
     randomize: Callable[[PRNGKeyArray, Array], Array] = shuffle,
     complexity: Callable[[Float[Array, "batch *spatial"]], Array] = histogram_entropy,
 ) -> Float[Array, " batch"]:
-    """How much more complex heatmaps get if the whole model is random; higher is better.
+    """The relative rise of the heatmap's complexity if the whole model is random; higher is better.
 
     (C(randomized) − C(trained)) / C(trained), with C the complexity of the heatmap; 0 where
-    C(trained) is 0. It takes two heatmaps, where `parameter_randomization` takes one a layer, and
-    compares no heatmap with another, so that it does not depend on a measure of similarity.
+    C(trained) is 0. It needs two heatmaps, while `parameter_randomization` needs one per layer, and
+    it does not depend on a measure of similarity between heatmaps.
 
-    What a random model's heatmap looks like depends on the network too: where coarse maps are
-    enlarged, as by Score-CAM, they are smooth whatever the weights, and the rise is small or below
-    0. Compare methods on the same network and layer only.
+    The heatmap of a random model also depends on the network. Where coarse maps are enlarged, as in
+    Score-CAM, they are smooth whatever the weights, and the rise is small or negative. Compare
+    methods only on the same network and layer.
 
     Args:
         model: as in `parameter_randomization`. All of its floating-point arrays are randomized.
@@ -136,7 +136,7 @@ def efficient_randomization(
         ValueError: the model holds no parameters.
 
     Source: Hedström et al. 2024 (arXiv 2401.06465), efficient MPRT; Quantus's `EfficientMPRT`,
-    whose histogram has as many bins as the maps suggest instead of 100.
+    whose number of histogram bins depends on the maps instead of being 100.
     """
     random = randomized(model, key, randomize)
     original = method(model, inputs, targets)
@@ -150,10 +150,10 @@ def randomized(
     key: PRNGKeyArray,
     randomize: Callable[[PRNGKeyArray, Array], Array] = shuffle,
 ) -> Any:
-    """The model with all of its floating-point arrays randomized.
+    """Randomize all floating-point arrays of a model.
 
     Raises:
-        ValueError: it holds none.
+        ValueError: the model holds none.
     """
     arrays, tree = jax.tree.flatten(model)
     chosen = [
@@ -183,8 +183,8 @@ def random_logit(
     """Similarity of the heatmap to that of another class, drawn at random; lower is better.
 
     A heatmap that is the same for any class shows what the model sees, not why it decides. Classes
-    that share their evidence have similar maps for good reasons, and where a network's classes are
-    few the draw is one of those. Maps that are mostly zero agree in their zeros.
+    that share evidence have similar maps for good reasons; with few classes, such a class is likely
+    to be drawn. Maps that are mostly zero agree in their zeros.
 
     Args:
         model: see `faithfulness`.
@@ -193,15 +193,15 @@ def random_logit(
         targets: see `faithfulness`.
         explain: (inputs, targets (B,)) -> heatmaps, the method that made the heatmaps. Example:
             `lambda x, t: score_cam(model, x, t).heatmap`.
-        key: the key that the classes are drawn from.
+        key: the key of the classes.
         similarity: "ssim", "spearman", or a function of two batches of heatmaps.
         **reading: see `Output`; the score chooses the class where `targets` is None.
 
     Raises:
         ValueError: the model has a single class, or the heatmaps do not fit the inputs.
 
-    Source: Sixt et al. 2020 (arXiv 1912.09818); Quantus's `RandomLogit`. Quantus 0.6 takes the SSIM
-    of maps laid out in one row, whose window sees no neighbour above or below.
+    Source: Sixt et al. 2020 (arXiv 1912.09818); Quantus's `RandomLogit`. Quantus 0.6 computes the
+    SSIM of flattened maps, whose window contains no neighbours above or below.
     """
     model, inputs, heatmaps, _ = fitting(
         model, inputs, heatmaps, reading, tuple(Output.__annotations__)
@@ -234,7 +234,7 @@ def spearman(
 
 
 def correlation(a: Float[Array, "*spatial"], b: Float[Array, "*spatial"]) -> Float[Array, ""]:
-    """Pearson's correlation of two maps; 0 if one of them is constant but for rounding."""
+    """Pearson's correlation of two maps; 0 if one of them varies only by rounding."""
     a, b = _deviations(a), _deviations(b)
     norms = jnp.sqrt((a**2).sum()) * jnp.sqrt((b**2).sum())
     return jnp.clip(divide((a * b).sum(), norms), -1, 1)
@@ -277,7 +277,7 @@ def ssim(
     c1, c2 = 0.01**2, 0.03**2
     similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     similarity /= (mean_a**2 + mean_b**2 + c1) * (variances + c2)
-    # By rounding, maps that hardly vary would be more than equal.
+    # Rounding would bring maps that hardly vary above 1.
     return jnp.clip(similarity, -1, 1).mean(space)
 
 
@@ -285,7 +285,7 @@ _SIMILARITIES = {"ssim": ssim, "spearman": spearman}
 
 
 def mean_ranks(values: Float[Array, "*spatial"]) -> Float[Array, "*spatial"]:
-    """Each value's rank from 1/2 on; equal values get the mean of theirs."""
+    """Each value's rank, counted from 1/2; equal values get the mean of their ranks."""
     flat = values.reshape(-1)
     ordered = jnp.sort(flat)
     first = jnp.searchsorted(ordered, flat, side="left")
@@ -294,7 +294,7 @@ def mean_ranks(values: Float[Array, "*spatial"]) -> Float[Array, "*spatial"]:
 
 
 def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
-    """The names on the path to a leaf, without its index among the arguments of a `Partial`."""
+    """The names on the path to a leaf, without leading indices, such as those of a `Partial`."""
     places = jax.tree_util.FlattenedIndexKey | jax.tree_util.SequenceKey
     named = itertools.dropwhile(lambda entry: isinstance(entry, places), path)
     texts = (
@@ -305,7 +305,7 @@ def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def _parameters(layer: tuple[str, ...], names: list[tuple[str, ...]]) -> set[int]:
-    """The parameters of a layer. The name of a collection, as in Linen, may precede its path."""
+    """The parameters of a layer. A collection's name may precede the path, as in Linen."""
     for start in (0, 1):
         found = {
             index for index, name in enumerate(names) if name[start : start + len(layer)] == layer

@@ -1,11 +1,11 @@
-"""Faithfulness by random subsets: whether the heatmap's sum over a subset says what it is worth.
+"""Faithfulness by random subsets: whether a heatmap's sums over subsets agree with falls of score.
 
-Parts of the input are replaced by the baseline at random. A faithful map's sum over the removed
-part goes with how far the score falls. Every metric is called as those of `faithfulness` are.
+Random parts of the input are replaced by the baseline. A faithful map's sum over the removed part
+varies with the fall of the score. Every metric is called like those of `faithfulness`.
 
-All images share one draw, so methods and images are compared on the same subsets. What is measured
-depends on the shape of the subsets: single pixels are noise that networks hardly react to, so
-figures of different settings cannot be compared.
+All images share one draw, so methods and images are compared on the same subsets. Values depend on
+the shape of the subsets, because networks hardly react to single pixels, which are like noise.
+Compare only values of the same settings.
 """
 
 import math
@@ -43,7 +43,7 @@ def faithfulness_correlation(
     Pearson's correlation, over random subsets S of a fixed size, of Σ_S heatmap and
     score(x) − score(x without S). 0 if one of them is constant, as for the map of ones.
 
-    Sums over many pixels hardly differ from subset to subset, and what differs is noise: with 100
+    Sums over many pixels hardly differ between subsets, and the differences are noisy: with 100
     subsets, chance alone reaches ±0.2 on an image (95 %). Average over images.
 
     Args:
@@ -51,17 +51,17 @@ def faithfulness_correlation(
         inputs: see `faithfulness`.
         heatmaps: see `faithfulness`.
         targets: see `faithfulness`.
-        key: the key that the subsets are drawn from.
-        size: how many pixels a subset has, as a share (a float below 1) or as a number (an int;
+        key: the key of the subsets.
+        size: the number of pixels in a subset, as a share (a float below 1) or as a number (an int;
             224 in Quantus).
-        subsets: how many are drawn.
-        cells: subsets are of this many cells along each axis (of an axis with fewer pixels, of its
-            pixels) instead of single pixels, and `size` counts cells; 9 in xplique's μ-fidelity,
-            which takes the correlation of ranks.
+        subsets: the number of subsets.
+        cells: divide each axis into this many cells (an axis with fewer pixels, into its pixels);
+            subsets then consist of cells instead of pixels, and `size` counts cells. 9 in xplique's
+            μ-fidelity, which uses the correlation of ranks.
         **masking: see `Scoring`.
 
-    Source: Bhatt et al. 2020 (arXiv 2005.00631), definition 3. Quantus removes single values of an
-    input, the channels of a pixel apart; this removes pixels whole.
+    Source: Bhatt et al. 2020 (arXiv 2005.00631), definition 3. Quantus removes single values of a
+    pixel's channels; this removes whole pixels.
     """
     model, inputs, heatmaps, _ = fitting(model, inputs, heatmaps, masking)
     removed = _random_cells(key, [size], subsets, cells, heatmaps.shape[1:])
@@ -86,18 +86,17 @@ def sensitivity_n(
     An attribution whose sum over any n pixels is the score's fall without them has 1 at n. For a
     linear score, gradient × input has 1 everywhere.
 
-    Quantus's metric of this name is another one. It removes the most salient pixels first, step by
-    step, keeps them removed, and correlates the sum of each step alone with the fall since the
-    beginning, over images instead of subsets.
+    Quantus's metric of this name differs. It removes pixels cumulatively, the most salient first,
+    and correlates the sum of each step alone with the total fall, over images instead of subsets.
 
     Args:
         model: see `faithfulness`.
         inputs: see `faithfulness`.
         heatmaps: see `faithfulness`.
         targets: see `faithfulness`.
-        key: the key that the subsets are drawn from.
+        key: the key of the subsets.
         sizes: the sizes of the subsets, each as in `faithfulness_correlation`.
-        subsets: how many are drawn of each size.
+        subsets: the number of subsets of each size.
         cells: as in `faithfulness_correlation`.
         **masking: see `Scoring`.
 
@@ -130,35 +129,35 @@ def infidelity(
     scaled: bool = True,
     **masking: Unpack[Scoring],
 ) -> PerInput:
-    """Squared error of the heatmap's sums as falls of the score; lower is better.
+    """Squared error between the heatmap's sums and falls of the score; lower is better.
 
     The mean over random squares S of (β · Σ_S heatmap − (score(x) − score(x without S)))², with the
-    β that makes it least. It is in squared units of the score and at most the falls' mean square,
-    which a map that explains nothing has. A network that hardly reacts to squares therefore makes
-    every map look good: compare with the uniform map's figure.
+    β that minimises it. It is in squared units of the score, and at most the falls' mean square,
+    the value of a map that explains nothing. A network that hardly reacts to squares therefore
+    makes every map look good: compare with the uniform map's value.
 
     Args:
         model: see `faithfulness`.
         inputs: see `faithfulness`.
         heatmaps: see `faithfulness`.
         targets: see `faithfulness`.
-        key: the key that the squares are drawn from.
-        side: of a square, as a share of the input's shortest side.
-        squares: how many are drawn.
-        scaled: whether to take the best β. Without (β = 1), the figure of a heatmap that was scaled
-            to [0, 1] means nothing: its values are no scores.
+        key: the key of the squares.
+        side: the side of a square, as a share of the input's shortest side.
+        squares: the number of squares.
+        scaled: whether to use the best β instead of 1. With β = 1, the value for a heatmap that was
+            scaled to [0, 1] is meaningless, because the heatmap is not in units of the score.
         **masking: see `Scoring`.
 
     Source: Yeh et al. 2019 (arXiv 1901.09392), definition 2.1 with square removal, for attributions
-    that are shares of the score. This is captum's `infidelity` with `normalize=True`, whose
-    perturbation is 1 within the square and 0 elsewhere. Quantus has no β, and takes heatmaps for
+    that are shares of the score. This is captum's `infidelity` with `normalize=True`, with a
+    perturbation of 1 within the square and 0 elsewhere. Quantus has no β, and treats heatmaps as
     gradients.
     """
     model, inputs, heatmaps, _ = fitting(model, inputs, heatmaps, masking)
     removed = _random_squares(key, side, squares, heatmaps.shape[1:])
     sums, falls = _sums_and_falls(model, inputs, heatmaps, targets, removed, masking)
     if scaled:
-        # The best β is the same whatever unit the sums are in, and some units overflow.
+        # The result does not depend on the unit of the sums, and some units overflow.
         sums = divide(sums, jnp.abs(sums).max(1, keepdims=True))
         sums = divide((sums * falls).sum(1), (sums**2).sum(1))[:, None] * sums
     return ((sums - falls) ** 2).mean(1)
@@ -172,9 +171,9 @@ def _sums_and_falls(
     removed: Bool[Array, "subsets *grid"],
     masking: Scoring,
 ) -> tuple[Float[Array, "batch subsets"], Float[Array, "batch subsets"]]:
-    """The heatmaps' sums over each subset, and how far the scores fall without it."""
+    """The heatmaps' sums over each subset, and the falls of the scores without it."""
     # The input itself is scored in the same pass. A subset's number stands for its mask, so that
-    # masked inputs exist for one chunk only; an empty mask is 0, as the engine requires.
+    # only one chunk of masks exists at a time; an empty mask is 0, as the engine requires.
     nothing = jnp.zeros_like(removed[:1])
     subsets = jnp.concatenate([nothing, removed])
     numbers = jnp.broadcast_to(1.0 + jnp.arange(len(subsets)), (len(inputs), 1, len(subsets)))
@@ -199,7 +198,7 @@ def _without(
 
 
 def _enlarge(subsets: Bool[Array, "n *grid"], shape: Sequence[int]) -> Bool[Array, "n *spatial"]:
-    """Each pixel's cell."""
+    """Enlarge subsets of cells to pixels."""
     for axis, size in enumerate(shape, 1):
         cells = subsets.shape[axis]
         subsets = subsets.take(np.arange(size) * cells // size, axis)
@@ -213,7 +212,7 @@ def _random_cells(
     cells: int | None,
     shape: Sequence[int],
 ) -> Bool[Array, "sizes_times_subsets *grid"]:
-    """Random subsets of cells or pixels, `subsets` of them of each size."""
+    """Draw `subsets` random subsets of cells or pixels of each size."""
     if subsets < 2:
         raise ValueError(f"subsets is {subsets}, wanted at least 2 to correlate over, such as 100")
     grid = _grid(cells, shape)
@@ -247,7 +246,7 @@ def _count(size: int | float, elements: int) -> int:
 def _random_squares(
     key: PRNGKeyArray, side: float, squares: int, shape: Sequence[int]
 ) -> Bool[Array, "squares *spatial"]:
-    """Squares, or cubes, that lie within the image."""
+    """Draw random squares, or cubes, that lie within the image."""
     if not 0 < side < 1 or squares < 1:
         raise ValueError(
             f"side is {side} and squares is {squares}, wanted a share of the input's side between "
