@@ -1,4 +1,4 @@
-"""Checks of an explanation that a careful reader would make before trusting it."""
+"""Checks that a careful reader would make before trusting an explanation."""
 
 import itertools
 from typing import Any
@@ -15,13 +15,14 @@ from scorecam_jax.steps.outputs import is_softmax_of_probabilities
 FLAT = 0.15
 """Weights that vary less than this, relative to their mean size, hardly respond to the masks.
 
-Of 17 photographs with the right class, the 40 channels that vary most give EfficientNet-Lite0 0.2
-to 1.6, and 0.08 on one; with shuffled weights, 0.05 to 0.12 for its best class. All channels of
-its layer of 14 x 14, 64 scored, give 1.0 to 5.4; with shuffled weights, 0.06 to 0.29.
+Measured with EfficientNet-Lite0 on 17 photographs and the right class: the 40 channels that vary
+most give 0.2 to 1.6, and 0.08 on one photograph; with shuffled weights, 0.05 to 0.12 for the best
+class. All channels of the 14 x 14 layer, 64 scored, give 1.0 to 5.4; with shuffled weights, 0.06
+to 0.29.
 """
 
 UNRESPONSIVE = 1e-5
-"""Scores that vary less than this, relative to their mean size, differ by rounding alone."""
+"""Scores that vary less than this, relative to their mean size, differ only by rounding."""
 
 PLAIN = 0.999
 """A heatmap that correlates more with the plain sum of the activations shows that sum."""
@@ -30,46 +31,46 @@ UNLIKELY = 0.01
 """A target below this probability is reported as unlikely."""
 
 COLLAPSED = 3
-"""A map in which fewer tokens reach a quarter of its maximum shows a single token.
+"""A map in which fewer tokens than this reach a quarter of its maximum shows a single token.
 
-Resized linearly, a token's peak is above a quarter in less than two cells' area.
+After linear resizing, one token's peak is above a quarter in an area of less than two cells.
 """
 
 MANY = 16
-"""With fewer tokens than this, two or three may well be the whole object."""
+"""With fewer tokens than this, two or three tokens may well be the whole object."""
 
 INCOMPLETE = 0.05
-"""If attributions miss their sum by more than this share, there were too few steps."""
+"""If attributions miss their required sum by more than this share, there were too few steps."""
 
 LIVE = 0.1
 """If a smaller share of the channels is live, the heatmap rests on few masks."""
 
 DISAGREE = 0.1
-"""Maps of two layers that correlate less than this show different things.
+"""Maps of two layers whose correlation is less than this show different things.
 
-On 17 photographs, the maps of EfficientNet-Lite0's two layers correlate by 0.13 to 0.79, and by
-0.02 on one.
+On 17 photographs, the maps of EfficientNet-Lite0's two layers have correlations of 0.13 to 0.79,
+and of 0.02 on one photograph.
 """
 
 
 def diagnose(explanation: Explanation) -> tuple[Finding, ...]:
     """Warn of reasons not to trust an explanation.
 
-    A heatmap without findings is not thereby true. The thresholds are this module's constants.
-    They are set so that photographs of the target itself cause hardly any findings.
+    A heatmap without findings may still be wrong. The thresholds are this module's constants. They
+    are set so that photographs of the target itself cause hardly any findings.
 
     Args:
-        explanation: what a method returned, outside `jit`.
+        explanation: the result of a method, outside `jit`.
 
     Returns:
-        The findings: input by input, and target by target.
+        The findings, by input and target.
 
     Raises:
         ValueError: the explanation's values are not known, because this is called under `jit`.
 
     >>> import jax.numpy as jnp
     >>> from scorecam_jax import score_cam, scores
-    >>> def model(x):  # a network that does not look
+    >>> def model(x):  # a network that ignores its input
     ...     return jnp.full((len(x), 1), 3.0), jax.nn.relu(x)
     >>> explanation = score_cam(model, jnp.ones((1, 4, 1)).at[0, 2].set(2), 0, score=scores.values)
     >>> [finding.kind for finding in diagnose(explanation)]
@@ -77,7 +78,7 @@ def diagnose(explanation: Explanation) -> tuple[Finding, ...]:
     """
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(explanation)):
         raise ValueError(
-            "diagnose needs the explanation's values: call it on what the compiled function returns"
+            "diagnose needs the explanation's values: call it on the compiled function's result"
         )
     explanation = jax.tree.map(np.asarray, explanation)
     targets = explanation.targets
@@ -180,8 +181,8 @@ def _plain(e: Any, row: int, column: int) -> _Found:
     if not likeness > PLAIN:
         return []
     text = (
-        f"the heatmap correlates by {likeness:.4f} with the plain sum of the activations: it shows "
-        "what the layer sees, not the evidence for the target"
+        f"the heatmap has correlation {likeness:.4f} with the plain sum of the activations: it "
+        "shows what the layer sees, not the evidence for the target"
     )
     return [("plain sum", likeness, text)]
 
@@ -191,7 +192,7 @@ def _unlikely(e: Any, row: int, column: int) -> _Found:
     if probability is None or probability >= UNLIKELY:
         return []
     text = (
-        f"the network gives the target {100 * probability:.2g} %: the heatmap is scaled to full "
+        f"the target's probability is {100 * probability:.2g} %: the heatmap is scaled to full "
         "brightness although the class is unlikely"
     )
     return [("unlikely", probability, text)]
@@ -236,8 +237,8 @@ def _unseen(e: Any, row: int, column: int) -> _Found:
         return []
     share = float(e.seen[row].mean())
     text = (
-        f"the network reads {100 * share:.2g} % of the image, which it crops: the heatmap is 0 "
-        "elsewhere because the network sees nothing there, not because it is unimportant"
+        f"the network crops the image and reads {100 * share:.2g} % of it: the heatmap is 0 "
+        "elsewhere because the network sees nothing there, not because the place is unimportant"
     )
     return [("places", share, text)]
 
@@ -261,15 +262,16 @@ def _layers(e: Any, row: int, column: int) -> _Found:
         likeness = float(correlation(*map(jnp.asarray, pair)))
         if alone.heatmap[row, column].any() and likeness < DISAGREE:
             text = (
-                f"the heatmap of {called} correlates by {likeness:.2f} with that of the last: the "
-                "layers show different things, and the fused heatmap only what they share"
+                f"the heatmap of {called} has correlation {likeness:.2f} with that of the last "
+                "layer: the layers show different things, and the fused heatmap shows only what "
+                "they share"
             )
             found.append(("layers disagree", likeness, text))
     return found
 
 
 def _alone(e: Any, number: int) -> Any:
-    """The explanation by one of several layers."""
+    """The explanation of one of several layers."""
     own = {name: getattr(e, name) for name in ("weights", "scores", "activations")}
     own = {name: None if values is None else values[number] for name, values in own.items()}
     return e._replace(heatmap=e.layers[number].heatmap, layers=None, **own)
@@ -284,7 +286,7 @@ def _incomplete(e: Any, row: int, column: int) -> _Found:
         return []
     text = (
         f"the attributions sum to {gained + short:.3g}, wanted {gained:.3g}, the score of the "
-        "input less that of the baseline: take more steps"
+        "input minus that of the baseline: use more steps"
     )
     return [("incomplete", abs(short), text)]
 
@@ -299,15 +301,15 @@ def _collapsed(e: Any, row: int, column: int) -> _Found:
     if cells < MANY or not 0 < reached < COLLAPSED:
         return []
     text = (
-        f"the map shows a single token, and only {reached:.2g} of {cells} reach a quarter of it: "
-        "tokens of high norm attract attention that has nothing to do with their place. Use a "
-        "method with gradients, such as generic_attention or legrad"
+        f"the map shows a single token; only {reached:.2g} of {cells} reach a quarter of its "
+        "value: tokens of high norm attract attention that has nothing to do with their place. Use "
+        "a method with gradients, such as generic_attention or legrad"
     )
     return [("collapsed", reached, text)]
 
 
 def _maps(e: Any, row: int) -> Any:
-    """One input's activations with channels last, or None if they are not weighted as a whole."""
+    """One input's activations with channels last, or None if whole maps are not weighted."""
     maps, weights = e.activations, e.weights
     if not hasattr(maps, "shape") or not hasattr(weights, "shape"):
         return None
@@ -324,7 +326,7 @@ def _live(e: Any, row: int) -> Any:
 
 
 def _probability(e: Any, row: int, column: int) -> float | None:
-    """The target's probability, or None if the score seems to be no probability."""
+    """The target's probability, or None if the score does not seem to be one."""
     if e.confidence is None or not hasattr(e.outputs, "shape") or e.outputs.ndim != 2:
         return None
     outputs = e.outputs[row].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Score-CAM's speed on this machine, against the bare network."""
+"""The speed of Score-CAM on this machine, compared with the bare network."""
 
 import contextlib
 import functools
@@ -42,26 +42,26 @@ def bench(
 
     Args:
         classifier: a classifier from `models.load` or `models.random`.
-        photo: the image to explain. The fewer channels are live on it, the less there is to do.
+        photo: the image to explain. The fewer channels are live on it, the fewer passes are needed.
         batch_sizes: the batch sizes for the bare network. If empty: the powers of two from 1 to 32,
             or to 512 on an accelerator.
-        channels: the number of channels to explain by, `Deviation(channels)`; None takes all.
-        repeats: the number of timed runs of each; the median counts.
+        channels: the number of channels, as in `Deviation(channels)`; None uses all.
+        repeats: the number of timed runs of each program; the median counts.
         progress: called with a description of each task before it starts.
 
     Returns:
         A dictionary of figures, ready for JSON, in seconds, bytes and operations. `passes` is the
-        number of masked inputs that the network runs on: one per live channel and an empty one.
-        `passes_per_second_at` has the rates of a few channels at half, once and twice the default
-        batch size; `faster_batch_size` is one of these that is over 1.3 times as fast as the
-        default, or None.
+        number of masked inputs of the network: one per live channel and an empty one.
+        `passes_per_second_at` has the rates for a few channels at half, once and twice the default
+        batch size; `faster_batch_size` is the fastest of these if it is over 1.3 times as fast as
+        the default, or None.
         `five_targets` is the time for maps of the five likeliest classes together, divided by the
         time for one class.
         `forward_images_per_second` is None at a batch size for which memory does not suffice.
-        `peak_flops` is the rate that a large product of float32 matrices reaches on this device.
+        `peak_flops` is the rate of a large product of float32 matrices on this device.
         `share_of_peak_flops` is the masked passes' rate divided by `peak_flops`, in the operations
-        that XLA counts for a single image (None if XLA counts none). It can exceed 1 when the
-        network uses an algorithm with fewer operations, such as Winograd.
+        that XLA counts for a single image (None if XLA counts none). It can exceed 1 if the network
+        uses an algorithm with fewer operations, such as Winograd.
     """
     on_cpu = device_of().platform == "cpu"
     sizes = list(batch_sizes or [2**n for n in range(6 if on_cpu else 10)])
@@ -101,7 +101,7 @@ def bench(
     runs["matrices"] = functools.partial(jax.jit(jnp.matmul), matrix, matrix)
     seconds = take_turns(runs, repeats, progress)
 
-    # A single image takes none of the shortcuts that reduce the count for a batch.
+    # For a single image, XLA uses none of the shortcuts that reduce the count for a batch.
     flops = (networks[1].cost_analysis() or {}).get("flops", 0)
     live = int(is_live(OFFICIAL.prepare(explanation.activations)).sum())
     passes = min(live, channels or live) + 1
@@ -186,19 +186,19 @@ def compare_with_exact(
     images: Sequence[Inputs],
     progress: Callable[[str], None] = lambda task: None,
 ) -> dict[str, dict[str, Any]]:
-    """Measure how close maps come to the exact ones, and how fast they are.
+    """Measure how close maps are to the exact ones, and how fast the explainers are.
 
     Args:
-        model: its five likeliest classes of each image are explained together.
-        explainers: by name, functions (inputs, targets) -> Explanation. The first is exact.
-        images: inputs of one image each. Each is explained by all explainers, one after the other;
-            a first run, which compiles, does not count.
+        model: the model. The five likeliest classes of each image are explained together.
+        explainers: functions (inputs, targets) -> Explanation, by name. The first is exact.
+        images: inputs of one image each. Each is explained by all explainers in turn; a first run,
+            which compiles, does not count.
         progress: called with a description of the next step.
 
     Returns:
-        For each explainer the median `seconds` per image, and for the `first` class and the `next`
-        ones, over images and classes: the mean and the least `correlation` (Pearson's) with the
-        exact map, and the `largest_difference` from it of any pixel.
+        For each explainer, the median `seconds` per image, and for the `first` class and the `next`
+        ones, over images and classes: the mean `correlation` (Pearson's) with the exact map, the
+        `least_correlation`, and the `largest_difference` of any pixel.
     """
     seconds: dict[str, list[float]] = {name: [] for name in explainers}
     likeness: dict[str, list[Array]] = {name: [] for name in explainers}
@@ -241,7 +241,7 @@ def take_turns(
     repeats: int,
     progress: Callable[[str], None] = lambda task: None,
 ) -> dict[Any, float]:
-    """Return the median seconds of each run. Runs alternate, so that all see the same load.
+    """Return the median seconds of each run. Runs alternate, so that all have the same load.
 
     The first round, which compiles, does not count.
     """
