@@ -1,1 +1,1 @@
-"""What `scorecam bench` needs a checkout for: other packages, and compilers for other machines."""
+"""Parts of `scorecam bench` that need a checkout: other packages, other machines' compilers."""

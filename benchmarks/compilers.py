@@ -1,4 +1,4 @@
-"""What the compilers for TPUs and for GPUs say of Score-CAM, on a machine that has neither."""
+"""Compile Score-CAM for TPUs and GPUs on a machine that has neither, and read the costs."""
 
 import itertools
 import math
@@ -29,17 +29,17 @@ ENVIRONMENT = {
     "TPU_STDERR_LOG_LEVEL": "3",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several processes at a time
 }
-"""Variables that keep compilers from looking for a TPU or GPU. Set them before JAX is used."""
+"""Variables that stop compilers from looking for a TPU or GPU. Set them before JAX is used."""
 
 
 class Peak(NamedTuple):
-    """What a chip can do at most: bfloat16 operations and bytes of its main memory, per second."""
+    """A chip's peak rates: bfloat16 operations, and bytes of main memory, per second."""
 
     flops: float
     bandwidth: float
 
 
-# By what JAX calls the chips; from cloud.google.com/tpu/docs/v5e, v5p and v6e, and from NVIDIA's
+# By JAX's names of the chips; from cloud.google.com/tpu/docs/v5e, v5p and v6e, and from NVIDIA's
 # data sheet of the H100 SXM, without sparsity.
 _PEAKS = {
     "TPU v5 lite": Peak(197e12, 819e9),
@@ -48,7 +48,7 @@ _PEAKS = {
     "NVIDIA H100 80GB HBM3": Peak(989e12, 3350e9),
 }
 
-# What XLA asks a GPU when there is one.
+# The properties that XLA reads from a GPU if there is one.
 _H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
@@ -73,7 +73,7 @@ _COLLECTIVE = re.compile(
 
 
 def chips(name: str) -> list[Any]:
-    """Devices to compile for, which need not be there.
+    """Devices to compile for, which need not be present.
 
     Args:
         name: `"h100"`, or a TPU slice: its generation and the chips along each axis, such as
@@ -106,18 +106,18 @@ def chips(name: str) -> list[Any]:
         if "INVALID_ARGUMENT" not in str(error):
             raise
         raise ValueError(
-            f"no TPU slice {name!r}; wanted is a generation and its chips along each axis, "
-            f"such as v5e:1x1, v5e:2x2, v6e:16x16 or v5p:2x2x1 ({error}), or the GPU h100"
+            f"no TPU slice {name!r}; wanted a generation and the chips along each axis, such as "
+            f"v5e:1x1, v5e:2x2, v6e:16x16 or v5p:2x2x1 ({error}), or the GPU h100"
         ) from error
 
 
 def compile_for(devices: Sequence[Any], function: Callable[..., Any], *args: Any) -> Any:
-    """Compile a function for devices that need not be there.
+    """Compile a function for devices that need not be present.
 
     Args:
-        devices: what `chips` returns, or some of it.
-        function: is traced with the arrays in `args`; what else they hold is static.
-        *args: pytrees of arrays or of `jax.ShapeDtypeStruct`, whole on every device.
+        devices: some or all of the devices from `chips`.
+        function: the function. The arrays in `args` are traced; everything else is static.
+        *args: pytrees of arrays or of `jax.ShapeDtypeStruct`, replicated on every device.
     """
     everywhere = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec())
     leaves, tree = jax.tree.flatten(args)
@@ -135,7 +135,7 @@ def compile_for(devices: Sequence[Any], function: Callable[..., Any], *args: Any
 
 
 def collectives(program: str) -> Counter[str]:
-    """Count the collective operations in a compiled program's text; one in a loop counts once."""
+    """Count the collective operations in a compiled program's text; those in a loop count once."""
     return Counter(_COLLECTIVE.findall(program))
 
 
@@ -147,29 +147,30 @@ def forecast(
     batch_size: int | None = None,
     progress: Callable[[str], None] = lambda task: None,
 ) -> dict[str, Any]:
-    """State what an exact heatmap of one image costs on the chips of a TPU slice, or on a GPU.
+    """Compute the cost of an exact heatmap of one image on the chips of a TPU slice, or on a GPU.
 
-    A loop's body counts once. So one chunk of masked inputs is compiled by itself too, and counted
-    as often as the loop runs, which is what all channels alive would need.
+    Compilers count a loop's body once. Therefore one chunk of masked inputs is also compiled
+    separately, and counted once per run of the loop. This is the cost if all channels are live.
 
     A TPU's compiler states operations and bytes. A GPU's does not: there, the operations are those
-    of the network's products and convolutions, and the bytes are what all kernels take and give.
+    of the network's products and convolutions, and the bytes are those that all kernels read and
+    write.
 
     Args:
         classifier: a classifier from `models.load` or `models.random`.
-        topology: as for `chips`.
+        topology: as in `chips`.
         channels: the number of channels to score; None scores all.
         batch_size: masked inputs at a time on each chip; None: the library's choice.
         progress: called with a description of each task before it starts.
 
     Returns:
         A dictionary of figures, ready for JSON. All but `collectives` are per chip, in bytes,
-        operations and seconds. `kernels` is how many kernels a GPU runs for a chunk; None for a
-        TPU. `arithmetic_seconds` and `memory_seconds` divide operations and bytes by the chip's
-        published peaks, a GPU's in TF32 for a network in float32; the larger one is the
-        `floor_seconds`. Bytes include those that the compiler keeps in the chip's fast memory, so a
-        chip that keeps many there may need less than `memory_seconds`. The three are None for a
-        chip whose peaks are unknown.
+        operations and seconds. `kernels` is the number of kernels that a GPU runs for a chunk; None
+        for a TPU. `arithmetic_seconds` and `memory_seconds` divide operations and bytes by the
+        chip's published peaks (for a GPU and a network in float32, the peak of TF32);
+        `floor_seconds` is the larger one. Bytes include those that the compiler keeps in the chip's
+        fast memory, so a chip that keeps many there may need less than `memory_seconds`. The three
+        are None for a chip whose peaks are unknown.
 
     Raises:
         ImportError: the compiler is not installed.
@@ -244,7 +245,7 @@ def _is_narrow(model: Any) -> bool:
 
 
 def _counts(compiled: Any) -> tuple[int, int]:
-    """Operations, 0 if the compiler does not state them, and bytes."""
+    """The operations (0 if the compiler does not state them) and bytes of a program."""
     stated = compiled.cost_analysis()
     if stated:
         return round(stated.get("flops", 0)), round(stated.get("bytes accessed", 0))
@@ -253,13 +254,13 @@ def _counts(compiled: Any) -> tuple[int, int]:
 
 
 class Kernel(NamedTuple):
-    """What a GPU runs at a time.
+    """A kernel of a GPU program.
 
     Attributes:
-        name: the library's function that it calls, such as `__cudnn$convForward`, or XLA's name
-            for the operation.
+        name: the library function that it calls, such as `__cudnn$convForward`, or XLA's name for
+            the operation.
         line: its line in the program.
-        moved: the bytes of what it takes and gives.
+        moved: the bytes that it reads and writes.
     """
 
     name: str
@@ -277,13 +278,13 @@ _NO_KERNELS = {
 
 
 def kernels_of_loop(program: str) -> list[Kernel]:
-    """The kernels of the longest body of a loop; of a program without loops, all."""
+    """The kernels of the longest loop body; all kernels of a program without loops."""
     *bodies, entry = kernels_of(program).values()  # the entry is written last
     return max([*bodies, [] if any(bodies) else entry], key=len)
 
 
 def kernels_of(program: str) -> dict[str, list[Kernel]]:
-    """The kernels of each computation in a program's text, compiled for a GPU."""
+    """The kernels of each computation in the text of a program compiled for a GPU."""
     within = set(re.findall(r"(?:calls|to_apply)=%?([\w.-]+)", program))
     found: dict[str, list[Kernel]] = {}
     for computation, body in _COMPUTATION.findall(program):
@@ -314,10 +315,10 @@ def _bytes(shape: str) -> int:
 
 
 def _products(jaxpr: Any) -> int:
-    """The multiplications of a traced program's products and convolutions.
+    """The number of multiplications in a traced program's products and convolutions.
 
-    Of the branches of a conditional, as by platform, the one of most multiplications counts: it
-    computes the layer as it is defined. The body of a loop counts once.
+    Of a conditional's branches, such as those for several platforms, the one with the most
+    multiplications counts: it computes the layer as it is defined. The body of a loop counts once.
     """
     total = 0
     for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:

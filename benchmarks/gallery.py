@@ -1,10 +1,11 @@
-"""The pictures of docs/gallery.md and docs/which-layer.md, from one command.
+"""Draw the pictures of docs/gallery.md and docs/which-layer.md, from one command.
 
     python -m benchmarks.gallery                  # all, into docs/images/gallery
     python -m benchmarks.gallery layers bad_maps  # some
 
-Wants the extras `demo` and `dinov2`. What scores channels scores 64 of them (IS-CAM and SS-CAM 16,
-the latter in 8 samples), and RISE takes 500 masks. All keys are 0. `about.json` tells the versions.
+Requires the extras `demo` and `dinov2`. Methods that score channels score 64 of them (IS-CAM and
+SS-CAM 16, the latter with 8 samples), and RISE uses 500 masks. All keys are 0. `about.json` records
+the versions.
 """
 
 import argparse
@@ -43,7 +44,7 @@ MOST_BYTES = 100_000
 PHOTOGRAPHS = ("jaguar", "lemur")
 PASSES = 64
 
-# By method, what is not its default.
+# Options that are not the defaults, by method.
 OPTIONS: dict[str, dict[str, Any]] = {
     **{
         name: {"channels": PASSES} for name in ("score-cam", "ablation-cam", "poly-cam", "opti-cam")
@@ -63,7 +64,7 @@ LAYERS = (
 
 
 def main() -> None:
-    """Draw the pictures that are named, or all."""
+    """Draw the named pictures, or all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="*", metavar="NAME", help=f"of {', '.join(PICTURES)}")
     asked = parser.parse_args().pictures or list(PICTURES)
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def save(path: Path, picture: Image.Image) -> int:
-    """Write a picture at the best quality that keeps it small; returns its bytes."""
+    """Write a picture at the best quality below the limit; return the number of bytes."""
     for quality in (90, 80, 70, 60, 50, 40, 30):
         file = io.BytesIO()
         picture.convert("RGB").save(file, "webp", quality=quality, method=6)
@@ -89,7 +90,7 @@ def save(path: Path, picture: Image.Image) -> int:
 
 
 def photograph(name: str) -> Image.Image:
-    """A sample."""
+    """A sample photograph."""
     with Image.open(samples.path(name)) as image:
         return image.convert("RGB")
 
@@ -97,24 +98,24 @@ def photograph(name: str) -> Image.Image:
 def panel(
     classifier: Classifier, picture: Image.Image, heatmap: Any, *, side: int = 160, **options: Any
 ) -> Image.Image:
-    """What the network saw of a photograph, under a heatmap, as a square."""
+    """A square of the part of a photograph that the network sees, with a heatmap over it."""
     drawn = overlay(classifier.preprocess.pixels(picture), np.asarray(heatmap), **options)
     return drawn.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def plain(classifier: Classifier, picture: Image.Image, side: int = 160) -> Image.Image:
-    """What the network sees of a photograph."""
+    """A square of the part of a photograph that the network sees."""
     seen = Image.fromarray(classifier.preprocess.pixels(picture))
     return seen.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def said(explanation: Explanation) -> str:
-    """The kinds of what `diagnose` finds."""
+    """The kinds of findings of `diagnose`."""
     return ", ".join(finding.kind for finding in diagnose(explanation)) or "nothing"
 
 
 def drawn(method: Any, model: Any, inputs: Any, targets: Any = None, **options: Any) -> np.ndarray:
-    """Heatmaps, of one compiled program."""
+    """Heatmaps from one compiled program."""
     explain = jax.jit(lambda model, inputs: method(model, inputs, targets, **options).heatmap)
     return np.asarray(explain(model, inputs))
 
@@ -150,7 +151,7 @@ def beside(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def published_variants() -> Image.Image:
-    """The published variants, where activations are signed too: a layer before its nonlinearity."""
+    """The published variants, on a usual layer and on one with signed activations."""
     panels, rows = [], ("head", "blocks/11/project")
     for layer in rows:
         classifier = models.load("efficientnet_lite0", layer=layer)
@@ -201,7 +202,7 @@ def pair() -> Image.Image:
 
 
 def two_classes() -> Image.Image:
-    """Two classes, each also with its sign, and one rather than the other."""
+    """Two classes, signed and unsigned, and one class contrasted with the other."""
     classifier, picture = models.load("efficientnet_lite0"), pair()
     inputs = classifier.preprocess(picture)[None]
     dog, panda = 235, 388
@@ -223,7 +224,7 @@ def two_classes() -> Image.Image:
 
 
 def transformer() -> Image.Image:
-    """A transformer beside a CNN, both asked what makes a photograph like itself."""
+    """A transformer next to a CNN; both explain a photograph's similarity to itself."""
     panels = []
     networks = [
         models.load("efficientnet_lite0", embedding=True),
@@ -244,7 +245,7 @@ def transformer() -> Image.Image:
 
 
 def other_inputs() -> Image.Image:
-    """A volume, a series and a segmentation, by networks made by hand."""
+    """A volume, a series and a segmentation, explained for hand-made networks."""
     return sheet(
         [_volume(), _series(), _segmentation()],
         ["a volume: the bright ball", "a series: the burst", "a segmentation: the red disc"],
@@ -307,7 +308,7 @@ def _segmentation() -> Image.Image:
 
 
 def bad_maps() -> Image.Image:
-    """Maps that mislead, and what `diagnose` finds."""
+    """Misleading maps, with the findings of `diagnose`."""
     classifier, picture = models.load("efficientnet_lite0"), photograph("jaguar")
     inputs, target = classifier.preprocess(picture)[None], 290
     early = models.load("efficientnet_lite0", layer="blocks/1/expand")
@@ -335,7 +336,7 @@ def bad_maps() -> Image.Image:
 
 
 def _refusal() -> str:
-    """What is said of a network that uses the statistics of its batch, as in training."""
+    """The error for a network that uses the statistics of its batch, as in training."""
     kernel = jax.random.normal(jax.random.key(0), (3, 8))
 
     def network(images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -347,7 +348,7 @@ def _refusal() -> str:
         check_model(network, jax.random.uniform(jax.random.key(1), (2, 16, 16, 3)))
     except ValueError as error:
         return re.split("[:;,.]", str(error))[0]
-    raise AssertionError("a network in training mode was taken")
+    raise AssertionError("a network in training mode was accepted")
 
 
 PICTURES: dict[str, Callable[[], Image.Image]] = {

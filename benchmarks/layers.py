@@ -1,17 +1,17 @@
-"""What several layers are worth: the tables of docs/evaluation.md, from one command each.
+"""Measure what several layers improve: the tables of docs/evaluation.md, from one command each.
 
     python -m benchmarks.layers --rows sample.jsonl
     python -m benchmarks.layers --rows others.jsonl --photographs others
-    python -m benchmarks.layers --rows sample.jsonl others.jsonl --table  # of all that was measured
+    python -m benchmarks.layers --rows sample.jsonl others.jsonl --table  # of all measured rows
 
-Every Score-CAM scores as many masks: `--passes` of one layer, or shared out among two or three. The
-maps of the layers are computed once, and fused in every way. They are computed again with the
-network's weights shuffled, and for another class: `shuffled` and `other class` are the correlations
-with those, of which less is better. All seeds are 0.
+Every Score-CAM scores the same number of masks: `--passes` of one layer, or shared among two or
+three. The maps of the layers are computed once and fused in every way. They are also computed with
+the network's weights shuffled, and for another class: `shuffled` and `other class` are the
+correlations with those maps; less is better. All seeds are 0.
 
-A row is written as soon as it is measured, and a photograph whose rows are there is not measured
-again. `--random` takes networks without weights: their insertion and deletion alone, since random
-weights say nothing about boxes.
+Each row is written as soon as it is measured, and photographs with rows are not measured again.
+`--random` uses networks with random weights, for which only insertion and deletion are measured,
+because such networks cannot find the boxes.
 """
 
 import argparse
@@ -42,13 +42,13 @@ from scorecam_jax.study.results import Evaluation, summarize
 
 
 class Other(NamedTuple):
-    """A photograph that chose nothing in this library.
+    """A photograph that had no influence on any choice in this library.
 
     Attributes:
-        path: in the package that it comes with.
-        target: the class of ImageNet that it shows; of foolbox's, the one in its name.
-        boxes: around what shows it, (left, top, right, bottom) in hundredths of width and height,
-            drawn by hand before any map was seen.
+        path: its path in the package that contains it.
+        target: the ImageNet class that it shows; for foolbox's photographs, the class in the name.
+        boxes: boxes around the object, (left, top, right, bottom) in hundredths of width and
+            height, drawn by hand before any map was seen.
     """
 
     path: str
@@ -108,21 +108,21 @@ _OTHERS = (
     Other("foolbox/data/imagenet_19_305.jpg", 305, ((18, 27, 84, 75),)),
 )  # fmt: skip
 
-_RANKED_ALIKE = {"geometric": "product"}  # so insertion, deletion and ROAD are the same
+_RANKED_ALIKE = {"geometric": "product"}  # insertion, deletion and ROAD are therefore equal
 _ROAD = ("one layer", "two layers, product", "two layers, poly-cam", "three layers, product")
 _FRACTIONS = (0.2, 0.5, 0.8)
 _BOXES = 9
 
 
 class Photograph(NamedTuple):
-    """A photograph as the network takes it.
+    """A photograph, preprocessed for the network.
 
     Attributes:
-        name: the file's.
+        name: the file's name.
         image: the picture.
         inputs: (1, H, W, 3).
-        boxes: (1, N, 4), zeros where it has fewer.
-        target: the class it shows; None for the one that the network predicts.
+        boxes: (1, N, 4), padded with zeros.
+        target: the class that it shows; None for the predicted class.
     """
 
     name: str
@@ -135,18 +135,18 @@ class Photograph(NamedTuple):
 def main() -> None:
     """Measure, and print the table and the differences from one layer."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="JSON, one a line")
+    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="files of JSON lines")
     parser.add_argument("--table", action="store_true", help="measure nothing, read all --rows")
     parser.add_argument("--model", default="efficientnet_lite0")
     parser.add_argument("--weights")
-    parser.add_argument("--random", action="store_true", help="weights at random")
-    parser.add_argument("--size", type=int, help="of the input")
+    parser.add_argument("--random", action="store_true", help="random weights")
+    parser.add_argument("--size", type=int, help="size of the input")
     parser.add_argument("--photographs", choices=["sample", "others"], default="sample")
     parser.add_argument("--passes", type=int, default=64)
-    parser.add_argument("--step", type=float, default=0.04, help="of insertion and deletion")
-    parser.add_argument("--first", type=int, help="only so many photographs")
-    parser.add_argument("--shuffle", type=int, default=99, help="shuffle for so many photographs")
-    parser.add_argument("--ways", default="one,two,three,gradient", help="and cubic, augmented")
+    parser.add_argument("--step", type=float, default=0.04, help="step of the curves")
+    parser.add_argument("--first", type=int, help="number of photographs (default: all)")
+    parser.add_argument("--shuffle", type=int, default=99, help="photographs for shuffled weights")
+    parser.add_argument("--ways", default="one,two,three,gradient", help="also: cubic, augmented")
     asked = parser.parse_args()
     if not asked.table:
         (output,) = asked.rows
@@ -182,7 +182,7 @@ def _photographs(kind: str, classifier: Any) -> Iterator[Photograph]:
         package, _, file = other.path.partition("/")
         spec = find_spec(package)
         if spec is None or not spec.submodule_search_locations:
-            raise SystemExit(f"{other.path} comes with the package {package}: install it")
+            raise SystemExit(f"{other.path} is part of the package {package}: install it")
         path = Path(spec.submodule_search_locations[0]) / file
         width, height = Image.open(path).size
         corners = np.asarray(other.boxes) / 100 * [width, height, width, height]
@@ -199,7 +199,7 @@ def _photograph(path: Path, classifier: Any, boxes: np.ndarray, target: int | No
 
 
 def _ways(passes: int) -> dict[str, Callable[..., dict[str, Any]]]:
-    """What is compared: programs (model, inputs, targets) -> heatmaps by name."""
+    """The programs to compare, (model, inputs, targets) -> heatmaps by name."""
     budget = Interpolated(passes)
     cubic = variants.OFFICIAL._replace(render=_cubic)
 
@@ -234,13 +234,13 @@ def _ways(passes: int) -> dict[str, Callable[..., dict[str, Any]]]:
 
 
 def _cubic(maps: jax.Array, shape: Any) -> jax.Array:
-    """Masks by cubic interpolation, in place of linear."""
+    """Render masks by cubic instead of linear interpolation."""
     resized = jax.image.resize(maps, (len(maps), *shape), "cubic", antialias=False)
     return normalize(jax.nn.relu(resized), len(shape))
 
 
 def _augmented(method: Any, model: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """The mean over the image, its mirror image, a shift and an enlargement, mapped back."""
+    """The mean map over the image, its mirror image, a shift and an enlargement, mapped back."""
     height, width = inputs.shape[1:3]
     shift = (height // 28, width // 28)
     margin = (height // 20, width // 20)
@@ -271,7 +271,7 @@ def _rows(asked: argparse.Namespace, known: set[str]) -> Iterator[dict[str, Any]
     load = models.random if asked.random else functools.partial(models.load, weights=asked.weights)
     classifier = load(asked.model, **more)
     photographs = list(_photographs(asked.photographs, classifier))
-    if not classifier.labels:  # an embedding: what makes each photograph like itself
+    if not classifier.labels:  # an embedding: explain each photograph's similarity to itself
         pictures = {each.name: each.image for each in photographs}
         classifier = models.likeness(classifier, pictures, others={})
         photographs = [each._replace(target=row) for row, each in enumerate(photographs)]
@@ -317,7 +317,7 @@ def _rows(asked: argparse.Namespace, known: set[str]) -> Iterator[dict[str, Any]
 def _measure(
     asked: argparse.Namespace, model: Any, photograph: Photograph, target: int, maps: Any
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each map. Maps that rank the pixels alike share those that need no more."""
+    """Measure each map. Maps with equal ranks of pixels share the metrics that use only ranks."""
 
     def figures(names: Sequence[str], chosen: Mapping[str, Metric]) -> dict[str, Any]:
         def each(array: Any) -> np.ndarray:

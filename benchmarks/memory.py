@@ -1,4 +1,4 @@
-"""How much memory this process has held."""
+"""The peak memory of this process."""
 
 import re
 import sys
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def peak_memory() -> int:
-    """The most bytes that were resident in this process at once."""
+    """The largest number of bytes that were resident in this process at once."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage's figure would include what the parent process once held
+    if status.exists():  # getrusage would include the parent process's peak
         peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
         if peak:
             return int(peak[1]) * 1024

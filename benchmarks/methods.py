@@ -1,16 +1,15 @@
-"""Every method on the photographs that come with the package: the table of docs/evaluation.md.
+"""Measure every method on the package's photographs: the table of docs/evaluation.md.
 
     nice -n 10 python -m benchmarks.methods --output methods.jsonl
 
-Each figure is kept in the file as soon as it is known, and the same command continues where it was
-interrupted, so that it also adds methods that are new. Cheap methods come first. Those that would
-take more than 2,000 passes a photograph are run with smaller counts, as `REDUCED` has them, but for
-Score-CAM itself.
+Each row is written to the file as soon as it is measured. After an interruption the same command
+continues, and it adds new methods. Cheap methods come first. Methods that would take more than
+2,000 passes per photograph, except Score-CAM itself, run with the smaller counts of `REDUCED`.
 
-The class is the one that the network predicts. `other class` is the correlation with the map of the
-class after it, and `shuffled` that with the map of a network whose weights are all shuffled (seed
-0); of both less is better. `time` is of the processor, which other programs on the machine do not
-lengthen much: of one map, compiled, in seconds, the median.
+The class is the predicted one. `other class` is the correlation with the map of the next best
+class, and `shuffled` that with the map of a network whose weights are all shuffled (seed 0); less
+of both is better. `time` is the median processor time of one compiled map, in seconds; other
+programs on the machine hardly lengthen it.
 """
 
 import argparse
@@ -41,17 +40,17 @@ REDUCED: dict[str, tuple[dict[str, Any], int]] = {
     "rise": ({"count": 500}, 501),
     "poly-cam": ({"channels": 128}, 259),
 }
-"""Options in place of the defaults, and the passes that remain."""
+"""Options instead of the defaults, and the number of passes with them."""
 
 _MEASURED = ("energy", "auc", "box-acc")
 _STEP = 0.05  # of insertion and deletion
-_CHEAP = 100  # passes; dearer methods are not asked for other classes and shuffled networks
+_CHEAP = 100  # passes; `other class` and `shuffled` are not measured for costlier methods
 _WITH_INTERVALS = ("energy", "insertion", "deletion")
 _REFERENCE = "grad-cam"
 
 
 class Photograph(NamedTuple):
-    """A photograph as the network takes it, with its boxes."""
+    """A photograph, preprocessed for the network, with its boxes."""
 
     name: str
     inputs: np.ndarray
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--model", default="efficientnet_lite0")
     parser.add_argument("--weights")
     parser.add_argument(
-        "--output", type=Path, required=True, help="the figures, a line of JSON each"
+        "--output", type=Path, required=True, help="the rows, one line of JSON each"
     )
     parser.add_argument("--methods", help="names, separated by commas (default: all)")
     parser.add_argument("--print", action="store_true", help="measure nothing, print the table")
@@ -97,7 +96,7 @@ def _photographs(classifier: Any) -> Iterator[Photograph]:
 
 
 def _passes(name: str, channels: int) -> int:
-    """Forward passes a photograph; a backward pass counts as two."""
+    """The number of forward passes per photograph; a backward pass counts as two."""
     if name in REDUCED:
         return REDUCED[name][1]
     if name not in METHODS:
@@ -118,7 +117,7 @@ def _missing(
     passes: Mapping[str, int],
     known: Mapping[tuple[str, str], Any],
 ) -> Iterator[dict[str, Any]]:
-    """The rows that are not known yet, method by method."""
+    """Measure the missing rows, method by method."""
     shuffled = randomized(model, jax.random.key(0))
     predict = jax.jit(lambda model, inputs: jax.nn.softmax(model(inputs)[0]))
     chosen = _metrics()
@@ -178,7 +177,7 @@ def _area(metric: Callable[..., Any], case: Case) -> Any:
 
 
 def _table(rows: Mapping[tuple[str, str], dict[str, Any]], passes: Mapping[str, int]) -> str:
-    """The table in Markdown: means, and intervals where they matter."""
+    """The table in Markdown: means, with intervals for some metrics."""
     chosen = _metrics()
     for name in ("other class", "shuffled"):
         chosen[name] = Metric(lambda case: None, "less", digits=2)

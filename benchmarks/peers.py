@@ -1,6 +1,6 @@
-"""Other packages' Score-CAM, timed on the same network, weights, layer and input.
+"""Time other packages' Score-CAM on the same network, weights, layer and input.
 
-PyTorch and the packages are imported in processes of their own, and only there.
+PyTorch and the packages are imported only in separate processes.
 """
 
 import concurrent.futures
@@ -43,23 +43,23 @@ def race(
 ) -> dict[str, dict[str, Any]]:
     """Time whole maps of several packages, alternately.
 
-    Each package has a process of its own, all cores (or the GPU, where JAX has one) and the same
-    weights. Its first map does not count, because that compiles.
+    Each package has its own process, all cores (or the GPU, where JAX has one) and the same
+    weights. Its first map, which compiles, does not count.
 
     Args:
         name: one of `models.names()`.
         inputs: (1, height, width, 3), preprocessed.
-        weights: a checkpoint, or a folder with one. None takes those that are installed, or random
-            ones where there are none for PyTorch.
+        weights: a checkpoint, or a folder with one. None uses the installed weights, or random ones
+            if no weights for PyTorch are installed.
         contenders: functions (name, weights, inputs) -> (a function that makes a map), by name;
-            they must pickle. None: `CONTENDERS`. The first is what the others are compared with.
-        repeats: how many maps of each package are timed; the median counts.
-        progress: called with a description of what is done next.
+            they must pickle. None: `CONTENDERS`. The others are compared with the first.
+        repeats: the number of timed maps of each package; the median counts.
+        progress: called with a description of the next step.
 
     Returns:
         For each contender: `seconds`, the median per map; `all_seconds`; `times`, its seconds
-        divided by the first contender's; and `bytes`, by how much its maps, compilation included,
-        raised its process's peak memory above that of loading. For one that did not run: `error`.
+        divided by the first contender's; and `bytes`, the rise of its process's peak memory above
+        that of loading, caused by its maps and their compilation. For one that failed: `error`.
     """
     contenders = CONTENDERS if contenders is None else contenders
     rows: dict[str, dict[str, Any]] = {who: {"all_seconds": []} for who in contenders}
@@ -94,7 +94,7 @@ def race(
     return rows
 
 
-_explain: Callable[[], Any]  # in a contender's process, its map
+_explain: Callable[[], Any]  # in a contender's process: makes its map
 _held: int
 
 
@@ -153,9 +153,9 @@ CONTENDERS: dict[str, Contender] = {
 
 
 def _torch_network(name: str, weights: Any, inputs: Inputs) -> tuple[Any, Any, Any]:
-    """The network in PyTorch, in the fastest layout, its layer that is explained, and the input.
+    """The network in PyTorch, in the fastest layout; the explained layer; and the input.
 
-    With the layer comes what makes maps of its tokens, None if it gives maps.
+    The layer comes with the function that makes maps of its tokens; None if it returns maps.
     """
     import torch
 
@@ -183,13 +183,13 @@ def _maps_of(prefix: int, tokens: Any) -> Any:
 
 
 def _packaged(name: str) -> Path | None:
-    """Weights that come with a package, unless they are an export, which PyTorch does not read."""
+    """Weights installed with a package; None for exports, which PyTorch does not read."""
     path = models.packaged_weights(name)
     return None if path is None or path.suffix == ".onnx" else path
 
 
 def _counterpart(name: str) -> Any:
-    """The network in PyTorch, its weights random."""
+    """The network in PyTorch, with random weights."""
     twin = counterpart(name)
     _import_torchvision()
     make = operator.attrgetter(twin.make)(importlib.import_module(twin.module))
@@ -198,7 +198,7 @@ def _counterpart(name: str) -> Any:
 
 @contextlib.contextmanager
 def _random(name: str) -> Iterator[str | None]:
-    """A checkpoint of a network with random weights, for as long as it is needed."""
+    """A temporary checkpoint of a network with random weights; None without PyTorch."""
     try:
         import torch
 
@@ -219,7 +219,7 @@ def _import_torchvision() -> Any:
     try:
         import torchvision
     except RuntimeError:
-        # Built for other devices than torch is: it refuses names that have no schema.
+        # Built for other devices than torch, it refuses names that have no schema.
         operators = torch.library.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
             operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

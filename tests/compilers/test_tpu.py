@@ -82,7 +82,7 @@ def test_a_forecast_of_many_chunks_counts_what_one_chunk_does():
 
 
 def test_a_slice_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="no TPU slice 'v5e:many'; wanted is a generation"):
+    with pytest.raises(ValueError, match="no TPU slice 'v5e:many'; wanted a generation"):
         chips("v5e:many")
 
 
