@@ -1,8 +1,8 @@
-"""Emulates a machine with one accelerator: `python -m pytest -p tests.accelerator`.
+"""Emulate a machine with one accelerator: `python -m pytest -p tests.accelerator`.
 
-JAX's default device is then one whose arrays do not mix with those of the CPU's devices, and whose
-platform is not "cpu". The factors of products are rounded to bfloat16 unless something else is
-asked for, as a TPU does. All else is a CPU's: its compiler, its kernels and its rounding.
+The arrays of JAX's default device then do not mix with those of the CPU's devices, and its platform
+is not "cpu". As on a TPU, the factors of products are rounded to bfloat16 unless another precision
+is requested. Everything else is the CPU's: compiler, kernels and rounding.
 """
 
 from typing import Any
@@ -40,7 +40,7 @@ def _round_factors(primitive: Any) -> None:
 
 
 def pytest_configure() -> None:
-    """Set this up, but only as a plugin: pytest imports all modules, to look for doctests."""
+    """Set up the emulation, only if this is a plugin: pytest imports all modules for doctests."""
     xla_bridge.register_backend_factory(
         NAME, lambda: xla_client.make_cpu_client(num_devices=1), priority=1000
     )

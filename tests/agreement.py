@@ -1,11 +1,11 @@
-r"""The README's table of agreement, out of what the tests measured.
+r"""Print the README's table of agreement from the tests' measurements.
 
     pytest -m "" tests/test_variants.py tests/peers/test_variants.py \
         -o junit_family=xunit1 --junitxml=report.xml
     python -m tests.agreement report.xml
 
-And the table of other methods, of a report of tests/peers/test_gradient.py and test_attention.py,
-with --methods; of other people's networks, of a report of tests/wild, with --wild.
+With --methods, print the table of other methods from a report of tests/peers/test_gradient.py and
+test_attention.py; with --wild, that of other people's networks from a report of tests/wild.
 """
 
 import sys
@@ -23,7 +23,7 @@ def note(record_property, variant, package, network, layer, size, difference):
 
 
 def note_method(record_property, method, package, network, difference):
-    """The same, of a method: its row is `method | equals | network | largest difference`."""
+    """Record a method's difference; its row is `method | equals | network | largest difference`."""
     name = getattr(method, "__name__", method)
     record_property("agreement", f"`{name}` | {package} | {network} | {float(difference):.9g}")
 
@@ -45,7 +45,7 @@ def rows(report):
 
 
 def round_up(number):
-    """Two digits, never less than the number.
+    """Round a number up to two digits.
 
     >>> round_up(2.51e-06), round_up(2.5e-06), round_up(0.0)
     ('2.6e-06', '2.5e-06', '0.0e+00')

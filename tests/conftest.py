@@ -1,4 +1,4 @@
-"""Settings every test runs under: shapes checked, ambiguous broadcasting refused."""
+"""Settings of all tests: shapes are checked, and ambiguous broadcasting is refused."""
 
 import importlib.metadata
 import os
@@ -9,8 +9,8 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# Tests compile far more than they compute. XLA reads its flags when it is first used, and stops at
-# one that it does not know.
+# Tests spend more time on compiling than on computing. XLA reads its flags when it is first used,
+# and aborts if it does not know one.
 FLAGS = ["--xla_backend_optimization_level=0"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
@@ -22,7 +22,7 @@ install_import_hook("scorecam_jax", "beartype.beartype")
 
 
 def pytest_configure(config):
-    """Compile equal programs once, in whichever process and whichever run of the tests."""
+    """Compile equal programs once for all processes and runs of the tests."""
     if getattr(config, "cache", None) is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -32,22 +32,22 @@ def pytest_configure(config):
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
 
-# Accelerators round the factors of products unless they are told not to.
+# Accelerators round the factors of products unless full precision is requested.
 jax.config.update("jax_default_matmul_precision", "highest")
-# A TPU serves one process, the first of those that share the tests.
+# A TPU serves one process: the first of those that share the tests.
 if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0" and "tpu" in str(jax.config.jax_platforms):
     jax.config.update("jax_platforms", "cpu")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def children_on_the_cpu():
-    """Let the processes that tests start compute on the CPU. JAX has its platform here already."""
+    """Make processes started by tests use the CPU. In this process, JAX has chosen its platform."""
     os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 @pytest.fixture
 def cpus():
-    """Eight CPU devices; the test's arrays and programs are on the first of them by default."""
+    """Eight CPU devices; the test's arrays and programs are on the first one by default."""
     devices = jax.devices("cpu")
     with jax.default_device(devices[0]):
         yield devices
@@ -55,7 +55,7 @@ def cpus():
 
 @pytest.fixture(scope="module", autouse=True)
 def few_programs():
-    """Forget compiled programs before they exhaust the memory mappings that a process may have."""
+    """Discard compiled programs before they exhaust the process's memory mappings."""
     yield
     mappings = Path("/proc/self/maps")
     if mappings.exists() and mappings.read_bytes().count(b"\n") > 20_000:
@@ -64,7 +64,7 @@ def few_programs():
 
 @pytest.fixture
 def interruptible():
-    """A job in the background of a shell ignores Ctrl-C."""
+    """Make Ctrl-C work even if the tests run in the background of a shell, which ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

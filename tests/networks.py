@@ -15,17 +15,17 @@ ON_THE_SAME_PATHS = {
     "fem", "gradient", "gradient-times-input", "smooth-grad", "finer-cam", "gscore-cam", "poly-cam",
     "smooth-grad-cam++", "full-grad", "dff",
 }  # fmt: skip
-"""Methods that differ from others in their formula alone: general tests of them are slow ones."""
+"""Methods that differ from others only in their formula. General tests of these are marked slow."""
 
 EVERY = [
     pytest.param(name, marks=pytest.mark.slow) if name in ON_THE_SAME_PATHS else name
     for name in METHODS.of_any_network()
 ]
-"""The methods that explain any network, for `pytest.mark.parametrize`."""
+"""The methods for any network, as arguments of `pytest.mark.parametrize`."""
 
 
 def network(rank=2, channels_first=False):
-    """A Model whose activations are signed, half the input's size, 0 in channel 1, .7 in 4."""
+    """A Model with signed activations of half the input's size, constant in channels 1 and 4."""
     random = np.random.default_rng(rank)
     kernel = random.normal(size=(*[3] * rank, 2, CHANNELS)).astype("float32")
     kernel[..., [DEAD, CONSTANT]] = 0
@@ -57,6 +57,6 @@ def _channels_first(kernel, bias, head, x, edit=None):
 
 
 def images(rank=2, batch=2, seed=0):
-    """Inputs (batch, *spatial, 2), no two sides alike."""
+    """Inputs (batch, *spatial, 2), whose sides all differ."""
     shape = {1: (13,), 2: (9, 14), 3: (5, 8, 6)}[rank]
     return np.random.default_rng(seed).normal(size=(batch, *shape, 2)).astype("float32")

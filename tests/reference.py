@@ -6,7 +6,7 @@ import numpy as np
 
 
 def resize(image, shape):
-    """Linear interpolation between pixel centres, nearest beyond the outermost ones."""
+    """Interpolate linearly between pixel centres; beyond the outermost ones, take the nearest."""
     for axis, new in enumerate(shape):
         old = image.shape[axis]
         positions = (np.arange(new) + 0.5) * old / new - 0.5
@@ -17,7 +17,7 @@ def resize(image, shape):
 
 
 def scale(image):
-    """To [0, 1]; a constant image to 0."""
+    """Scale to [0, 1]; a constant image becomes 0."""
     span = image.max() - image.min()
     return (image - image.min()) / span if span else np.zeros_like(image)
 

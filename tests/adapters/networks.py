@@ -75,8 +75,8 @@ class Network(NamedTuple):
     Attributes:
         adapt: `(layer, **options) -> Model`.
         predict: the framework's own forward pass, in its own layout.
-        state: everything the user's model holds, as (repr, leaves).
-        channel_axis: of inputs and activations.
+        state: () -> the contents of the user's model, as (repr, leaves).
+        channel_axis: the channel axis of inputs and activations.
     """
 
     adapt: Callable[..., Any]

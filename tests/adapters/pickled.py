@@ -1,4 +1,4 @@
-"""Models with the classes of a module, and a program that runs what it is sent of them."""
+"""Models whose classes are in a module, and a program that runs pickled ones from its input."""
 
 import os
 

@@ -1,6 +1,6 @@
-"""A network of 100 channels, photographs for it, and one of the same with outputs that have places.
+"""Networks of 100 channels for the app, with scores of classes, of places or of boxes; photographs.
 
-They are functions that return a `Classifier`, as `--model tests.app.toy:classifier` takes them.
+`--model tests.app.toy:classifier` loads the first.
 """
 
 import functools
@@ -69,7 +69,7 @@ def of_boxes():
 
 
 def save_photo(path, size=(48, 40), seed=0):
-    """Blocks of colour. Of its height, the network sees the middle 32 pixels."""
+    """Save blocks of colour. The network sees the middle 32 pixels of the height."""
     colours = np.random.default_rng(seed).integers(0, 256, (5, 6, 3)).astype(np.uint8)
     Image.fromarray(colours).resize(size, Image.Resampling.NEAREST).save(path)
     return path

@@ -28,7 +28,7 @@ INPUT = (56, 64)
 
 
 def maps(number):
-    """Each method's heatmaps of two classes, and the sums that they are made of."""
+    """Each method's heatmaps of two classes, and the sums behind them."""
     random = np.random.default_rng(number)
     found, sums = {}, {}
     for method in METHODS:
@@ -41,7 +41,7 @@ def maps(number):
 
 
 def photographs():
-    """Four, of which the network saw the middle of the second and padded the third."""
+    """Four photographs. The network sees the middle of the second, and pads the third."""
     shown = []
     for number, name in enumerate(NAMES):
         heatmaps, sums = maps(number)
@@ -79,7 +79,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def four(tmp_path_factory):
-    """The file, and the photographs in it."""
+    """The report's file, and the photographs in it."""
     shown = photographs()
     values = np.array([0.3, 0.9, 0.5])
     columns = [
@@ -99,7 +99,7 @@ def four(tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser):
-    """Opens a file in a page; at the end, that nothing was fetched and nothing went wrong."""
+    """Open a file in a page; at the end, check that nothing was fetched and nothing failed."""
     contexts, troubles = [], []
 
     def open_file(path, *, width=1400, height=1000, scripts=True, colours="light"):
@@ -108,7 +108,7 @@ def open_page(browser):
             java_script_enabled=scripts,
             color_scheme=colours,
         )
-        context.set_default_timeout(120_000)  # for machines that do much else
+        context.set_default_timeout(120_000)  # for busy machines
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: troubles.append(message.text))

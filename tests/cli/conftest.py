@@ -11,19 +11,19 @@ from tests.cli.toy import LABELS, colour_network
 
 @pytest.fixture(autouse=True)
 def no_cache(monkeypatch):
-    """Keep the tests' own process as it is, and count every compilation."""
+    """Leave the process's settings unchanged, and count every compilation."""
     monkeypatch.setattr(system, "keep_compiled_programs", lambda: None)
 
 
 @pytest.fixture(autouse=True)
 def no_lines_of_progress(monkeypatch):
-    """Keep a slow machine from telling more than a fast one."""
+    """Keep a slow machine from printing more lines than a fast one."""
     monkeypatch.setattr(progress, "LINES", (math.inf, math.inf))
 
 
 @pytest.fixture
 def traces(monkeypatch):
-    """A colour network in place of the real one, a new one each time; how often it is traced."""
+    """Replace `models.load` by a new colour network each time; the list has one entry per trace."""
     traces = []
     preprocess = models.Preprocess((16, 16), mean=(0.0,) * 3, std=(255.0,) * 3, fit="crop")
 
@@ -36,7 +36,7 @@ def traces(monkeypatch):
 
 @pytest.fixture
 def photo(here):
-    """Black, 48 x 32, but for a red square left of the middle and a small blue one to the right."""
+    """A black photograph, 48 x 32, with a red square on the left and a small blue one at right."""
     pixels = np.zeros((32, 48, 3), np.uint8)
     pixels[8:16, 8:16, 0] = 255
     pixels[16:24, 32:36, 2] = 200

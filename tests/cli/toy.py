@@ -1,4 +1,4 @@
-"""A network whose answers are known, photographs for it, and the command line called in-process."""
+"""A network with known outputs, and helpers to call the command line and read its pictures."""
 
 import sys
 
@@ -27,7 +27,7 @@ COMMANDS = ("explain", "compare", "app", "evaluate", "bench", "layers", "methods
 
 
 def colour_network(traces):
-    """A network whose class 0 is redness, 1 greenness, 2 blueness, on a grid of 4 x 4."""
+    """A network whose classes 0, 1 and 2 are redness, greenness and blueness, on a 4 x 4 grid."""
 
     def model(inputs, edit=lambda activations: activations):
         traces.append(inputs.shape)
@@ -50,7 +50,7 @@ def read(path):
 
 
 def panels(path, count, size=(48, 32)):
-    """The panels of a sheet, without its enlargement; no column of theirs begins white."""
+    """The panels of a sheet at their original size. The left edge of a panel must not be white."""
     page = np.asarray(read(path)).astype(int)
     factor = max(1, 256 // max(size))
     size = size[0] * factor, size[1] * factor

@@ -8,7 +8,7 @@ from benchmarks.compilers import ENVIRONMENT
 
 @pytest.fixture(scope="session", autouse=True)
 def environment():
-    """A process that looks for no TPU or GPU, and compiles as users do."""
+    """Make this process look for no TPU or GPU, and compile with users' settings."""
     os.environ.update(ENVIRONMENT)
     # The flags of tests/conftest.py are for the CPU's compiler.
     os.environ["XLA_FLAGS"] = ""

@@ -1,4 +1,4 @@
-"""Networks whose layer may have any number of channels."""
+"""Networks whose layer has a given number of channels."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""What both compilers are asked for."""
+"""Programs for the compilers of both TPUs and GPUs."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ SMALL = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
 
 
 def compiled(slice_of, model, inputs=SMALL, method=score_cam, **options):
-    """A method's program for a slice, its masks dealt to all chips."""
+    """Compile a method for a slice, with its masks split over all chips."""
     devices = chips(slice_of)
     if accepts(method, "mesh"):
         options["mesh"] = Mesh(np.array(devices), ("masks",))

@@ -1,4 +1,4 @@
-"""Cases for fuzzing: values of every kind, and a network that no value makes overflow."""
+"""Cases for fuzzing: values of every kind, and a network that never overflows."""
 
 import dataclasses
 from typing import NamedTuple
@@ -15,7 +15,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 
 class Parameters(NamedTuple):
-    """The network's: `rate` brings the layer's activations into the range of tanh."""
+    """The network's parameters. `rate` scales the layer's activations to the range of tanh."""
 
     layer: jax.Array
     rate: jax.Array
@@ -24,7 +24,7 @@ class Parameters(NamedTuple):
 
 
 def network(parameters, inputs, edit=None):
-    """Logits and activations: those of a cell are the mean of four pixels, channel by channel."""
+    """Return logits and activations, which are means over 2 x 2 pixels, channel by channel."""
     rows, columns = GRID
     cells = inputs.reshape(len(inputs), rows, 2, columns, 2, CHANNELS)
     layer = jnp.expand_dims(parameters.layer, (0, 1, 2))
@@ -36,9 +36,9 @@ def network(parameters, inputs, edit=None):
 
 
 class Case(NamedTuple):
-    """The arguments of a program; every one an array, so that no value compiles anew.
+    """The arguments of a program. All are arrays, so that no value causes a recompilation.
 
-    `unit` is what a heatmap's sum is multiplied by before it is differentiated.
+    A heatmap's sum is multiplied by `unit` before it is differentiated.
     """
 
     parameters: Parameters
@@ -49,7 +49,7 @@ class Case(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a case is made of, for Hypothesis to print and to shrink."""
+    """The parameters of a case, for Hypothesis to print and to shrink."""
 
     kinds: tuple[tuple[str, ...], ...]
     size: float
@@ -59,7 +59,7 @@ class Recipe:
     seed: int
 
     def make(self, dtype):
-        """The case in a dtype."""
+        """Make the case in a dtype."""
         random = np.random.default_rng(self.seed)
         limits = ml_dtypes.finfo(dtype)
         sizes = [_held(self.size * share, limits) for share in self.shares]
@@ -80,14 +80,14 @@ class Recipe:
             Parameters(*(np.asarray(value, dtype) for value in values)),
             maps.repeat(2, 1).repeat(2, 2),
             random.integers(CLASSES, size=BATCH),
-            # Half precision needs its losses scaled: a slope above 65504 has no float16. A range
-            # may be as small as its smallest number times a weight, and a map as large as 65504.
+            # Half precision needs scaled losses, because slopes above 65504 overflow. A range may
+            # be as small as the smallest number times a weight, and a map as large as 65504.
             np.float32(2.0**-50 if dtype == "float16" else 1),
         )
 
 
 def _held(size, limits):
-    """A size, or the nearest one that leaves a type some way to its ends."""
+    """Clip a size so that it stays away from the ends of a type's range."""
     return float(np.clip(size, float(limits.tiny) * 16, float(limits.max) / 16))
 
 

@@ -1,4 +1,4 @@
-"""What must not change an explanation: (case, random) -> a case, and the way back from it."""
+"""Changes that must not affect an explanation: (case, random) -> changed case, and the inverse."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from tests.fuzz.cases import CHANNELS
 
 
 def batch_order(case, random):
-    """The images in the opposite order."""
+    """Reverse the images."""
     changed = case._replace(inputs=case.inputs[::-1].copy(), targets=case.targets[::-1].copy())
     return changed, lambda found: {
         name: values[::-1] for name, values in found.items() if name != "slopes"
@@ -16,7 +16,7 @@ def batch_order(case, random):
 
 
 def channel_order(case, random):
-    """The channels in another order."""
+    """Permute the channels."""
     order = random.permutation(CHANNELS)
     parameters = case.parameters
     changed = case._replace(
@@ -24,19 +24,19 @@ def channel_order(case, random):
         parameters=parameters._replace(layer=parameters.layer[order], head=parameters.head[order]),
     )
 
-    # Sums in another order are rounded otherwise, and where values tie a slope is not continuous.
+    # Sums in another order round differently, and a slope is not continuous where values tie.
     return changed, lambda found: {"heatmap": found["heatmap"]}
 
 
 def flip(case, random):
-    """The images upside down or mirrored."""
+    """Flip the images upside down or mirror them."""
     axis = random.integers(1, 3)
     changed = case._replace(inputs=np.flip(case.inputs, axis).copy())
     return changed, lambda found: {"heatmap": np.flip(found["heatmap"], axis)}
 
 
 def size(case, random):
-    """The layer's activations times a power of two that keeps them in the type's range."""
+    """Multiply the layer's activations by a power of two that keeps them in the type's range."""
     layer, rate = case.parameters.layer, case.parameters.rate
     values = np.abs(case.inputs.astype(float))
     tiny = float(jnp.finfo(case.inputs.dtype).tiny)
@@ -64,7 +64,7 @@ CHANGES = {"batch order": batch_order, "channel order": channel_order, "flip": f
 
 
 def nudged(case, random):
-    """All values changed by at most one unit in the last place, as rounding might."""
+    """Change all values by at most one unit in the last place, as rounding might."""
 
     def nudge(values):
         if not jnp.issubdtype(values.dtype, jnp.floating):

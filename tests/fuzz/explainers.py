@@ -1,4 +1,4 @@
-"""All methods and variants, small enough to be compiled many times."""
+"""All methods and variants, with options small enough for many compilations."""
 
 import dataclasses
 import functools
@@ -46,19 +46,19 @@ EXPLAINERS = {
     },
 }
 
-# An epsilon knows sizes, and so do a tanh and a constant map that is a mask as it is.
+# Formulas that depend on the unit: with an epsilon, a tanh, or a constant map used as a mask.
 _BY_SIZE = {
     "poly-cam",
     "kpca-cam",
     *(f"{name} variant" for name in set(_VARIANTS) - {"official", "increase", "paper", "signed"}),
 }
 FINISHED_OTHERWISE = {*_BY_SIZE, "opti-cam"} - {"poly-cam"}
-"""Those with weights whose sums are not rectified and then scaled. All others with weights are."""
+"""Methods with weights whose sums are not simply rectified and scaled. All other sums are."""
 
 _CHOOSES = {f"{name} channels" for name in _CHOICES}
 MINDS = {
     "batch order": set(),
-    # Noise and groups belong to a channel's place, and the first of equal channels is chosen.
+    # Noise and groups depend on a channel's number, and the first of equal channels is chosen.
     "channel order": {
         "group-cam",
         "gscore-cam",
@@ -67,27 +67,27 @@ MINDS = {
         "smooth-grad-cam++",
         *_CHOOSES,
     },
-    # Random masks and noise belong to a place. A group's threshold is one of its own values. Of
-    # channels that are equally important but for rounding, and of places, any may be chosen.
+    # Random masks and noise depend on the place. A group's threshold is one of its own values. Of
+    # channels or places that are equal up to rounding, any may be chosen.
     "flip": {*_RANDOM, "dff", "group-cam", "gscore-cam", "pytorch-grad-cam variant", *_CHOOSES},
     "size": {"ss-cam", *_BY_SIZE},
 }
-"""The methods to which a change does matter."""
+"""The methods whose results a change affects."""
 
 OF_ONE_SIZE = {"yiskw713 variant", "tabayashi variant", "kpca-cam"}
-"""By their formulas a constant map is a mask as it is: times the input, 1e30 is too large. A kernel
-of products of 1e27 is flat, except where its slope is 1e54."""
+"""Methods that cannot take all sizes. A constant map of 1e30 is itself a mask, and too large when
+multiplied by the input. A kernel of products of 1e27 is flat, except where its slope is 1e54."""
 
 
 def suited(name, dtype, recipe):
-    """The recipe, without what the method's formula cannot take."""
+    """Adapt a recipe to the values that a method's formula can take."""
     if name in OF_ONE_SIZE:
         recipe = dataclasses.replace(recipe, size=1.0, shares=(1.0,) * CHANNELS)
     if (name, dtype) == ("opti-cam", "float16"):
-        # Adam divides by the gradient. Where there is none, its slope is 1e8, too much for float16.
+        # Adam divides by the gradient. Where that is 0, the slope is 1e8, too much for float16.
         recipe = dataclasses.replace(recipe, gain=recipe.gain or 1.0)
     if name == "occlusion":
-        # Its heatmap shows drops of the score. Of an unlikely class, all but rounding is lost.
+        # Its heatmap shows drops of the score. For an unlikely class, these are only rounding.
         recipe = dataclasses.replace(recipe, gap=min(recipe.gap, 20.0))
     return recipe
 
@@ -101,7 +101,7 @@ def takes(name, option):
 
 
 def explanation(name, case, **options):
-    """An explanation of a case, whose arrays may be traced."""
+    """The explanation of a case, whose arrays may be traced."""
     if takes(name, "batch_size"):
         options = {"batch_size": 64, **options}
     model = jax.tree_util.Partial(network, case.parameters)
@@ -114,7 +114,7 @@ def explanation(name, case, **options):
 
 
 def with_gradients(name, case, **options):
-    """An explanation, and the gradients of a sum over its heatmap by all that may vary."""
+    """An explanation, and the gradients of a sum over its heatmap by parameters and inputs."""
 
     def loss(parameters, inputs):
         found = explanation(name, case._replace(parameters=parameters, inputs=inputs), **options)
@@ -129,5 +129,5 @@ def compiled(function, name, **options):
 
 
 def in_numpy(tree):
-    """Arrays in float64, to compare and to sum without further rounding."""
+    """Convert arrays to float64, to compare and sum them without further rounding."""
     return jax.tree.map(lambda array: np.asarray(array).astype(np.float64), tree)

@@ -1,4 +1,4 @@
-"""How cases are drawn, the same ones every time, and how explanations are compared."""
+"""Draw the same cases every time, and compare explanations."""
 
 import zlib
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def fuzz(count, label):
-    """Settings for `count` cases; what fails is printed with all that reproduces it."""
+    """Run a test on `count` cases; a failure is printed with everything to reproduce it."""
 
     def decorate(test):
         settings = hypothesis.settings(
@@ -24,7 +24,7 @@ def fuzz(count, label):
 
 
 def check_same(dtype, expected, found, nearby, rounding=0.0):
-    """Equal, but for what rounding of the arguments would do, too, or of a heatmap's sum."""
+    """Assert equality up to the effect of rounding the arguments or a heatmap's sum."""
     for field, values in found.items():
         # Below its smallest normal number a type has no precision left.
         size = max(np.abs(expected[field]).max(), 1e4 * float(jnp.finfo(dtype).tiny))

@@ -1,4 +1,4 @@
-"""Small files of every kind, mutated and read in a process of its own: python -m ... COUNT SEED."""
+"""Mutate and read small files of every format: python -m tests.fuzz.pictures COUNT SEED."""
 
 import gzip
 import io
@@ -28,7 +28,7 @@ EXTREMES = (b"\xff\xff", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f", 
 
 
 def dicom(deflated=False, frames=1, syntax=pydicom.uid.ExplicitVRLittleEndian, **header):
-    """A DICOM file with many of the elements that the reading looks at."""
+    """A DICOM file with many of the elements that are read."""
     data = pydicom.Dataset()
     data.file_meta = pydicom.dataset.FileMetaDataset()
     data.file_meta.TransferSyntaxUID = (
@@ -55,7 +55,7 @@ def dicom(deflated=False, frames=1, syntax=pydicom.uid.ExplicitVRLittleEndian, *
 
 
 def palette():
-    """A DICOM file whose values are indices of colours."""
+    """A DICOM file whose values are indices into a palette."""
     tables = {}
     for name in ("Red", "Green", "Blue"):
         tables[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
@@ -130,7 +130,7 @@ def seeds():
 
 
 def mutate(content, suffix, rng):
-    """The same file with something wrong."""
+    """Damage a file at random."""
     if suffix == ".nii.gz" and rng.random() < 0.7:
         return gzip.compress(mutate(gzip.decompress(content), ".nii", rng), 1)
     if suffix == ".deflated.dcm" and rng.random() < 0.7:
@@ -164,7 +164,7 @@ def mutate(content, suffix, rng):
 
 
 def with_checksums(content):
-    """A PNG file whose damage is not told by its checksums."""
+    """Correct the checksums of a damaged PNG file, so that they do not reveal the damage."""
     found, at = bytearray(content), 8
     while at + 12 <= len(found):
         (length,) = struct.unpack(">I", found[at : at + 4])
@@ -177,7 +177,7 @@ def with_checksums(content):
 
 
 def read_all(path):
-    """All that the reading does with a file; what it refuses is well."""
+    """Read a file in every way; a refusal is fine."""
     for source in find([path], page="all").sources[:4]:
         for read in (check_picture, read_picture, read_volume):
             try:
@@ -188,7 +188,7 @@ def read_all(path):
 
 
 def main(count, seed):
-    """Read so many files; print what failed, the slowest case and the largest memory."""
+    """Read `count` files; print the failures, the slowest case and the peak memory."""
     warnings.simplefilter("error")
     rng = random.Random(seed)
     files = seeds()

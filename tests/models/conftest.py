@@ -24,7 +24,7 @@ def predict(classifier):
 
 @pytest.fixture(scope="session")
 def animals():
-    """Path, boxes (n, 4) and category of each photograph."""
+    """The path, boxes (n, 4) and category of each photograph."""
     folder = samples.FOLDER
     coco = json.loads((folder / "annotations.json").read_text())
     found = []

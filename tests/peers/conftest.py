@@ -1,4 +1,4 @@
-"""What every comparison with PyTorch needs."""
+"""Fixtures of all comparisons with PyTorch."""
 
 import importlib
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def torchvision():
-    """Torchvision, also where its compiled operators do not load; what is tested uses none."""
+    """Torchvision, even if its compiled operators, which no test needs, do not load."""
     torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     try:
         return pytest.importorskip("torchvision", reason="its ResNets are not installed")

@@ -1,4 +1,4 @@
-"""Networks of other packages with random weights, and their folders as the packages write them."""
+"""Networks of other packages with random weights, and comparisons with their logits."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not
 
 
 def with_random_weights(network):
-    """The network in evaluation mode, all its parameters and statistics drawn anew."""
+    """Set a network to evaluation mode, with random parameters and statistics."""
     generator = torch.Generator().manual_seed(0)
 
     def uniform(values, low, high):
@@ -33,7 +33,7 @@ def images(side, count=2):
 
 
 def logits_of(network, inputs):
-    """What the network itself answers, channels last."""
+    """The logits of the original network for channels-last inputs."""
     first = torch.from_numpy(np.ascontiguousarray(inputs.transpose(0, 3, 1, 2)))
     with torch.no_grad():
         found = network(first)

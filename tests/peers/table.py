@@ -1,9 +1,9 @@
-"""How closely variants equal their originals: docs/agreement.csv, from one command.
+"""Measure how closely variants equal their originals: docs/agreement.csv, from one command.
 
     python -m tests.peers.table
 
-It runs the comparisons with what the originals returned (tests/data/published) and with the
-packages that are installed, and prints the table of docs/variants.md. A test holds that page to the
+It runs the comparisons with the originals' recorded results (tests/data/published) and with the
+installed packages, and prints the table of docs/variants.md. A test compares that page with the
 file. Networks with random weights, and their inputs, have seed 0.
 """
 
@@ -46,7 +46,7 @@ def main():
 
 
 def version(package):
-    """A package's version; nothing if it is not installed."""
+    """A package's version; "" if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -60,7 +60,7 @@ def read():
 
 
 def markdown(found):
-    """A line for each variant, original and network; the largest difference for each layer.
+    """Write a line for each variant, original and network, with each layer's largest difference.
 
     >>> row = dict.fromkeys(COLUMNS, "x") | {"variant": "tf-keras-vis, Deviation(4)"}
     >>> print(markdown([row | {"largest difference": each} for each in ("1e-07", "2e-07")]))

@@ -1,7 +1,7 @@
-"""Networks that other people wrote, with random weights and small inputs.
+"""Other people's networks, with random weights and small inputs.
 
-Each is made by a function that needs its package. What a network computes, and what a layer of it
-returns, is read by the framework's own means.
+Each is made by a function that needs its package. The outputs of a network and of its layers are
+read by the framework's own means.
 """
 
 import functools
@@ -23,7 +23,7 @@ KEY = jax.random.key(0)
 
 
 def package(name: str, module: str | None = None) -> Any:
-    """Import a module of a package; skip only where the package is not there at all."""
+    """Import a module of a package; skip the test only if the package is not installed."""
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     return importlib.import_module(module or name)
@@ -42,15 +42,15 @@ class Wild(NamedTuple):
     """A network of another package.
 
     Attributes:
-        package: where it comes from.
-        model: what the adapter made, without a layer being named.
+        package: the package's name.
+        model: the adapter's model, with the default layer.
         plain: images -> class scores, as the package itself computes them.
-        read: (images, layer) -> what the layer returns, by the framework's own means.
-        images: (2, ...), as the network takes them.
+        read: (images, layer) -> the layer's output, by the framework's own means.
+        images: (2, ...), in the network's layout.
         weights: () -> all weights.
-        logits: the network's outputs -> the class scores that `plain` gives.
-        score: the network's outputs -> what is explained: the softmax of `logits`.
-        lines: how many lines a user writes.
+        logits: the network's outputs -> the class scores of `plain`.
+        score: the network's outputs -> the explained scores: the softmax of `logits`.
+        lines: the number of lines that a user writes.
     """
 
     package: str
@@ -72,7 +72,7 @@ def pictures(size: int, channels_first: bool = False) -> np.ndarray:
 
 
 def _with_arguments(apply: Callable[..., Any], weights: Any) -> Callable[[Any], Any]:
-    """A compiled network whose weights are arguments: as constants, XLA folds some to NaN."""
+    """Compile a network with its weights as arguments: as constants, XLA folds some to NaN."""
     compiled = jax.jit(apply)
     return lambda images: compiled(weights, images)
 
@@ -281,7 +281,7 @@ def equimo(kind: str, size: int = 64, **settings: Any) -> Callable[[], Wild]:
 
             def __call__(self, *args: Any, **kwargs: Any) -> Any:
                 output = self.layer(*args, **kwargs)
-                # Norms are mapped over tokens: each call is one token's.
+                # Norms are mapped over tokens: each call is for one token.
                 jax.debug.callback(self.found.append, output, ordered=False)
                 return output
 

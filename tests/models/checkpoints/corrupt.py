@@ -1,9 +1,9 @@
-"""Reads corrupted checkpoints, in a process of its own that may take 2 GB more than it has.
+"""Read corrupted checkpoints, in a separate process that may allocate 2 GB more than at its start.
 
     python -m tests.models.checkpoints.corrupt COUNT
 
-For each format it corrupts COUNT files, each by a seed that is printed before. The last seed
-printed is that of the file that ended it, if one does.
+It corrupts COUNT files of each format, and prints each file's seed first. If a file ends the
+process, its seed is the last one printed.
 """
 
 import collections
@@ -58,7 +58,7 @@ def checkpoint():
 
 
 def corrupt(data, rng):
-    """Some changes: of bytes, of numbers, of the order; to a pickle also of instructions."""
+    """Change bytes, numbers or their order at random, or insert instructions of a pickle."""
     data = bytearray(data)
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         place = rng.randrange(len(data) + 1)
@@ -107,7 +107,7 @@ def corrupted(format_, path, rng):
         header = corrupt(header, rng) if inside else header
         write_safetensors(path, header, b"".join(value.tobytes() for value in values.values()))
     elif format_ == "zip":
-        # A change in a member is always found by its checksum, unless it is made before.
+        # A member's checksum reveals every change that is made after it was computed.
         root = corrupt(dumps(root), rng) if inside else root
         write_zip(path, root, {key: value.tobytes() for key, value in values.items()})
     else:
@@ -119,7 +119,7 @@ def corrupted(format_, path, rng):
 
 
 def check(path):
-    """Refused in few words, or read as arrays no larger than the file."""
+    """Check that a file is refused in few words, or read as arrays no larger than the file."""
     began = time.process_time()
     problem = None
     try:
@@ -143,7 +143,7 @@ def main(count):
         if line.startswith("VmSize")
     )
     resource.setrlimit(resource.RLIMIT_AS, (held + MOST_BYTES,) * 2)
-    # What hangs outside Python's reach ends the process, as CPU time runs out.
+    # If code outside of Python hangs, the limit on CPU time ends the process.
     soft = 120 + count // 10
     resource.setrlimit(resource.RLIMIT_CPU, (soft, soft))
     with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,7 @@ class Stored:
 
 
 class Writer(pickle._Pickler):
-    """Python's own pickler can name globals that do not exist here."""
+    """A pickler in Python, which can name globals that do not exist here."""
 
     def persistent_id(self, obj):
         return obj.pid if isinstance(obj, Stored) else None
@@ -98,13 +98,13 @@ def write_safetensors(path, entries, data, header_size=None):
 
 
 def replace(path, content):
-    """Writes a new file: some file systems wait for the disk when an old one is emptied."""
+    """Write a new file, because some file systems wait for the disk when a file is truncated."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)
 
 
 def write_tensors(path, tensors):
-    """Float32 arrays by name, as a safetensors file."""
+    """Write float32 arrays by name as a safetensors file."""
     ends = [0]
     for array in tensors.values():
         ends.append(ends[-1] + array.nbytes)

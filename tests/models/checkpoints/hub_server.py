@@ -1,4 +1,4 @@
-"""A server that speaks as much of the Hugging Face Hub's protocol as fetching a file takes."""
+"""A server with as much of the Hugging Face Hub's protocol as fetching a file needs."""
 
 import contextlib
 import hashlib
@@ -11,7 +11,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Repository(NamedTuple):
-    """Files by name, and what goes wrong with the weights: `"cut"`, `"altered"` or nothing."""
+    """Files by name, and the fault of the weights: `"cut"`, `"altered"` or `""` for none."""
 
     files: Mapping[str, bytes]
     fault: str = ""
@@ -20,7 +20,7 @@ class Repository(NamedTuple):
 
 @contextlib.contextmanager
 def serving(repositories: Mapping[str, Repository]) -> Iterator[tuple[str, list[str]]]:
-    """Serve repositories on this machine; yields the server's address and what was asked of it."""
+    """Serve repositories on this machine; yield the server's address and the requested paths."""
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
