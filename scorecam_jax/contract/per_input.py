@@ -61,7 +61,7 @@ def per_input(values: Any) -> PerInput:
         if not array.ndim:
             raise ValueError(
                 "per_input takes an array with one row per image, found a scalar: pass a value "
-                "that all images share as it is, without per_input"
+                "that all images share directly, without per_input"
             )
     return PerInput(jax.tree.unflatten(tree, arrays))
 
@@ -82,7 +82,7 @@ class Arguments:
         self.args = (*args, *map(per_input, positional))
         keywords = dict(declared) if named else {}
         if twice := sorted(keywords.keys() & kwargs.keys()):
-            raise TypeError(f"{twice} are passed both as they are and in per_input=")
+            raise TypeError(f"{twice} are passed both directly and in per_input=")
         self.kwargs = {**kwargs, **{name: per_input(value) for name, value in keywords.items()}}
 
     def tree_flatten(self) -> tuple[tuple[Any], Any]:
