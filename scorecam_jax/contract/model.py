@@ -58,7 +58,7 @@ A function `inputs -> (outputs, activations)` suffices for methods that only mas
 that differentiate with respect to activations or replace them need
 `(inputs, edit=None) -> (outputs, activations)`. A function may have an attribute `channel_axis`.
 Without it, the axis is the one that is passed to the method, or the last one. A function's layer is
-fixed.
+fixed. It may take several inputs.
 """
 
 

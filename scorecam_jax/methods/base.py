@@ -409,8 +409,8 @@ def run(
             chosen channels; its weights and scores are returned at their places among all channels.
         gradients: whether the formula needs the gradients of the targets' scores.
         edits: whether the formula edits the activations.
-        together: replaces the formula for a model of several layers, if the layers share their
-            passes: (contexts, fuse, **options) -> (each layer's `Found`, the fused heatmap's
+        together: replaces the formula for a model of several layers, if the layers depend on each
+            other: (contexts, fuse, **options) -> (each layer's `Found`, the fused heatmap's
             deviation or None), where `fuse` makes a heatmap of the layers' `Found`.
         reads_layer: whether the formula reads a layer. If not, it runs once.
         in_frame: whether its heatmaps cover the layer's frame, as opposed to the whole image.

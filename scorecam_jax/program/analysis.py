@@ -138,7 +138,7 @@ class Analysis:
             if without in node.results:
                 continue
             image = [value in self.paths for value in node.operands]
-            # Adding a bias to class maps, or scaling them, does not make them a layer's input.
+            # Adding a bias to class maps, or scaling them, does not count as weights.
             combines = not is_elementwise(node.eqn)
             with_weights = combines and any(value in self.constant for value in node.operands)
             with_weights |= any(value in later.weighted for value in node.results)

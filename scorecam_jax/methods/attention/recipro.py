@@ -73,7 +73,10 @@ def vit_recipro_cam(
 
 @dataclasses.dataclass(frozen=True)
 class _BeforeAttention:
-    """A model whose layer is the patches that the last attention reads; edits the residual too."""
+    """A model whose layer is the patches that the last attention reads.
+
+    With `residual`, an edit applies to the residual path too.
+    """
 
     view: Any
     residual: bool
