@@ -32,7 +32,7 @@ def ablation_cam(
         model: as in `score_cam`; it must take `edit`.
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
-        channels: None uses all; n, which is `Deviation(n)`, or `Gradient(n)` uses n of them alone.
+        channels: None: all; n or `Gradient(n)`: n of them alone. n means `Deviation(n)`.
         **passes: see `Passes`. The default score is the outputs themselves, the logits.
 
     Source: Desai and Ramaswamy 2020 (WACV).

@@ -42,7 +42,7 @@ def is_cam(
         targets: as in `score_cam`.
         steps: N. Each step costs as much as Score-CAM.
         form: "mean" or "torchcam".
-        channels: None uses all; n, which is `Deviation(n)`, or `Gradient(n)` uses n of them alone.
+        channels: None: all; n or `Gradient(n)`: n of them alone. n means `Deviation(n)`.
         **masking: see `Masking`. The default score is `jax.nn.softmax`, or the logits for
             "torchcam".
 

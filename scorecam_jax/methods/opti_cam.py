@@ -43,7 +43,7 @@ def opti_cam(
         targets: as in `score_cam`.
         steps: the number of steps of Adam.
         learning_rate: Adam's learning rate.
-        channels: None uses all; n, which is `Deviation(n)`, or `Gradient(n)` uses n of them alone.
+        channels: None: all; n or `Gradient(n)`: n of them alone. n means `Deviation(n)`.
         **masking: see `Masking`. The default score is the outputs themselves, the logits.
 
     Source: Zhang et al. 2023 (arXiv 2301.07002).

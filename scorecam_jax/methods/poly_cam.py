@@ -48,7 +48,7 @@ def poly_cam(
         inputs: as in `score_cam`.
         targets: as in `score_cam`.
         form: "plus", "minus" or "both".
-        channels: None uses all; n, which is `Deviation(n)`, or `Gradient(n)` uses n of each layer.
+        channels: None: all; n or `Gradient(n)`: n of each layer alone. n means `Deviation(n)`.
         **masking: see `Masking`. The default score is `jax.nn.softmax`. If the score is not a
             probability, the baseline's score is subtracted from f(M ∘ X); see
             `variants.default_for`.

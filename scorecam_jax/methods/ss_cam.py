@@ -48,7 +48,7 @@ def ss_cam(
         deviation: the noise's standard deviation.
         relative: whether `deviation` is a share of each map's range instead of in the activations'
             unit.
-        channels: None uses all; n, which is `Deviation(n)`, or `Gradient(n)` uses n of them alone.
+        channels: None: all; n or `Gradient(n)`: n of them alone. n means `Deviation(n)`.
         **masking: see `Masking`. The default score is `jax.nn.softmax`.
 
     Source: Wang et al. 2020 (arXiv 2006.14255), the form with noise on the activation maps.
