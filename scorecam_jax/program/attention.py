@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
 from jax.extend.core import JaxprEqn, Literal
 
 from scorecam_jax.program.jaxprs import (
@@ -28,7 +27,15 @@ from scorecam_jax.program.jaxprs import (
     evaluate,
     scan_parts,
 )
-from scorecam_jax.program.marks import Chosen, Path, equations, mark_array, mark_of, rerun
+from scorecam_jax.program.marks import (
+    Chosen,
+    Path,
+    equations,
+    mark_array,
+    mark_of,
+    rerun,
+    rerun_scan,
+)
 from scorecam_jax.program.places import fates, is_elementwise
 
 KIND = "attention matrix"
@@ -283,7 +290,7 @@ def _run(jaxpr: Any, consts: Any, args: Any, found: dict[int, Matrix], images: i
             return None
         run = functools.partial(_run, found=found, images=images)
         if eqn.primitive.name == "scan":
-            return _scan(run, eqn, values)
+            return rerun_scan(run, eqn, values)
         body = next(bodies(eqn))
         if eqn.primitive.name in CHECKPOINTS:
             return rerun(run, eqn, body, values)
@@ -294,21 +301,6 @@ def _run(jaxpr: Any, consts: Any, args: Any, found: dict[int, Matrix], images: i
 
 def _equations(body: Any) -> Iterator[tuple[JaxprEqn, str]]:
     return equations(getattr(body, "jaxpr", body))
-
-
-def _scan(run: Any, eqn: JaxprEqn, values: list[Any]) -> list[Any]:
-    body, constants, kept, carried = scan_parts(eqn)
-    fixed, start, stacked = (
-        values[:kept], values[kept : kept + carried], values[kept + carried :],
-    )  # fmt: skip
-
-    def step(carry: Any, slices: Any) -> Any:
-        results = run(body, constants, [*fixed, *carry, *slices])
-        return results[:carried], results[carried:]
-
-    length, reverse = eqn.params["length"], eqn.params["reverse"]
-    carry, made = lax.scan(step, start, stacked, length=length, reverse=reverse)
-    return [*carry, *made]
 
 
 def _mark(value: Any, matrix: Matrix, images: int) -> Any:

@@ -191,6 +191,22 @@ def rerun(run: Callable[..., Any], eqn: JaxprEqn, body: Any, values: list[Any]) 
     return inner(getattr(body, "consts", ()), values)
 
 
+def rerun_scan(run: Callable[..., Any], eqn: JaxprEqn, values: list[Any]) -> list[Any]:
+    """Run a scan, with `run` in place of its body."""
+    body, constants, kept, carried = scan_parts(eqn)
+    fixed, start, stacked = (
+        values[:kept], values[kept : kept + carried], values[kept + carried :],
+    )  # fmt: skip
+
+    def step(carry: Any, slices: Any) -> Any:
+        results = run(body, constants, [*fixed, *carry, *slices])
+        return results[:carried], results[carried:]
+
+    length, reverse = eqn.params["length"], eqn.params["reverse"]
+    carry, made = lax.scan(step, start, stacked, length=length, reverse=reverse)
+    return [*carry, *made]
+
+
 def _has_marks(jaxpr: Any) -> bool:
     inner = equations(getattr(jaxpr, "jaxpr", jaxpr))
     return any(mark_of(eqn) for eqn, _ in inner)
