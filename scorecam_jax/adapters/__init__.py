@@ -11,4 +11,5 @@ from scorecam_jax.adapters.model import register as register
 from scorecam_jax.adapters.model import show_attention as show_attention
 from scorecam_jax.adapters.model import with_layers as with_layers
 from scorecam_jax.adapters.nnx import from_nnx as from_nnx
+from scorecam_jax.adapters.precision import with_bfloat16_products as with_bfloat16_products
 from scorecam_jax.contract.model import Model as Model

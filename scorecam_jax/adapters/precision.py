@@ -24,8 +24,8 @@ def with_bfloat16_products(model: AnyModel) -> AnyModel:
 
     Args:
         model: a model that an adapter such as `from_linen` returned, in float32. Products in other
-            types stay as they are, as do those inside `while` loops, and those inside functions
-            with a derivative of their own.
+            types stay as they are, as do those that state `precision="highest"` themselves, those
+            inside `while` loops, and those inside functions with a derivative of their own.
 
     Raises:
         TypeError: `model` was not made by an adapter.
@@ -45,7 +45,9 @@ class _Rounded:
     run: Callable[[Any, Any], Any]
 
     def __call__(self, weights: Any, inputs: Any) -> Any:
-        traced, shapes = jax.make_jaxpr(self.run, return_shape=True)(weights, inputs)
+        # Only products that state their precision themselves keep it.
+        with jax.default_matmul_precision("default"):
+            traced, shapes = jax.make_jaxpr(self.run, return_shape=True)(weights, inputs)
         arrays = jax.tree.leaves((weights, inputs))
         count = len(jax.tree.leaves(weights))
         outputs = round_factors(traced.jaxpr, traced.consts, arrays, count)

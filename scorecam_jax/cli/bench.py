@@ -1,6 +1,7 @@
 """`scorecam bench`: how fast Score-CAM is on this machine."""
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -70,6 +71,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="also tell how similar the maps of fewer channels and of bfloat16 are to the exact "
         "maps of these photographs, and how fast they are",
     )
+    options.add_precision(command)
     command.add_argument(
         "--peers",
         action="store_true",
@@ -91,6 +93,8 @@ def run(asked: argparse.Namespace) -> int:
     """Print a table of figures; 1 if something could not run."""
     if asked.compile_for:
         return _compile(asked)
+    if asked.precision and asked.shortcuts:
+        raise UserError("--shortcuts compares with maps in float32: leave out --precision")
     if asked.peers:  # several processes need room on one accelerator
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax.numpy as jnp
@@ -113,7 +117,7 @@ def run(asked: argparse.Namespace) -> int:
             "layer": classifier.layer,
             "weights": str(known) if known else None,
             "photo": str(asked.photo) if asked.photo else None,
-            "dtype": asked.dtype or "float32",
+            "dtype": _type(asked),
         }
         try:
             figures |= bench(
@@ -130,7 +134,7 @@ def run(asked: argparse.Namespace) -> int:
             narrow = load(asked, dtype="bfloat16", or_random=True)
             figures["shortcuts"] = compare_with_exact(
                 classifier.model,
-                _shortcuts(classifier.model, narrow.model, figures["channels"]),
+                _shortcuts(classifier, narrow.model, figures["channels"]),
                 [jnp.asarray(classifier.preprocess(photo))[None] for photo in several],
                 progress.start,
             )
@@ -173,10 +177,14 @@ def _compile(asked: argparse.Namespace) -> int:
             )
         except (ImportError, ValueError) as error:
             raise translated(error) from error
-    named = {"model": asked.model, "layer": classifier.layer, "dtype": asked.dtype or "float32"}
+    named = {"model": asked.model, "layer": classifier.layer, "dtype": _type(asked)}
     figures = named | figures
     say(json.dumps(figures, indent=2) if asked.json else _forecast(figures))
     return 0
+
+
+def _type(asked: argparse.Namespace) -> str:
+    return (asked.dtype or "float32") + ", products in bfloat16" * bool(asked.precision)
 
 
 def _from_checkout(name: str, option: str) -> Any:
@@ -233,9 +241,10 @@ def _photo(path: Path) -> Any:
         raise UserError(f"{path}: {problem}") from problem
 
 
-def _shortcuts(model: Any, narrow: Any, channels: int) -> dict[str, Any]:
+def _shortcuts(classifier: Any, narrow: Any, channels: int) -> dict[str, Any]:
     from scorecam_jax import Deviation, Gradient, Interpolated, group_cam, score_cam
 
+    model = classifier.model
     ways: dict[str, Any] = {"all channels": partial(score_cam, model)}
     for count in (16, 32, 64, 128, 256):
         if count < channels:
@@ -245,7 +254,11 @@ def _shortcuts(model: Any, narrow: Any, channels: int) -> dict[str, Any]:
                 f"{count} interpolated": Interpolated(count),
             }
             ways |= {name: partial(score_cam, model, channels=way) for name, way in few.items()}
-    return ways | {"Group-CAM": partial(group_cam, model), "bfloat16": partial(score_cam, narrow)}
+    ways["Group-CAM"] = partial(group_cam, model)
+    with contextlib.suppress(TypeError):  # not made by an adapter
+        rounded = classifier.with_bfloat16_products().model
+        ways["products in bfloat16"] = partial(score_cam, rounded)
+    return ways | {"bfloat16": partial(score_cam, narrow)}
 
 
 def _table(figures: dict[str, Any]) -> str:

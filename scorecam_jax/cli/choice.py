@@ -13,6 +13,7 @@ from scorecam_jax.cli.options import (
     add_cache,
     add_layer,
     add_model,
+    add_precision,
     add_questions,
     count,
     seed,
@@ -182,6 +183,7 @@ def add_how(group: Any, *, apart: bool = False) -> None:
     add_model(group)
     add_questions(group)
     add_layer(group, apart=apart)
+    add_precision(group)
     for option in METHOD_OPTIONS:
         group.add_argument(option.flag, **option.settings)
     group.add_argument(

@@ -100,8 +100,9 @@ def load(
             beside = TOKENIZER if "prompts" in told else ()
             weights = asked.weights = fetched(weights, beside).weights.parent
         if or_random and not (weights or models.packaged_weights(name)):
-            return models.random(name, layer, dtype, size=asked.size)
-        classifier = models.load(name, weights, layer=layer, dtype=dtype, **told)
+            classifier = models.random(name, layer, dtype, size=asked.size)
+        else:
+            classifier = models.load(name, weights, layer=layer, dtype=dtype, **told)
     except (ImportError, LookupError, OSError, TypeError, ValueError) as error:
         raise translated(error) from error
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -110,10 +111,12 @@ def load(
         raise UserError(f"{name or weights} is too large for this machine's memory") from error
     asked.model = name or classifier.name
     _check_finite(classifier.model, weights or name)
-    if layers is None or layers == 1:
-        return classifier
     with translating():
-        return classifier.with_layers(layers)
+        if layers is not None and layers > 1:
+            classifier = classifier.with_layers(layers)
+        if getattr(asked, "precision", None):
+            classifier = classifier.with_bfloat16_products()
+    return classifier
 
 
 def fused(asked: argparse.Namespace) -> int | None:
@@ -295,6 +298,7 @@ def settings_of(
         "page": asked.page,
         "boxes": found.digest(),
         "preprocess": str(classifier.preprocess),
+        **({"precision": asked.precision} if asked.precision else {}),
         **({"question": _question_digest(asked)} if asked.like or asked.classes else {}),
         **how,
     }

@@ -157,6 +157,17 @@ def add_model(group: Any) -> None:
     )
 
 
+def add_precision(group: Any) -> None:
+    """How precisely the network multiplies."""
+    group.add_argument(
+        "--precision",
+        choices=["bfloat16"],
+        help="round the factors of the network's products to bfloat16 and sum in float32: faster "
+        "on processors with units for it; `scorecam bench --shortcuts` measures how much, and how "
+        "similar the maps are (default: float32)",
+    )
+
+
 def add_questions(group: Any) -> None:
     """Questions without classes."""
     group.add_argument(

@@ -64,3 +64,15 @@ class Classifier(NamedTuple):
         from scorecam_jax.adapters.model import with_layers
 
         return self._replace(model=with_layers(self.model, count))
+
+    def with_bfloat16_products(self) -> "Classifier":
+        """The same, with the factors of the network's products rounded to bfloat16.
+
+        See `scorecam_jax.adapters.with_bfloat16_products`.
+
+        Raises:
+            TypeError: its model was not made by an adapter.
+        """
+        from scorecam_jax.adapters.precision import with_bfloat16_products
+
+        return self._replace(model=with_bfloat16_products(self.model))

@@ -10,6 +10,7 @@ import pytest
 from scorecam_jax import score_cam
 from scorecam_jax.adapters import list_layers
 from scorecam_jax.adapters.model import with_layers
+from scorecam_jax.adapters.precision import with_bfloat16_products
 from tests.adapters.networks import (
     BIAS,
     CLASSES,
@@ -296,3 +297,22 @@ def test_layers_are_listed_or_chosen_by_rule_and_not_both(network):
     for model in (network.adapt("last", layers=2), with_layers(network.adapt(None), 2)):
         _, activations = jax.eval_shape(model, images)
         assert [layer.shape[network.channel_axis] for layer in activations] == [4, 6]
+
+
+def test_rounded_products_change_the_outputs_a_little_and_the_layer_stays(network):
+    images = network.native(IMAGES)
+    model = network.adapt(None)
+    rounded = with_bfloat16_products(model)
+    (outputs, activations), (near, same) = model(images), rounded(images)
+    assert [layer.path for layer in list_layers(rounded, images)] == [
+        layer.path for layer in list_layers(model, images)
+    ]
+    assert activations.shape == same.shape
+    assert near.dtype == outputs.dtype
+    difference = np.abs(near - outputs).max()
+    assert 0 < difference < 2**-6 * np.abs(outputs).max()
+
+
+def test_only_models_from_adapters_round_their_products():
+    with pytest.raises(TypeError, match="cannot round the products of a function"):
+        with_bfloat16_products(lambda x: (x, x))

@@ -57,7 +57,7 @@ def convolve(
     tiles = _mix(
         inward, [bands[:, :, :, j : j + (columns - 1) * tile + 1 : tile] for j in range(size)]
     )
-    # Rounding these factors to fewer bits would make errors several times larger than a direct sum's.
+    # Factors rounded to fewer bits would make several times the errors of a direct sum.
     products = jnp.matmul(tiles.reshape(size * size, -1, inputs), kernel, precision="highest")
     products = products.reshape(size, size, batch, rows, columns, -1)
     bands = _mix(outward, [products[:, i] for i in range(size)])

@@ -67,12 +67,12 @@ def test_pickles_are_bounded(tmp_path, name):
 def test_the_steps_of_a_pickle_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(pickles, "_MOST_INSTRUCTIONS", 1000)
     path = write_zip(tmp_path / "a.pth", PROTOCOL + b"]" * 2000 + b".", {})
-    assert "more than 1000 steps" in refusal(path)
+    assert "more than 1000 instructions" in refusal(path)
     # A list that is copied counts as many steps as it has entries.
     pairs = b"(" + b"NN\x86" * 50 + b"lq\0"
     copies = b"ccollections\nOrderedDict\nq\1" + b"h\1h\0\x85R" * 20
     path = write_zip(tmp_path / "b.pth", PROTOCOL + pairs + copies + b".", {})
-    assert "more than 1000 steps" in refusal(path)
+    assert "more than 1000 instructions" in refusal(path)
 
 
 @pytest.mark.parametrize(
