@@ -1,4 +1,5 @@
 import functools
+from statistics import NormalDist
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from scorecam_jax.models.layers import Conv
+from scorecam_jax.models.layers import Conv, gelu
 
 RNG = np.random.default_rng(0)
 
@@ -82,3 +83,13 @@ def test_groups_of_channels_are_convolved_by_themselves(size):
         alone.kernel = nnx.Param(layer.kernel[..., 2 * half : 2 * half + 2])
         halves.append(alone(x[..., 3 * half : 3 * half + 3]))
     np.testing.assert_allclose(layer(x), jnp.concatenate(halves, -1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gelu_is_x_times_the_normal_distribution(dtype):
+    x = jnp.linspace(-6, 6, 97).astype(dtype)
+    expected = [value * NormalDist().cdf(value) for value in np.asarray(x, float)]
+    found = gelu(x)
+    assert found.dtype == dtype
+    rounding = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(np.asarray(found, float), expected, rtol=rounding, atol=4e-7)

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from scorecam_jax.models.checkpoints.clip import CLIP, arguments
-from scorecam_jax.models.layers import LayerNorm, Linear, Tensors
+from scorecam_jax.models.layers import LayerNorm, Linear, Tensors, gelu
 from scorecam_jax.models.networks.vit import Block, ViT
 
 __all__ = [
@@ -35,7 +35,7 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "quick_gelu": quick_gelu,
-    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
 }
 

@@ -2,7 +2,6 @@
 
 import re
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -10,7 +9,7 @@ from jaxtyping import Array, Float
 
 from scorecam_jax.models.checkpoints.keras import unnormalized
 from scorecam_jax.models.checkpoints.layout import Layout
-from scorecam_jax.models.layers import Conv, LayerNorm, Linear, Tensors
+from scorecam_jax.models.layers import Conv, LayerNorm, Linear, Tensors, gelu
 
 # From tensor paths in this library to publishers' names.
 _TORCHVISION = {
@@ -110,7 +109,7 @@ class Block(nnx.Module):
     ) -> Float[Array, "batch height width channels"]:
         """The activations, with the input's shape."""
         y = self.expand(self.norm(self.filter(x)))
-        y = self.project(jax.nn.gelu(y, approximate=False))
+        y = self.project(gelu(y))
         return x + y * self.scale[...][None, None, None]
 
     def tensors(self) -> dict[str, tuple[int, ...]]:

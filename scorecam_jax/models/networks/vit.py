@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from scorecam_jax.models.checkpoints.vit import LAYOUTS, arguments
-from scorecam_jax.models.layers import Conv, LayerNorm, Linear, Tensors
+from scorecam_jax.models.layers import Conv, LayerNorm, Linear, Tensors, gelu
 from scorecam_jax.models.positions import PositionTable, Resizing, Turns, rotations, turned
 
 __all__ = [
@@ -28,8 +28,6 @@ __all__ = [
 Pool = Literal["class", "mean", "normed mean", "class+mean", "class+distillation", "attention"]
 
 HEAD = "head"
-
-_exact_gelu = partial(jax.nn.gelu, approximate=False)
 
 
 class Attention(nnx.Module):
@@ -72,7 +70,7 @@ class Mlp(nnx.Module):
         self,
         width: int,
         hidden: int,
-        activation: Callable[[jax.Array], jax.Array] = _exact_gelu,
+        activation: Callable[[jax.Array], jax.Array] = gelu,
         *,
         rngs: nnx.Rngs,
     ):
@@ -95,7 +93,7 @@ class Block(nnx.Module):
         *,
         hidden: int | None = None,
         epsilon: float = 1e-6,
-        activation: Callable[[jax.Array], jax.Array] = _exact_gelu,
+        activation: Callable[[jax.Array], jax.Array] = gelu,
         rngs: nnx.Rngs,
     ):
         self.norm1 = LayerNorm(width, epsilon=epsilon)
@@ -123,7 +121,7 @@ class AttentionPool(nnx.Module):
         heads: int,
         *,
         epsilon: float = 1e-6,
-        activation: Callable[[jax.Array], jax.Array] = _exact_gelu,
+        activation: Callable[[jax.Array], jax.Array] = gelu,
         rngs: nnx.Rngs,
     ):
         self.query = nnx.Param(0.02 * jax.random.normal(rngs.params(), (width,)))
@@ -202,7 +200,7 @@ class ViT(nnx.Module):
         rotary: float | None = None,
         resizing: Resizing = "antialiased",
         epsilon: float = 1e-6,
-        activation: Callable[[jax.Array], jax.Array] = _exact_gelu,
+        activation: Callable[[jax.Array], jax.Array] = gelu,
         rngs: nnx.Rngs,
     ):
         self.patch = patch
