@@ -25,6 +25,9 @@ from scorecam_jax.reading.files import (
 )
 from scorecam_jax.reading.notes import Note
 
+# Lie beside photographs on purpose, as notes on them or as reports of this library.
+_DOCUMENTS = (".md", ".rst", ".htm", ".html")
+
 
 class Source(NamedTuple):
     """An input to read: a file, or one page of a file.
@@ -48,7 +51,8 @@ class Listing(NamedTuple):
     Attributes:
         sources: the inputs, in the order of the paths; those of a folder are sorted.
         left_out: folders that cannot be read or contain nothing to read.
-        remarks: files of folders that were not taken, and paths that were given more than once.
+        remarks: files of folders that were not taken, except documents, and paths that were given
+            more than once.
     """
 
     sources: list[Source]
@@ -175,14 +179,17 @@ def _stem(path: Path) -> str:
 def _in_folder(
     folder: Path, skip: Collection[str], left_out: list[Note], takes: Takes | None
 ) -> tuple[list[str], list[str]]:
-    """The files in a folder and its subfolders, sorted: those taken and the others."""
+    """The files in a folder and its subfolders, sorted: those taken, and the others but documents."""
     taken: list[str] = []
     others: list[str] = []
     for path in _walk(folder, left_out):
         if os.path.realpath(path) in skip:
             continue
         name = path.relative_to(folder).as_posix()
-        (taken if _is_taken(path, takes) else others).append(name)
+        if _is_taken(path, takes):
+            taken.append(name)
+        elif path.suffix.lower() not in _DOCUMENTS:
+            others.append(name)
     return sorted(taken), sorted(others)
 
 

@@ -37,6 +37,7 @@ def test_a_folder_is_searched_and_what_is_not_taken_is_counted(folder):
     assert not found.left_out
     (folder / "DICOMDIR").unlink()
     (folder / "paper.pdf").unlink()
+    (folder / "SOURCES.md").write_text("who took them")
     alone = find([folder], skip=[folder / "annotations.json"])
     assert alone.remarks == [Note("notes.txt", "no picture")]
 
