@@ -140,7 +140,7 @@ METHOD_OPTIONS = (
             "choices": FUSIONS,
             "metavar": "HOW",
             "help": f"how the maps of --layers become one: {', '.join(FUSIONS)} (default: product, "
-            "what all of them show)",
+            "what all of them show; mean where all have one grid, as in a transformer)",
         },
     ),
     MethodOption(

@@ -54,10 +54,11 @@ class Fusing(TypedDict, total=False):
     """How the maps of a model's several layers become one.
 
     Attributes:
-        fuse: "product" (the default: what all layers agree on), "geometric" (the product's root),
-            "mean", "maximum" or "poly-cam" (coarse to fine, with a local normalisation), or a
-            function of the heatmaps, stacked along a first axis, that takes `axis=0`; see
-            `scorecam_jax.steps.fuse`. It has no effect on a single layer.
+        fuse: "product" (what all layers agree on), "geometric" (the product's root), "mean",
+            "maximum" or "poly-cam" (coarse to fine, with a local normalisation), or a function of
+            the heatmaps, stacked along a first axis, that takes `axis=0`; see
+            `scorecam_jax.steps.fuse`. Default: the product; the mean of layers that all have one
+            grid. It has no effect on a single layer.
     """
 
     fuse: str | Callable[..., Any]

@@ -38,7 +38,7 @@ from scorecam_jax.steps.combine import (
     sum_in_range,
 )
 from scorecam_jax.steps.frames import Frame
-from scorecam_jax.steps.fuse import Fusion, check_fusion
+from scorecam_jax.steps.fuse import Fusion, check_fusion, usual_fusion
 from scorecam_jax.steps.masks import Render, spatial_shape, with_empty_mask
 from scorecam_jax.steps.outputs import (
     class_scores,
@@ -334,7 +334,7 @@ class _Asked(NamedTuple):
     gradients: bool
     baseline: Any
     passes: Mapping[str, Any]
-    fuse: Fusion
+    fuse: Fusion | None
     together: Callable[..., Any] | None
     reads_layer: bool
     in_frame: bool
@@ -435,7 +435,7 @@ def run(
             "batch_size": shared.get("batch_size"), "mesh": shared.get("mesh"),
             "remat": shared.get("remat", False),
         },
-        fuse=check_fusion(shared.get("fuse", "product")), together=together,
+        fuse=check_fusion(shared["fuse"]) if "fuse" in shared else None, together=together,
         reads_layer=reads_layer, in_frame=in_frame, signed=signed,
     )  # fmt: skip
     with noting(inputs, axis):
@@ -552,8 +552,9 @@ def _compiled(
     if not asked.reads_layer:
         contexts, shown, several = contexts[-1:], layers[-1], False
     deviation = None
+    grids = [context.activations.shape[1:-1] for context in contexts]
+    fuse = functools.partial(fuse_found, asked.fuse or usual_fusion(grids), asked.signed, contexts)
     if several and asked.together:
-        fuse = functools.partial(fuse_found, asked.fuse, asked.signed, contexts)
         found, deviation = asked.together(contexts, fuse, **options)
     else:
         found = [asked.formula(context, **options) for context in contexts]
@@ -570,7 +571,7 @@ def _compiled(
         shortfall=last.shortfall,
     )  # fmt: skip
     if several:
-        heatmap, peak = fuse_found(asked.fuse, asked.signed, contexts, found)
+        heatmap, peak = fuse(found)
         explanation = _fused(explanation, ended, heatmap, peak, deviation, _seen(contexts))
     twice = is_softmax_of_probabilities(outputs, of_targets(confidence, targets), targets).any()
     return explanation, confidence, twice

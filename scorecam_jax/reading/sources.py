@@ -179,7 +179,7 @@ def _stem(path: Path) -> str:
 def _in_folder(
     folder: Path, skip: Collection[str], left_out: list[Note], takes: Takes | None
 ) -> tuple[list[str], list[str]]:
-    """The files in a folder and its subfolders, sorted: those taken, and the others but documents."""
+    """The files in a folder and its subfolders, sorted: those taken, and others but documents."""
     taken: list[str] = []
     others: list[str] = []
     for path in _walk(folder, left_out):

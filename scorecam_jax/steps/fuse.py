@@ -63,6 +63,19 @@ FUSIONS: dict[str, Callable[..., Any]] = {
 """Ways to fuse by name. All but "poly-cam" take maps of one size, place by place."""
 
 
+def usual_fusion(grids: Sequence[tuple[int, ...]]) -> str:
+    """Choose the fusion of layers by their grids: the default of `fuse`.
+
+    The product sharpens a coarse map by a finer one. Layers of one grid, such as the blocks of a
+    transformer, have nothing to sharpen, and the product of their maps shrinks to a few cells:
+    their maps are averaged.
+
+    >>> usual_fusion([(14, 14), (7, 7)]), usual_fusion([(16, 16), (16, 16)])
+    ('product', 'mean')
+    """
+    return "mean" if len(set(grids)) == 1 else "product"
+
+
 def check_fusion(fuse: Any) -> Fusion:
     """Return a fusion; ValueError if it is neither a name in `FUSIONS` nor a function."""
     if callable(fuse) or fuse in FUSIONS:

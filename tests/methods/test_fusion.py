@@ -125,6 +125,17 @@ def test_the_product_is_the_default_and_one_target_has_no_axis():
         np.testing.assert_allclose(found.scores[index], one.scores, atol=1e-6)
 
 
+def test_layers_of_one_grid_are_averaged_by_default():
+    def alike(x):
+        outputs, (_, coarse) = two(x)
+        return outputs, (jnp.flip(coarse, 1), coarse)
+
+    found = score_cam(alike, IMAGES, 1)
+    maps = [np.asarray(layer.heatmap) for layer in found.layers]
+    assert np.abs(maps[0] - maps[1]).max() > 0.1
+    np.testing.assert_allclose(found.heatmap, scaled((maps[0] + maps[1]) / 2), atol=1e-5)
+
+
 def test_poly_cam_is_the_authors_formula():
     found = grad_cam(two, IMAGES, TARGETS, fuse="poly-cam")
     sums = [
