@@ -7,6 +7,7 @@ An embedding is the output of a network without a classifier, such as DINOv2: (N
 import dataclasses
 import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,14 +110,17 @@ class Head(NamedTuple):
             OSError: the file cannot be read.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
                 weights, bias = file["weights"], file["bias"]
                 labels = tuple(map(str, about["labels"]))
-            if weights.ndim != 2 or weights.shape[1:] != bias.shape != (len(labels),):
-                raise ValueError(f"weights {weights.shape} and {len(labels)} labels do not fit")
+            if weights.ndim != 2 or not weights.shape[1:] == bias.shape == (len(labels),):
+                raise ValueError(
+                    f"weights {weights.shape}, bias {bias.shape} and {len(labels)} labels do not "
+                    "fit"
+                )
             return cls(weights, bias, labels, float(about["accuracy"]), int(about["examples"]))
-        except (ValueError, KeyError, TypeError, EOFError) as error:
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} holds no saved classes: {error}") from error
 
 

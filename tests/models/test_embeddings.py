@@ -166,3 +166,21 @@ def test_what_does_not_fit_is_refused(tmp_path):
         models.Head.load(tmp_path / "no")
     with pytest.raises(ValueError, match=r"\(1, 8, 8, 3\), wanted one embedding"):
         models.embed(classifier(lambda x: (x, x)), [picture()])
+
+
+@pytest.mark.parametrize(
+    ("classes", "biases", "labels"), [(2, 2, 3), (2, 3, 3), (3, 2, 3), (3, 3, 2), (3, 2, 2)]
+)
+def test_a_saved_head_whose_parts_do_not_fit_is_refused(tmp_path, classes, biases, labels):
+    names = tuple("abc"[:labels])
+    models.Head(np.ones((3, classes)), np.ones(biases), names, 1.0, 6).save(tmp_path / "head")
+    with pytest.raises(ValueError, match=rf"\(3, {classes}\), bias \({biases},\) and {labels} la"):
+        models.Head.load(tmp_path / "head")
+
+
+def test_a_truncated_head_is_refused(tmp_path):
+    models.Head(np.ones((3, 2)), np.ones(2), ("a", "b"), 1.0, 6).save(tmp_path / "head")
+    whole = (tmp_path / "head").read_bytes()
+    (tmp_path / "head").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="holds no saved classes"):
+        models.Head.load(tmp_path / "head")
