@@ -47,17 +47,15 @@ def own(name: str, *, labels: tuple[str, ...] | None = None, **options: Any) -> 
     if labels is not None:
         classifier = classifier._replace(labels=labels)
     inputs = jax.ShapeDtypeStruct((1, *classifier.input_shape), "float32")
-    logits, _ = jax.eval_shape(classifier.model, inputs)
-    found = getattr(logits, "shape", type(logits).__name__)
-    if not classifier.labels and isinstance(found, tuple) and len(found) == 2:
-        return classifier
-    if not classifier.labels and len(found) == 2:
-        return classifier  # an embedding
-    if found != (1, len(classifier.labels)):
+    outputs, _ = jax.eval_shape(classifier.model, inputs)
+    shape = outputs.shape if isinstance(outputs, jax.ShapeDtypeStruct) else None
+    count = len(classifier.labels)
+    if shape is None or len(shape) != 2 or shape != (1, count or shape[1]):
+        found = f"of type {type(outputs).__name__}" if shape is None else f"of shape {shape}"
+        wanted = f"(1, {count}): one logit per label" if count else "(1, features): an embedding"
         raise ValueError(
-            f"{name} has {len(classifier.labels)} labels, but for one image of size "
-            f"{classifier.input_size} its model's outputs are of shape {found}, wanted "
-            f"(1, {len(classifier.labels)}): one logit per label"
+            f"{name} has {count} labels, but for one image of size {classifier.input_size} its "
+            f"model's outputs are {found}, wanted {wanted}"
         )
     return classifier
 

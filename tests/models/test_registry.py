@@ -71,6 +71,8 @@ def test_bfloat16_stays_close(classifier, predict):
 
 
 OWN_MODULE = """
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax.tree_util import Partial
 from scorecam_jax.models import Classifier, Preprocess
@@ -86,6 +88,19 @@ def make(layer="grid"):
 
 def two_labels():
     return make()._replace(labels=("red", "green"))
+
+def embedding():
+    return make()._replace(labels=())
+
+class It(NamedTuple):
+    boxes: object
+    classes: object
+
+def detector():
+    return embedding()._replace(model=lambda x: (It(x, x), x))
+
+def maps():
+    return embedding()._replace(model=lambda x: (x, x))
 
 def no_classifier():
     return network
@@ -114,6 +129,7 @@ def test_a_classifier_of_ones_own_is_loaded_by_its_function():
     assert models.load("kept_apart.own:make", layer="other").layer == "other"
     assert models.random("kept_apart.own:make").labels == classifier.labels
     assert models.packaged_weights("kept_apart.own:make") is None
+    assert models.load("kept_apart.own:embedding").labels == ()
 
 
 @pytest.mark.usefixtures("own_module")
@@ -126,6 +142,8 @@ def test_a_classifier_of_ones_own_is_loaded_by_its_function():
         ("kept_apart.own:number", {}, "no function 'number'"),
         ("kept_apart.own:no_classifier", {}, "returned a function; it must return a"),
         ("kept_apart.own:two_labels", {}, r"2 labels.*\(8, 12\).*shape \(1, 3\)"),
+        ("kept_apart.own:detector", {}, r"0 labels.*outputs are of type It, wanted \(1, features\)"),
+        ("kept_apart.own:maps", {}, r"0 labels.*\(1, 8, 12, 3\), wanted \(1, features\): an emb"),
         ("kept_apart.own:needs_an_argument", {}, "missing a required argument: 'path'"),
         ("kept_apart.own:make", {"weights": "a.pth"}, "cannot be called with weights"),
         ("kept_apart.own:", {}, "form package.module:function"),
