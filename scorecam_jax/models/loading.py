@@ -318,7 +318,7 @@ def _settings(files: Stored) -> Settings:
     """The configuration's settings, whatever library wrote it."""
     from scorecam_jax.models.checkpoints import hugging_face, keras, timm
 
-    if files.weights.suffix in keras.SUFFIXES:
+    if files.weights.suffix.lower() in keras.SUFFIXES:
         return keras.settings(files.weights)
     config, preprocessor = files.settings()
     if timm.is_timms(config):

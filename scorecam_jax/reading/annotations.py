@@ -230,14 +230,15 @@ def _read_folder(path: Path) -> Gathered:
         ".txt": lambda files: yolo.read_yolo(files, path),
         ".png": png.read_masks,
     }
+    files = sorted(path.rglob("*"))
     for suffix, read in readers.items():
-        files = [
+        found = [
             (file.relative_to(path), file)
-            for file in sorted(path.rglob(f"*{suffix}"))
-            if file.name not in yolo.NAMES
+            for file in files
+            if file.suffix.lower() == suffix and file.name not in yolo.NAMES
         ]
-        if files:
-            return read(files)
+        if found:
+            return read(found)
     raise ValueError(
         f"there are no .xml, .txt or .png files in {path}; wanted Pascal VOC's or YOLO's "
         "annotations, or masks"

@@ -149,5 +149,5 @@ def _check_suffix(path: Path, usual: str) -> None:
                 f"pictures cannot be written as {path.suffix}; name {path.with_suffix('.png')}, "
                 f"or .jpg, .webp or .tif, or a folder, {path}/"
             )
-    elif path.suffix != usual:
+    elif path.suffix.lower() != usual:
         raise OutputError(f"heatmaps are written as {usual}; name {path.with_suffix(usual)}")

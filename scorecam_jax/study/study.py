@@ -430,7 +430,8 @@ class Listed:
             and self.boxes.is_dir()
             and any(one.outlines for one in (known or {}).values())
         ):
-            used += self.boxes.rglob("*.png")  # masks, which are no photographs
+            # Masks are no photographs.
+            used += (file for file in self.boxes.rglob("*") if file.suffix.lower() == ".png")
         listing = find(paths, page=page, takes=takes, skip=used)
         self.sources = listing.sources
         self.left_out = [*listing.left_out, *notes]

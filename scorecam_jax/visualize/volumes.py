@@ -415,7 +415,7 @@ def write_nifti(path: str | Path, heatmap: Any, affine: Any) -> None:
             f"the heatmap has shape {values.shape} and the affine {transform.shape}; wanted "
             "(x, y, z) and (4, 4)"
         )
-    if not str(path).endswith((".nii", ".nii.gz")):
+    if not str(path).lower().endswith((".nii", ".nii.gz")):
         raise ValueError(f"{path} must end in .nii or .nii.gz")
     nibabel.save(nibabel.Nifti1Image(values, transform), path)
 

@@ -95,6 +95,23 @@ def test_the_tensors_tell_which_network_it_is(tmp_path, torchvisions):
     assert models.load(weights=tmp_path).name == "mobilenet_v3_small"
 
 
+@pytest.mark.parametrize("name", ["MODEL.SAFETENSORS", "MODEL.NPZ"])
+def test_suffixes_may_be_in_capitals(tmp_path, name):
+    tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    with (tmp_path / name).open("wb") as file:
+        np.savez(file, **tensors)
+    if name.endswith("S"):
+        write_tensors(tmp_path / name, tensors)
+    np.testing.assert_array_equal(stored(tmp_path).tensors()["a"], tensors["a"])
+
+
+def test_an_index_in_capitals_is_an_index(shards):
+    (shards / SECOND).rename(shards / SECOND.upper())
+    index = (shards / INDEX).rename(shards / INDEX.upper())
+    index.write_text(index.read_text().replace(SECOND, SECOND.upper()))
+    assert stored(index).tensors().keys() == {"a", "b"}
+
+
 @pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "model._orig_mod.", "timm_model."])
 def test_what_trainers_put_before_every_name_is_dropped(torchvisions, prefix):
     wrapped = {f"{prefix}{name}": value for name, value in torchvisions.items()}

@@ -142,7 +142,7 @@ def test_a_classifier_of_ones_own_is_loaded_by_its_function():
         ("kept_apart.own:number", {}, "no function 'number'"),
         ("kept_apart.own:no_classifier", {}, "returned a function; it must return a"),
         ("kept_apart.own:two_labels", {}, r"2 labels.*\(8, 12\).*shape \(1, 3\)"),
-        ("kept_apart.own:detector", {}, r"0 labels.*outputs are of type It, wanted \(1, features\)"),
+        ("kept_apart.own:detector", {}, r"0 labels.*are of type It, wanted \(1, features\)"),
         ("kept_apart.own:maps", {}, r"0 labels.*\(1, 8, 12, 3\), wanted \(1, features\): an emb"),
         ("kept_apart.own:needs_an_argument", {}, "missing a required argument: 'path'"),
         ("kept_apart.own:make", {"weights": "a.pth"}, "cannot be called with weights"),

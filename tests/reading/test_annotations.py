@@ -350,6 +350,12 @@ def test_the_same_boxes_in_every_format_are_the_same(tmp_path):
         assert not [*notes, *more, *unknown], file
 
 
+def test_suffixes_of_annotations_may_be_in_capitals(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.XML").write_text(VOC)
+    assert list(read_annotations(tmp_path)[0]) == ["deep/a"]
+
+
 ONE = Annotation([(1.0, 1.0, 2.0, 2.0)], [0])
 
 

@@ -45,7 +45,7 @@ def test_outlines_are_measured_where_the_network_sees_them(tmp_path, kind):
     if kind == "png":
         boxes = folder / "masks"
         boxes.mkdir()
-        Image.fromarray(mask).save(boxes / "a.png")
+        Image.fromarray(mask).save(boxes / "a.PNG")
     else:
         boxes = {"a.png": Annotation([(4.0, 4.0, 32.0, 26.0)], [None], outlines={0: corner})}
     found = study(toy(), folder, methods=["grad-cam"], metrics=MEASURED, boxes=boxes)

@@ -94,10 +94,11 @@ def test_a_heatmap_is_written_over_the_volume_it_explains(tmp_path, explained):
     volume = read_nifti(tmp_path / "head.nii.gz")
     np.testing.assert_array_equal(volume.values, phantom())
     heatmap = np.asarray(explained.heatmap[0])
-    write_nifti(tmp_path / "map.nii.gz", heatmap, volume.affine)
-    written = nibabel.load(tmp_path / "map.nii.gz")
-    np.testing.assert_array_equal(written.affine, affine)
-    np.testing.assert_array_equal(written.get_fdata(dtype=np.float32), heatmap)
+    for name in ("map.nii.gz", "MAP.NII.GZ"):
+        write_nifti(tmp_path / name, heatmap, volume.affine)
+        written = nibabel.load(tmp_path / name)
+        np.testing.assert_array_equal(written.affine, affine)
+        np.testing.assert_array_equal(written.get_fdata(dtype=np.float32), heatmap)
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPI", "PIR", "SLA"])

@@ -141,7 +141,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
         with path.open("rb") as opened:
             content: BinaryIO = opened
             config: dict[str, Any] = {}
-            if path.suffix == ".keras":
+            if path.suffix.lower() == ".keras":
                 content, config = _unzipped(opened)
             with h5py.File(content, "r") as file:
                 yield file, config or _json(file.attrs.get("model_config", "{}"))

@@ -62,6 +62,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         path: a file written by `torch.save`, in the zip format or the older one; `.safetensors`;
             `.onnx`; `.keras`, `.h5` or `.hdf5`, see `scorecam_jax.models.checkpoints.keras`; or
             `.npz`, as big_vision writes it. Files with other suffixes are read as PyTorch's.
+            Suffixes may be in capitals.
 
     Returns:
         The tensors by name, in the file's order. Arrays from PyTorch and safetensors files are
@@ -77,11 +78,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         PyTorch's serialization semantics; the safetensors format specification.
     """
     path = Path(path)
-    if path.suffix == ".onnx":
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
         return load_onnx(path)
-    if path.suffix in KERAS:
+    if suffix in KERAS:
         return load_keras(path)
-    if path.name.endswith(INDEX):
+    if _is_index(path):
         return _load_shards(path)
     shown = short(str(path), 200)
     if not path.is_file():
@@ -91,9 +93,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"{shown} is empty: was its download interrupted?")
     with path.open("rb") as file:
         try:
-            if path.suffix == ".safetensors":
+            if suffix == ".safetensors":
                 return _read_safetensors(file, size)
-            if path.suffix == ".npz":
+            if suffix == ".npz":
                 return _read_npz(file, size)
             is_zip = file.read(4) == b"PK\x03\x04"
             file.seek(0)
@@ -116,7 +118,11 @@ def shards_of(path: Path) -> tuple[Path, ...]:
         FileNotFoundError: there is no such index.
         ValueError: the file is not an index, or names files outside its own folder.
     """
-    return tuple(dict.fromkeys(_shard_of_each(path).values())) if path.name.endswith(INDEX) else ()
+    return tuple(dict.fromkeys(_shard_of_each(path).values())) if _is_index(path) else ()
+
+
+def _is_index(path: Path) -> bool:
+    return path.name.lower().endswith(INDEX)
 
 
 def _shard_of_each(path: Path) -> dict[str, Path]:
@@ -133,9 +139,9 @@ def _shard_of_each(path: Path) -> dict[str, Path]:
         found = {}
     if not found:
         raise ValueError(f"{shown} is not an index of a checkpoint: it has no weight_map")
-    suffix = Path(path.name.removesuffix(INDEX)).suffix
+    suffix = Path(path.name[: -len(INDEX)]).suffix.lower()
     for file in found.values():
-        if Path(file).name != file or Path(file).suffix != suffix or not file.isprintable():
+        if Path(file).name != file or Path(file).suffix.lower() != suffix or not file.isprintable():
             raise ValueError(
                 f"{shown} names the file {short(file)}, wanted files {suffix} in the same folder"
             )

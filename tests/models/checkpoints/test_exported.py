@@ -17,8 +17,8 @@ def test_matrices_are_called_as_the_nodes_that_multiply_by_them(tmp_path):
         nodes, "graph", [], [],
         [onnx.numpy_helper.from_array(value, name) for name, value in values.items()],
     )  # fmt: skip
-    onnx.save(onnx.helper.make_model(graph), tmp_path / "network.onnx")
-    found = models.load_checkpoint(tmp_path / "network.onnx")
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "NETWORK.ONNX")
+    found = models.load_checkpoint(tmp_path / "NETWORK.ONNX")
     assert found.keys() == {"fc1.bias", "fc1.weight", "embed.Add_1"}
     np.testing.assert_array_equal(found["fc1.weight"], matrix.T)
     np.testing.assert_array_equal(found["embed.Add_1"], [2, 2, 2])
