@@ -19,10 +19,13 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
             with names by index, `{"0": "tench", ...}`.
 
     Raises:
-        ValueError: the file holds no names, or an index is missing.
+        ValueError: the file holds no names, or an index is missing; or it is not UTF-8.
     """
     path = Path(path)
-    text = path.read_text("utf-8-sig")
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 ({error}): save it as UTF-8") from None
     if path.suffix.lower() != ".json":
         labels = tuple(line.strip() for line in text.splitlines())
         while labels and not labels[-1]:
@@ -33,7 +36,7 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
         return labels
     try:
         return as_labels(json.loads(text))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} holds no class names: {error}") from None
 
 

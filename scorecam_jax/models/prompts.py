@@ -1,6 +1,5 @@
 """Texts as classes: their tokens and embeddings in CLIP and SigLIP."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
+
+from scorecam_jax.models.checkpoints.errors import within
+from scorecam_jax.models.checkpoints.settings import Fields, json_object
 
 # The files of the tokenizer.
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
@@ -72,8 +74,8 @@ def text_embeddings(
     Raises:
         ImportError: the package tokenizers is not installed.
         FileNotFoundError: there is no `tokenizer.json`.
-        ValueError: the checkpoint has no text tower or does not fit it, or the tokenizer does not
-            fit the checkpoint or gives a text no tokens.
+        ValueError: the checkpoint has no text tower or does not fit it; or the tokenizer is
+            invalid, does not fit the checkpoint or gives a text no tokens.
     """
     from scorecam_jax.models.checkpoints.clip import text_arguments, text_names
     from scorecam_jax.models.checkpoints.fill import from_checkpoint
@@ -107,7 +109,8 @@ def tokenized(folder: Path, texts: Sequence[str], *, length: int, padded: bool) 
     Raises:
         ImportError: the package tokenizers is not installed.
         FileNotFoundError: there is no `tokenizer.json`.
-        ValueError: a text has no tokens.
+        ValueError: a text has no tokens, or `tokenizer.json` or `tokenizer_config.json` is
+            invalid.
     """
     try:
         from tokenizers import Tokenizer
@@ -122,10 +125,16 @@ def tokenized(folder: Path, texts: Sequence[str], *, length: int, padded: bool) 
             "were published, or write it with "
             "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
         )
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.enable_truncation(length)
-    tokenizer.no_padding()
-    rows = [tokenizer.encode(text).ids for text in texts]
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.enable_truncation(length)
+        tokenizer.no_padding()
+        rows = [tokenizer.encode(text).ids for text in texts]
+    except Exception as error:  # the package raises errors of no other type
+        raise ValueError(
+            f"{path} is not a tokenizer that tokenizers reads: {within(str(error), 200)}. Copy the "
+            "file again from where the weights were published, or update tokenizers"
+        ) from error
     if not all(rows):
         raise ValueError(f"{path} gives no tokens for {texts[rows.index([])]!r}; change the prompt")
     ends = [len(row) - 1 for row in rows]
@@ -139,8 +148,8 @@ def tokenized(folder: Path, texts: Sequence[str], *, length: int, padded: bool) 
 def _filler(tokenizer: Any, folder: Path) -> int:
     """The id of the padding token, 1 if the tokenizer's configuration names none."""
     path = folder / TOKENIZER[1]
-    told = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    token = told.get("pad_token")
-    name = token.get("content") if isinstance(token, Mapping) else token
+    token = json_object(path).get("pad_token") if path.is_file() else None
+    token = token.get("content") if isinstance(token, Mapping) else token
+    name = Fields({"pad_token": token}, path).text("pad_token")
     found = None if name is None else tokenizer.token_to_id(name)
     return 1 if found is None else found

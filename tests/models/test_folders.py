@@ -231,10 +231,13 @@ def test_a_tensor_in_two_files_is_told(shards):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000])
-def test_a_configuration_that_is_none_is_named(folder, text):
+def test_a_configuration_or_an_index_that_is_none_is_named(folder, text):
     (folder / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json (is not valid JSON|holds a list)"):
         models.load(weights=folder)
+    (folder / INDEX).write_text(text)
+    with pytest.raises(ValueError, match=r"index\.json (is not valid JSON|holds a list)"):
+        stored(folder / INDEX).tensors()
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,13 @@ def test_labels_are_read_from_lines_and_from_json(tmp_path, file, text):
         ("labels.json", "[1, 2]", "found the name 1, wanted a string"),
         ("labels.json", '"cat"', 'found "cat", wanted a list of names'),
         ("labels.json", "[]", "wanted a list of names"),
+        ("labels.json", "[" * 100_000, "recursion"),
+        ("labels.txt", "café", "not text in UTF-8"),
     ],
 )
 def test_what_is_wrong_with_a_file_of_labels_is_told(tmp_path, file, text, complaint):
     path = tmp_path / file
-    path.write_text(text)
+    path.write_text(text, "latin-1")
     with pytest.raises(ValueError, match=complaint) as caught:
         read_labels(path)
     assert str(path) in str(caught.value)

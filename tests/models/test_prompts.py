@@ -59,7 +59,9 @@ def test_tokens_after_the_end_count_only_without_a_causal_mask(causal):
     assert bool(jnp.array_equal(one, other)) == causal
 
 
-def test_tokens_are_cut_and_padded(tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a tokenizer."""
     tokenizers = pytest.importorskip("tokenizers", reason="reads tokenizer.json")
     vocabulary = {"<start>": 0, "<end>": 1, "<pad>": 2, "a": 3, "cat": 4}
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<pad>"))
@@ -68,14 +70,34 @@ def test_tokens_are_cut_and_padded(tmp_path):
         single="<start> $A <end>", special_tokens=[("<start>", 0), ("<end>", 1)]
     )
     made.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "tokenizer_config.json").write_text('{"pad_token": {"content": "<pad>"}}')
+    return tmp_path
+
+
+def test_tokens_are_cut_and_padded(folder):
+    (folder / "tokenizer_config.json").write_text('{"pad_token": {"content": "<pad>"}}')
     texts = ["a cat", "a a a cat cat"]
-    short = tokenized(tmp_path, texts, length=6, padded=False)
+    short = tokenized(folder, texts, length=6, padded=False)
     assert short.numbers.tolist() == [[0, 3, 4, 1, 2, 2], [0, 3, 3, 3, 4, 1]]
     assert short.places.tolist() == [3, 5]
-    padded = tokenized(tmp_path, texts[:1], length=7, padded=True)
+    padded = tokenized(folder, texts[:1], length=7, padded=True)
     assert padded.numbers.tolist() == [[0, 3, 4, 1, 2, 2, 2]]
     assert padded.places.tolist() == [6]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "complaint"),
+    [
+        ("tokenizer_config.json", "{", r"tokenizer_config\.json is not valid JSON"),
+        ("tokenizer_config.json", "[]", r"tokenizer_config\.json holds a list, wanted a JSON ob"),
+        ("tokenizer_config.json", '{"pad_token": 5}', "pad_token is 5, wanted a string"),
+        ("tokenizer.json", "{", r"tokenizer\.json is not a tokenizer .*EOF.* Copy the file again"),
+        ("tokenizer.json", "{}", r"tokenizer\.json is not a tokenizer .* Copy the file again"),
+    ],
+)
+def test_files_of_a_tokenizer_that_are_invalid_are_named(folder, file, text, complaint):
+    (folder / file).write_text(text)
+    with pytest.raises(ValueError, match=complaint):
+        tokenized(folder, ["a cat"], length=6, padded=True)
 
 
 def test_a_folder_without_a_tokenizer_is_told(tmp_path):

@@ -1,6 +1,5 @@
 """A network's files on disk: its weights, and the configuration beside them."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 
 from scorecam_jax.models.checkpoints.keras import SUFFIXES as KERAS
 from scorecam_jax.models.checkpoints.read import INDEX, load_checkpoint, shards_of
+from scorecam_jax.models.checkpoints.settings import json_object
 
 # The names that timm, transformers and others give to a folder's file of weights, the preferred
 # first, and to the index of weights in several files.
@@ -18,8 +18,6 @@ CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".onnx", ".npz", *KERAS)
-# Enough for the names of 100,000 classes.
-_LONGEST_CONFIG = 2**25
 
 
 class Stored(NamedTuple):
@@ -55,7 +53,10 @@ class Stored(NamedTuple):
         Raises:
             ValueError: a file is too large, or is not a JSON object.
         """
-        return _json(self.config), _json(self.preprocessor)
+        config, preprocessor = (
+            {} if file is None else json_object(file) for file in (self.config, self.preprocessor)
+        )
+        return config, preprocessor
 
 
 def stored(weights: str | os.PathLike[str]) -> Stored:
@@ -97,20 +98,3 @@ def _weights_in(folder: Path) -> Path:
         + ", ".join(_SUFFIXES[:-1])
         + f" or {_SUFFIXES[-1]}"
     )
-
-
-def _json(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    if path.stat().st_size > _LONGEST_CONFIG:
-        raise ValueError(
-            f"{path} has {path.stat().st_size} bytes, too many for a configuration: is it another "
-            "file?"
-        )
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON: {str(error)[:200]}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, wanted a JSON object")
-    return content

@@ -6,7 +6,6 @@ that uses it (`HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`).
 
 import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 from scorecam_jax.models.checkpoints import timm
 from scorecam_jax.models.checkpoints.folder import CONFIG, INDEXES, PREPROCESSOR, WEIGHTS, Stored
 from scorecam_jax.models.checkpoints.read import shards_of
+from scorecam_jax.models.checkpoints.settings import json_object
 
 _PREFIX = "hf://"
 _FORM = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -83,7 +83,7 @@ def fetched(text: str, beside: Sequence[str] = ()) -> Stored:
     if config is not None:
         address = _pinned(address, config)
     preprocessor = None
-    if config is None or not timm.is_timms(_content(config)):
+    if config is None or not _is_timms(config):
         preprocessor = _fetch(address, PREPROCESSOR)
     weights = _fetch(address, WEIGHTS[0])
     weights = weights or _fetch(address, INDEXES[0])
@@ -189,11 +189,11 @@ def _pinned(address: Address, file: Path) -> Address:
     return address._replace(commit=commit) if is_commit else address
 
 
-def _content(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(ValueError, RecursionError):
-        content = json.loads(path.read_text("utf-8"))
-        return content if isinstance(content, dict) else {}
-    return {}
+def _is_timms(config: Path) -> bool:
+    # An invalid configuration is reported once the network is loaded.
+    with contextlib.suppress(ValueError):
+        return timm.is_timms(json_object(config))
+    return False
 
 
 @contextlib.contextmanager

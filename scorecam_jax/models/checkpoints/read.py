@@ -17,6 +17,7 @@ from scorecam_jax.models.checkpoints.exported import load_onnx
 from scorecam_jax.models.checkpoints.keras import SUFFIXES as KERAS
 from scorecam_jax.models.checkpoints.keras import load_keras
 from scorecam_jax.models.checkpoints.pickles import Pairs, Tensor, Unpickler
+from scorecam_jax.models.checkpoints.settings import json_object
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
@@ -130,15 +131,10 @@ def _shard_of_each(path: Path) -> dict[str, Path]:
     shown = short(str(path), 200)
     if not path.is_file():
         raise FileNotFoundError(f"no index of a checkpoint at {shown}")
-    if path.stat().st_size > _LONGEST_HEADER:
-        raise ValueError(f"{shown} has {path.stat().st_size} bytes, too many for an index")
-    try:
-        told = json.loads(path.read_text("utf-8"))["weight_map"]
-        found = {str(name): str(file) for name, file in told.items()}
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
-        found = {}
-    if not found:
+    told = json_object(path).get("weight_map")
+    if not told or not isinstance(told, dict):
         raise ValueError(f"{shown} is not an index of a checkpoint: it has no weight_map")
+    found = {str(name): str(file) for name, file in told.items()}
     suffix = Path(path.name[: -len(INDEX)]).suffix.lower()
     for file in found.values():
         if Path(file).name != file or Path(file).suffix.lower() != suffix or not file.isprintable():

@@ -1,5 +1,6 @@
-"""The settings in the configuration beside a checkpoint, whatever library wrote it."""
+"""The settings in the JSON files beside a checkpoint, whatever library wrote them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -8,6 +9,9 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from scorecam_jax.models.checkpoints.errors import short
+
+# Enough for the names of 100,000 classes, or of 200,000 tensors.
+_LONGEST_JSON = 2**25
 
 
 class Settings(NamedTuple):
@@ -83,6 +87,25 @@ class Fields:
         """The error about a wrong value."""
         shown = short(found) if isinstance(found, str | int | float) else short(str(found)[:80], 82)
         return ValueError(f"{self.file}: {key} is {shown}, wanted {wanted}")
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The content of a JSON file beside a checkpoint.
+
+    Raises:
+        ValueError: the file is too large, or is not a JSON object.
+        OSError: the file cannot be read.
+    """
+    size = path.stat().st_size
+    if size > _LONGEST_JSON:
+        raise ValueError(f"{path} has {size} bytes, too many for JSON: is it another file?")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {str(error)[:200]}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, wanted a JSON object")
+    return content
 
 
 # Pillow's filters, by their names in configurations.
