@@ -1,12 +1,13 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and hashing them."""
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextlib.contextmanager
@@ -60,3 +61,17 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def digest(path: Path, begin: Callable[[], Any] = hashlib.sha256) -> str:
+    """The hash of a file's content in hexadecimal, without reading the whole file into memory.
+
+    Args:
+        path: the file.
+        begin: makes the hash object to which the content is added.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, begin).hexdigest()

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import functools
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 
 from scorecam_jax import models
+from scorecam_jax._internal.files import digest
 from scorecam_jax._internal.signatures import accepts
 from scorecam_jax.cli.choice import check_options, chosen, given, named
 from scorecam_jax.cli.errors import (
@@ -679,7 +679,7 @@ def _weights_digest(asked: argparse.Namespace) -> str | None:
     if not asked.weights:
         with contextlib.suppress(ImportError, LookupError, ValueError):
             files = tuple(filter(None, [models.packaged_weights(asked.model)]))
-    digests = [_digest(file) for file in (*files, *filter(None, [asked.labels]))]
+    digests = [digest(file) for file in (*files, *filter(None, [asked.labels]))]
     return "+".join(digests) or None
 
 
@@ -687,12 +687,7 @@ def _question_digest(asked: argparse.Namespace) -> str:
     """A digest of the photographs or classes that a question depends on."""
     places = (asked.like, asked.others, asked.classes)
     paths = [path for place in places for path in _files_in(place)]
-    return "+".join(f"{path.parent.name}/{path.name}:{_digest(path)}" for path in paths)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return "+".join(f"{path.parent.name}/{path.name}:{digest(path)}" for path in paths)
 
 
 def _check_finite(model: Any, origin: object) -> None:

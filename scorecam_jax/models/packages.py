@@ -1,8 +1,9 @@
 """Files in installed Python packages."""
 
-import hashlib
 import importlib.util
 from pathlib import Path
+
+from scorecam_jax._internal.files import digest
 
 _EXTRA = "scorecam_jax[demo]"
 
@@ -15,11 +16,10 @@ def checked_file(module: str, file: str, sha256: str, install: str = _EXTRA) -> 
         ValueError: the file differs from the published one.
     """
     path = resource(module, file, install)
-    with path.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    if digest != sha256:
+    found = digest(path)
+    if found != sha256:
         raise ValueError(
-            f"{path} has sha256 {digest}, wanted {sha256}: reinstall the package {module}"
+            f"{path} has sha256 {found}, wanted {sha256}: reinstall the package {module}"
         )
     return path
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from scorecam_jax._internal.files import digest
 from scorecam_jax.adapters.model import register
 from scorecam_jax.contract.model import channel_axis_of
 from scorecam_jax.engine.tuning import inputs_together
@@ -527,8 +527,6 @@ def _name(one: _Asked | Note) -> str:
 
 def _digest(path: Path) -> str | None:
     """The SHA-256 of a file; None if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
+    with contextlib.suppress(OSError):
+        return digest(path)
+    return None

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scorecam_jax._internal.files import digest
 from scorecam_jax.models.checkpoints import timm
 from scorecam_jax.models.checkpoints.folder import CONFIG, INDEXES, PREPROCESSOR, WEIGHTS, Stored
 from scorecam_jax.models.checkpoints.read import shards_of
@@ -168,11 +169,10 @@ def _check(path: Path, address: Address) -> None:
     ones.
     """
     wanted = path.resolve().name
-    content = path.read_bytes()
     if re.fullmatch("[0-9a-f]{64}", wanted):
-        found = hashlib.sha256(content).hexdigest()
+        found = digest(path)
     elif re.fullmatch("[0-9a-f]{40}", wanted):
-        found = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        found = digest(path, lambda: hashlib.sha1(b"blob %d\0" % path.stat().st_size))
     else:
         return
     if found != wanted:

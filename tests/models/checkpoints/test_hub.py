@@ -1,9 +1,11 @@
 """What is fetched from a hub on this machine, and what is said when that fails."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -130,6 +132,26 @@ def test_without_a_connection_the_cache_is_taken(tmp_path):
 def test_addresses_of_another_form_are_refused(text):
     with pytest.raises(ValueError, match="hf://OWNER/NAME@REVISION"):
         hub.parsed(text)
+
+
+def test_a_files_hash_is_that_of_its_whole_content_and_only_a_part_is_in_memory(tmp_path):
+    # As `git hash-object` states it for these six bytes.
+    small = tmp_path / "ce013625030ba8dba906f756967f9e9ca394464a"
+    small.write_bytes(b"hello\n")
+    zeros = bytes(2**24)
+    large = tmp_path / hashlib.sha256(zeros).hexdigest()
+    large.write_bytes(zeros)
+    address = hub.parsed("hf://a/b")
+    tracemalloc.start()
+    for path in (small, large):
+        hub._check(path, address)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+    for path in (small, large):
+        path.write_bytes(path.read_bytes() + b".")
+        with pytest.raises(ValueError, match=f"damaged: its hash is .* wanted {path.name}"):
+            hub._check(path, address)
 
 
 def test_a_path_is_no_address(tmp_path):
