@@ -139,9 +139,7 @@ def photograph(
         ]
         for method, maps in heatmaps.items()
     }
-    at, cuts = (
-        ((), ()) if len(frames) == 1 else _cuts(frames, next(iter(packed.values())), thickness)
-    )
+    at, cuts = _cuts(frames, next(iter(packed.values())), thickness)
     return Photograph(
         name=name,
         size=[width, height],
@@ -164,7 +162,10 @@ def photograph(
 def _cuts(
     frames: Sequence[Image.Image], grids: Sequence[Grid], thickness: int | float
 ) -> tuple[list[float], list[Image.Image]]:
-    """The peak of the first map within slices, and cuts through it, the last slice at the top."""
+    """The peak of the first map within slices, and cuts through it, the last slice at the top.
+
+    A single picture is not cut.
+    """
     if len(frames) == 1:
         return [], []
     values = unpack(grids[0])
