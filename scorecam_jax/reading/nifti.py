@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from scorecam_jax._internal.extras import required
+from scorecam_jax._internal.orientation import radiological_axes, spacing_of, turned
 from scorecam_jax.reading.dicom import check_voxels
 from scorecam_jax.reading.errors import ReadingError
 from scorecam_jax.reading.files import Stamp
@@ -62,8 +64,8 @@ def count_slices(stamp: Stamp) -> int:
         Exception: whatever nibabel raises.
     """
     with _opened(stamp) as image:
-        axis = int(_nibabel().io_orientation(image.affine)[:, 0].tolist().index(2))
-        return int(image.shape[axis])
+        (slices, *_), _ = radiological_axes(image.affine)
+        return int(image.shape[slices])
 
 
 @functools.lru_cache(maxsize=1)
@@ -74,7 +76,6 @@ def read_scan(stamp: Stamp) -> Scan:
         ReadingError: the file is not a volume, or takes too much memory.
         Exception: whatever nibabel raises.
     """
-    nibabel = _nibabel()
     with _opened(stamp) as image:
         remarks = []
         check_voxels(image.shape[:3])
@@ -87,26 +88,12 @@ def read_scan(stamp: Stamp) -> Scan:
             values = np.asarray(image.dataobj, np.float32)
         scaled = image.header.get_slope_inter()
         integers = image.get_data_dtype().kind in "ui" and scaled in ((None, None), (1, 0))
-        canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(values, image.affine))
-        values = canonical.dataobj
+        values, affine = turned(values, image.affine)
     if not np.isfinite(values).all():
         raise ReadingError("the volume contains NaN or infinity: replace them first")
-    # From (x, y, z), towards right, front and top, to slices seen from the feet.
-    across, down, _ = values.shape
-    turn = np.array(
-        [[0, 0, -1, across - 1], [0, -1, 0, down - 1], [1, 0, 0, 0], [0, 0, 0, 1]], np.float64
-    )
-    spacing = np.sqrt((canonical.affine[:3, :3] ** 2).sum(0)).tolist()
     # The array is cached, so it must not be changed.
-    values = values[::-1, ::-1].transpose(2, 1, 0)
     values.setflags(write=False)
-    return Scan(
-        values,
-        (spacing[2], spacing[1], spacing[0]),
-        canonical.affine @ turn,
-        bool(integers),
-        remarks,
-    )
+    return Scan(values, spacing_of(affine), affine, bool(integers), remarks)
 
 
 def read_slice(stamp: Stamp, number: int, window: Window | None) -> Shown:
@@ -126,7 +113,7 @@ def read_slice(stamp: Stamp, number: int, window: Window | None) -> Shown:
 
 @contextlib.contextmanager
 def _opened(stamp: Stamp) -> Iterator[Any]:
-    nibabel = _nibabel()
+    nibabel = required("nibabel", "medical")
     with nibabel.imageglobals.LoggingOutputSuppressor():
         try:
             image = nibabel.load(stamp.path)
@@ -159,13 +146,3 @@ def _check_claims(image: Any, stamp: Stamp) -> None:
     for axis in range(3):
         height, width = (side for at, side in enumerate(image.shape[:3]) if at != axis)
         check_pixels(width, height)
-
-
-def _nibabel() -> Any:
-    try:
-        import nibabel
-    except ImportError as error:
-        raise ReadingError(
-            "the package nibabel is not installed: pip install 'scorecam_jax[medical]'"
-        ) from error
-    return nibabel

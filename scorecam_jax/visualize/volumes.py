@@ -1,7 +1,6 @@
 """Volumes and videos: sheets of slices, animations and NIfTI files."""
 
 import io
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from PIL import Image, ImageDraw
 
+from scorecam_jax._internal.extras import required
+from scorecam_jax._internal.orientation import spacing_of, turned
 from scorecam_jax.visualize.colours import SIGNED, checked
 from scorecam_jax.visualize.legend import kinds_of, legend_of
 from scorecam_jax.visualize.overlay import overlay
@@ -317,24 +318,11 @@ def radiological(
     >>> turned[0].tolist(), sides
     ([[6, 2], [4, 0]], (3.0, 2.0, 2.0))
     """
-    values, transform = np.asarray(volume), np.asarray(affine, np.float64)
+    transform = np.asarray(affine, np.float64)
     if transform.shape != (4, 4) or not np.isfinite(transform).all():
         raise ValueError(f"the affine has shape {transform.shape}; wanted (4, 4), all finite")
-    lengths = np.sqrt((transform[:3, :3] ** 2).sum(0))
-    cosines = transform[:3, :3] / np.where(lengths > 0, lengths, 1)
-    # The order of axes that agrees best with right, anterior and superior.
-    order = max(
-        itertools.permutations(range(3)),
-        key=lambda axes: sum(abs(cosines[way, axis]) for way, axis in enumerate(axes)),
-    )
-    if any(cosines[way, axis] == 0 for way, axis in enumerate(order)):
-        raise ValueError("the affine maps two axes of the volume to one direction: it is damaged")
-    across, down, up = order
-    turned = np.moveaxis(values, (up, down, across), (0, 1, 2))
-    # Slices run towards the head, rows towards the back, columns towards the patient's left.
-    flips = [cosines[2, up] < 0, cosines[1, down] > 0, cosines[0, across] > 0]
-    turned = np.flip(turned, tuple(axis for axis, flip in enumerate(flips) if flip))
-    return turned, (float(lengths[up]), float(lengths[down]), float(lengths[across]))
+    values, transform = turned(np.asarray(volume), transform)
+    return values, spacing_of(transform)
 
 
 def squared_slices(
@@ -386,7 +374,7 @@ def read_nifti(path: str | Path) -> Volume:
         ValueError: the file is not a NIfTI file.
         OSError: the file cannot be read.
     """
-    nibabel = _nibabel()
+    nibabel = required("nibabel", "medical")
     try:
         image = nibabel.load(path)
     except nibabel.filebasedimages.ImageFileError as error:
@@ -408,7 +396,7 @@ def write_nifti(path: str | Path, heatmap: Any, affine: Any) -> None:
             another suffix.
         OSError: the file cannot be written.
     """
-    nibabel = _nibabel()
+    nibabel = required("nibabel", "medical")
     values, transform = np.asarray(heatmap, np.float32), np.asarray(affine, np.float64)
     if values.ndim != 3 or transform.shape != (4, 4):
         raise ValueError(
@@ -418,16 +406,6 @@ def write_nifti(path: str | Path, heatmap: Any, affine: Any) -> None:
     if not str(path).lower().endswith((".nii", ".nii.gz")):
         raise ValueError(f"{path} must end in .nii or .nii.gz")
     nibabel.save(nibabel.Nifti1Image(values, transform), path)
-
-
-def _nibabel() -> Any:
-    try:
-        import nibabel
-    except ImportError as error:
-        raise ImportError(
-            "the package nibabel is not installed: pip install 'scorecam_jax[medical]'"
-        ) from error
-    return nibabel
 
 
 def _turned(
