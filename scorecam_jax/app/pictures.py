@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
+from scorecam_jax._internal.text import short
 from scorecam_jax.app.engine import COARSE, Answer
 from scorecam_jax.app.question import Corners, class_names
 from scorecam_jax.metrics.localization import boxes_from_heatmap
-from scorecam_jax.reading.labels import short
 from scorecam_jax.study.drawing import percent
 from scorecam_jax.visualize import mark_crop, overlay
 from scorecam_jax.visualize.pictures import enlarged, enlargement

@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from scorecam_jax._internal.signatures import requires
+from scorecam_jax._internal.text import short
 from scorecam_jax.methods import METHODS
 from scorecam_jax.metrics.localization import cover
 from scorecam_jax.models import Classifier
 from scorecam_jax.reading.annotations import Annotation
-from scorecam_jax.reading.labels import find_class, matching_classes, nearest_classes, short
+from scorecam_jax.reading.labels import find_class, matching_classes, nearest_classes
 from scorecam_jax.steps import scores
 from scorecam_jax.study.choosing import Targets
 from scorecam_jax.study.pipeline import Plan

@@ -16,6 +16,7 @@ import numpy as np
 from scorecam_jax import models
 from scorecam_jax._internal.files import digest
 from scorecam_jax._internal.signatures import accepts
+from scorecam_jax._internal.text import short
 from scorecam_jax.cli.choice import check_options, chosen, given, named
 from scorecam_jax.cli.errors import (
     UserError,
@@ -35,7 +36,7 @@ from scorecam_jax.models.checkpoints.hub import fetched, is_address
 from scorecam_jax.models.own import is_own
 from scorecam_jax.models.prompts import TOKENIZER
 from scorecam_jax.reading import Note, ReadingError, Takes, check_picture
-from scorecam_jax.reading.labels import find_class, short
+from scorecam_jax.reading.labels import find_class
 from scorecam_jax.study import questions
 from scorecam_jax.study.beside import work_beside
 from scorecam_jax.study.choosing import RULES

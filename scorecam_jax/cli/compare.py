@@ -65,7 +65,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _remarks(targets: list[dict[str, Any]]) -> list[str]:
-    from scorecam_jax.reading.labels import short
+    from scorecam_jax._internal.text import short
 
     first, *others = (one["method"] for one in targets[0]["maps"])
     if not others:

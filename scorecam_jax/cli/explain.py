@@ -128,7 +128,7 @@ def _command_of(picture: Path) -> str:
 
 
 def _remarks(targets: list[dict[str, Any]]) -> list[str]:
-    from scorecam_jax.reading.labels import short
+    from scorecam_jax._internal.text import short
 
     lines = [
         f"no evidence for {short(target['name'])}: that heatmap is empty"

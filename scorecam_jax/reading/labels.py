@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scorecam_jax._internal.text import abridged
+from scorecam_jax._internal.text import abridged, short
 
 
 class Category(NamedTuple):
@@ -166,15 +166,6 @@ def file_names(labels: Sequence[str]) -> list[str]:
         name if name and count[name] == 1 else f"{name}-{index}".strip("-")
         for index, name in enumerate(plain)
     ]
-
-
-def short(label: str) -> str:
-    """The first name in a label.
-
-    >>> short("tench, Tinca tinca")
-    'tench'
-    """
-    return label.split(",")[0]
 
 
 def _plain(name: str) -> str:

@@ -15,10 +15,11 @@ from jaxtyping import Float
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from scorecam_jax._internal.text import short
 from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.models import Classifier
 from scorecam_jax.reading import Source
-from scorecam_jax.reading.labels import file_names, short
+from scorecam_jax.reading.labels import file_names
 from scorecam_jax.study.look import Look
 from scorecam_jax.study.material import Material, material
 from scorecam_jax.study.outputs import Guard, OutputError, save

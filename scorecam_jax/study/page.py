@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from scorecam_jax._internal.text import short
 from scorecam_jax.engine.tuning import device_of
 from scorecam_jax.metrics import ENTRIES
 from scorecam_jax.models import Classifier
 from scorecam_jax.reading import Note
-from scorecam_jax.reading.labels import short
 from scorecam_jax.study.material import SINGLE, material
 from scorecam_jax.study.pipeline import Plan
 from scorecam_jax.study.record import Record, packed

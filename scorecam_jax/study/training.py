@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from scorecam_jax._internal.text import short
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.methods.score_cam import score_cam
-from scorecam_jax.reading.labels import short
 from scorecam_jax.visualize.colours import SIGNED
 from scorecam_jax.visualize.overlay import overlay
 from scorecam_jax.visualize.pictures import Shown, enlarged, enlargement, pictured

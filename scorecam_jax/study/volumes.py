@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scorecam_jax.reading.labels import short
+from scorecam_jax._internal.text import short
 from scorecam_jax.study.look import Look
 from scorecam_jax.study.material import Material
 from scorecam_jax.study.pipeline import Plan

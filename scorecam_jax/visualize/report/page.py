@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from scorecam_jax._internal.text import short
 from scorecam_jax.visualize.colours import AGAINST, FOR, SIGNED, colorize
 from scorecam_jax.visualize.pictures import enlargement
 from scorecam_jax.visualize.report.figures import figures, measured, metric_names, summary, surprise
 from scorecam_jax.visualize.report.packing import Photograph, encoded, is_line, signed_methods
 from scorecam_jax.visualize.report.still import hottest, small
-from scorecam_jax.visualize.report.words import percent, plural, short
+from scorecam_jax.visualize.report.words import percent, plural
 
 
 def report(

@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageChops
 
+from scorecam_jax._internal.text import short
 from scorecam_jax.visualize.colours import SIGNED
 from scorecam_jax.visualize.grids import Grid, draw, unpack
 from scorecam_jax.visualize.legend import kinds_of, legend_of
 from scorecam_jax.visualize.overlay import grey, mark_crop
 from scorecam_jax.visualize.pictures import enlarged, enlargement
 from scorecam_jax.visualize.report.packing import Photograph, is_line, signed_methods
-from scorecam_jax.visualize.report.words import percent, short
+from scorecam_jax.visualize.report.words import percent
 from scorecam_jax.visualize.sheet import sheet
 from scorecam_jax.visualize.transparent import transparent
 

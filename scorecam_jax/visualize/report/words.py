@@ -16,11 +16,6 @@ def percent(share: int | float) -> str:
     return f"{value:.{digits}f} %"
 
 
-def short(label: str) -> str:
-    """The first name in a label."""
-    return label.split(",")[0]
-
-
 def plural(kind: str) -> str:
     """The plural of a kind of input.
 
