@@ -608,12 +608,14 @@ def _end(context: Context, found: Found, layer: Array) -> Found:
     )
     heatmap, weights, scores, peak, empty = jax.tree.map(
         lambda values: jnp.broadcast_to(values, (*targets.shape, *values.shape[2:])),
-        (_finite(found.heatmap), weights, scores, peak, found.empty),
+        (finite_or_empty(found.heatmap), weights, scores, peak, found.empty),
     )
     return found._replace(heatmap=heatmap, weights=weights, scores=scores, peak=peak, empty=empty)
 
 
-def _finite(maps: Float[Array, "batch targets *spatial"]) -> Float[Array, "batch targets *spatial"]:
+def finite_or_empty(
+    maps: Float[Array, "batch targets *spatial"],
+) -> Float[Array, "batch targets *spatial"]:
     """Replace maps that are not finite by zeros, because an empty map misleads nobody."""
     finite = jnp.isfinite(maps).all(tuple(range(2, maps.ndim)), keepdims=True)
     return jnp.where(finite, maps, 0)
@@ -629,7 +631,7 @@ def _fused(
 ) -> Explanation:
     """The explanation of several layers, made from the last layer's."""
     shape = last.targets.shape
-    heatmap = jnp.broadcast_to(_finite(heatmap), (*shape, *heatmap.shape[2:]))
+    heatmap = jnp.broadcast_to(finite_or_empty(heatmap), (*shape, *heatmap.shape[2:]))
     if seen is not None:
         heatmap, deviation = jax.tree.map(
             lambda maps: jnp.where(seen[:, None], maps, 0), (heatmap, deviation)

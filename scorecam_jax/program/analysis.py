@@ -22,7 +22,9 @@ from scorecam_jax.program.sites import Site, find_sites
 
 # Paths are counted modulo a prime, because a deep residual network has more than 2**100 of them.
 _PRIME = (1 << 89) - 1
-_MOST_EXTRA_TOKENS = 8
+
+MOST_EXTRA_TOKENS = 8
+"""The number of class and register tokens that may precede those of a grid."""
 
 
 class Candidate(NamedTuple):
@@ -257,7 +259,7 @@ class Analysis:
             return None
         before = [grid for number, grid in self.grids if number <= order]
         extra = shape[1] - math.prod(before[-1]) if before else -1
-        return before[-1] if 0 <= extra <= _MOST_EXTRA_TOKENS else None
+        return before[-1] if 0 <= extra <= MOST_EXTRA_TOKENS else None
 
     def is_layer(self, site: Site) -> bool:
         """Whether a site is a layer's output, or directly becomes one."""

@@ -5,6 +5,7 @@ and some drop it. Others mix it: they combine the entries along it.
 """
 
 import math
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from scorecam_jax.program.jaxprs import entered
@@ -16,7 +17,7 @@ _DROPPED: Fate = frozenset()
 _LOOPS = ("scan", "while", "cond")
 # Operations that are not elementwise, although their result may have their operand's shape.
 _WHOLE = ("fft", "sort", "top_k", "triangular_solve", "cholesky", "eigh", "lu", "qr", "svd")
-_CUMULATIVE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
+CUMULATIVE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 
 
 def fates(eqn: Any, operand: int) -> list[Fate]:
@@ -129,23 +130,43 @@ def _squeeze(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
 
 
 def _reshape(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
-    """Match runs of axes of equal size before and after; each axis becomes all of its run."""
-    after = eqn.outvars[0].aval.shape
+    """Each axis becomes all of its run."""
     found: list[Fate] = [_DROPPED] * len(shape)
-    sources = [axis for axis, size in enumerate(shape) if size != 1]
+    for taken, made in reshaped(shape, eqn.outvars[0].aval.shape):
+        for axis in taken:
+            found[axis] = frozenset((0, goal) for goal in made)
+    return found
+
+
+def reshaped(
+    before: Sequence[int], after: Sequence[int], kept: Collection[int] = ()
+) -> Iterator[tuple[list[int], list[int]]]:
+    """The shortest runs of axes that have equal sizes before and after a reshape.
+
+    Axes of size 1 belong to no run, except those in `kept`. An array without entries has no runs.
+
+    Args:
+        before: the shape.
+        after: the shape after the reshape.
+        kept: axes of `before` of size 1 that belong to a run.
+
+    >>> list(reshaped((2, 3, 4), (6, 2, 2)))
+    [([0, 1], [0]), ([2], [1, 2])]
+    """
+    if 0 in before:
+        return
+    sources = [axis for axis, size in enumerate(before) if size != 1 or axis in kept]
     goals = [axis for axis, size in enumerate(after) if size != 1]
     while sources and goals:
         taken, made = [sources.pop(0)], [goals.pop(0)]
-        while (size := math.prod(shape[axis] for axis in taken)) != (
+        while (size := math.prod(before[axis] for axis in taken)) != (
             wanted := math.prod(after[axis] for axis in made)
         ):
             if size < wanted:
                 taken.append(sources.pop(0))
             else:
                 made.append(goals.pop(0))
-        for axis in taken:
-            found[axis] = frozenset((0, goal) for goal in made)
-    return found
+        yield taken, made
 
 
 def _slice(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
@@ -157,7 +178,7 @@ def _slice(eqn: Any, operand: int, shape: tuple[int, ...]) -> list[Fate]:
 
     def kept(axis: int) -> bool:
         # The first few entries of many are class and register tokens, which precede the places.
-        few = starts[axis] == 0 and strides[axis] == 1 and 8 >= after[axis] <= shape[axis] // 4
+        few = starts[axis] == 0 and strides[axis] == 1 and after[axis] <= min(8, shape[axis] // 4)
         return after[axis] == shape[axis] or not (after[axis] == 1 or few)
 
     return [frozenset({(0, axis)}) if kept(axis) else _DROPPED for axis in range(len(shape))]
@@ -218,5 +239,5 @@ _RULES: dict[str, Any] = {
     "tile": _same_axes,
     "rev": _same_axes,
     "dynamic_update_slice": _same_axes,
-    **dict.fromkeys(_CUMULATIVE, _cumulate),
+    **dict.fromkeys(CUMULATIVE, _cumulate),
 }

@@ -16,8 +16,8 @@ import numpy as np
 from jax import Array
 from jax.extend.core import Literal
 
-from scorecam_jax.program.jaxprs import Node, Program, bodies, flatten
-from scorecam_jax.program.places import fates, is_elementwise
+from scorecam_jax.program.jaxprs import Node, Program, flatten, scan_parts
+from scorecam_jax.program.places import CUMULATIVE, fates, is_elementwise, reshaped
 
 Box = tuple[tuple[float, float], ...]
 
@@ -535,20 +535,11 @@ def _reshape(eqn: Any, rows: Sequence[State | None]) -> list[State]:
     """The rule for reshapes: axes are split and joined."""
     before, after = _shape(eqn.invars[0]), _shape(eqn.outvars[0])
     state = rows[0]
-    if state is None or eqn.params.get("dimensions") is not None or 0 in before:
+    if state is None or eqn.params.get("dimensions") is not None:
         return [_blanks(after)]
     found = list(_blanks(after))
-    sources = [axis for axis, size in enumerate(before) if size != 1 or state[axis].places]
-    goals = [axis for axis, size in enumerate(after) if size != 1]
-    while sources and goals:
-        taken, made = [sources.pop(0)], [goals.pop(0)]
-        while (size := math.prod(before[axis] for axis in taken)) != (
-            wanted := math.prod(after[axis] for axis in made)
-        ):
-            if size < wanted:
-                taken.append(sources.pop(0))
-            else:
-                made.append(goals.pop(0))
+    placed = [axis for axis, one in enumerate(state) if one.places]
+    for taken, made in reshaped(before, after, placed):
         if len(taken) == len(made) == 1:
             found[made[0]] = state[taken[0]]
         elif all(state[axis].size == before[axis] for axis in taken):
@@ -667,13 +658,10 @@ def _product(node: Node, rows: Sequence[State | None], computed: bool) -> list[S
 def _scan(node: Node, rows: Sequence[State | None]) -> list[State]:
     """A loop: a carried value keeps its places if a run of the body does not move them."""
     eqn = node.eqn
-    (body,) = bodies(eqn)
-    jaxpr = getattr(body, "jaxpr", body)
-    second = sum(map(_same_rank, eqn.invars, jaxpr.invars))
-    carried = sum(map(_same_rank, eqn.outvars, jaxpr.outvars))
-    first = second - carried
+    jaxpr, _, first, carried = scan_parts(eqn)
     inside = [
-        state if state is None or place < second else state[1:] for place, state in enumerate(rows)
+        state if state is None or place < first + carried else state[1:]
+        for place, state in enumerate(rows)
     ]
     # Carries that begin as constants may come to depend on the image.
     results = _run(jaxpr, inside)
@@ -715,10 +703,6 @@ def _run(jaxpr: Any, rows: Sequence[State | None]) -> list[State | None]:
     return [None if value is None else states.get(value) for value in program.outputs]
 
 
-def _same_rank(outside: Any, inside: Any) -> bool:
-    return len(_shape(outside)) == len(_shape(inside))
-
-
 _RULES: dict[str, Any] = {
     "slice": _slice,
     "dynamic_slice": _dynamic_slice,
@@ -730,19 +714,7 @@ _RULES: dict[str, Any] = {
     "stack": _stack,
     "reshape": _reshape,
     "conv_general_dilated": _convolve,
-    **dict.fromkeys(
-        (
-            "cumsum",
-            "cumprod",
-            "cummax",
-            "cummin",
-            "cumlogsumexp",
-            "dynamic_update_slice",
-            "scatter",
-            "scatter-add",
-        ),
-        _keep_first,
-    ),
+    **dict.fromkeys((*CUMULATIVE, "dynamic_update_slice", "scatter", "scatter-add"), _keep_first),
 }
 # Operations that pass pixels on unchanged (_KEEP), and those of them that drop some (_CUT).
 _CUT = ("slice", "dynamic_slice", "split")

@@ -19,8 +19,8 @@ import jax
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal
 
-from scorecam_jax.program.jaxprs import bodies, entered
-from scorecam_jax.program.places import is_elementwise
+from scorecam_jax.program.jaxprs import bodies, entered, scan_parts
+from scorecam_jax.program.places import CUMULATIVE, is_elementwise
 
 
 class Rows(NamedTuple):
@@ -166,14 +166,9 @@ class _Reader:
 
     def _loop(self, eqn: JaxprEqn, operands: list[Value]) -> list[Value]:
         """Follow the carried values until they no longer change."""
-        (body,) = bodies(eqn)
-        jaxpr, consts = getattr(body, "jaxpr", body), getattr(body, "consts", ())
-        # Arrays of which the body takes or returns slices have one axis more outside.
-        whole = [_rank(a) == _rank(b) for a, b in zip(eqn.invars, jaxpr.invars, strict=True)]
-        kept = [_rank(a) == _rank(b) for a, b in zip(eqn.outvars, jaxpr.outvars, strict=True)]
-        first, second = sum(whole) - sum(kept), sum(whole)
-        sliced = [_without_first(value) for value in operands[second:]]
-        carry = operands[first:second]
+        jaxpr, consts, first, carried = scan_parts(eqn)
+        sliced = [_without_first(value) for value in operands[first + carried :]]
+        carry = operands[first : first + carried]
         for _ in range(len(carry) + 1):
             results = self.run(jaxpr, consts, [*operands[:first], *carry, *sliced])
             after = [_join(*pair) for pair in zip(carry, results, strict=False)]
@@ -230,16 +225,13 @@ class _Reader:
         return None
 
 
-_CUMULATIVE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
-
-
 def _touched(
     name: str, params: dict[str, Any], shape: tuple[int, ...], after: tuple[int, ...]
 ) -> list[int] | None:
     """The axes along which an operation moves or combines entries; None if it is not listed."""
     if name in ("concatenate", "sort"):
         return [params["dimension"]]
-    if name == "split" or name in _CUMULATIVE:
+    if name == "split" or name in CUMULATIVE:
         return [params["axis"]]
     if name == "rev":
         return list(params["dimensions"])
@@ -254,10 +246,6 @@ def _touched(
     if name == "fft":
         return [*range(len(shape) - len(params["fft_lengths"]), len(shape))]
     return None
-
-
-def _rank(atom: Any) -> int:
-    return len(getattr(atom.aval, "shape", ()))
 
 
 def _meet(operands: list[Value], shapes: list[tuple[int, ...]], axis: int, to: int) -> Value | None:

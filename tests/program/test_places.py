@@ -41,3 +41,8 @@ def test_an_axis_goes_where_a_derivative_finds_it(name):
             )
             carried = fate is not None and (0, goal) in fate
             assert carried == apart, (axis, goal)
+
+
+def test_an_array_without_entries_is_reshaped():
+    jaxpr = jax.make_jaxpr(lambda x: x.reshape(0, 5))(jnp.ones((0, 3))).jaxpr
+    assert fates(jaxpr.eqns[0], 0) == [frozenset(), frozenset()]

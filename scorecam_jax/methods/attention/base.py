@@ -19,7 +19,14 @@ from scorecam_jax._internal.notes import noting
 from scorecam_jax._internal.trees import join_arrays, split_arrays
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.independence import check_independence
-from scorecam_jax.methods.base import Axis, Explanation, check_question, target_gradients
+from scorecam_jax.methods.base import (
+    Axis,
+    Explanation,
+    check_question,
+    finite_or_empty,
+    target_gradients,
+)
+from scorecam_jax.program.analysis import MOST_EXTRA_TOKENS
 from scorecam_jax.program.attention import Compared, read_compared
 from scorecam_jax.steps.combine import peak_of, resize_rectify_normalize
 from scorecam_jax.steps.frames import Frame
@@ -28,8 +35,6 @@ from scorecam_jax.steps.outputs import class_scores, in_full_precision, of_targe
 from scorecam_jax.steps.scores import check_score, logits
 
 Matrices = Sequence[Float[Array, "batch _ _ keys"]]
-
-_MOST_EXTRA_TOKENS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,8 +217,7 @@ def _compiled(asked: _Asked, **options: Any) -> tuple[Explanation, Float[Array, 
     if frame is not None:
         visible = jnp.broadcast_to(frame.is_seen(space), (len(inputs), *space))
         heatmap = jnp.where(visible[:, None], frame.into_image(heatmap, space), 0)
-    finite = jnp.isfinite(heatmap).all(tuple(range(2, heatmap.ndim)), keepdims=True)
-    heatmap = jnp.broadcast_to(jnp.where(finite, heatmap, 0), (*targets.shape, *heatmap.shape[2:]))
+    heatmap = jnp.broadcast_to(finite_or_empty(heatmap), (*targets.shape, *heatmap.shape[2:]))
     explanation = Explanation(
         heatmap, None, None, matrices, outputs, targets,
         jnp.broadcast_to(peak_of(sums), targets.shape), of_targets(confidence, targets),
@@ -276,6 +280,6 @@ def _like(space: tuple[int, ...], count: int) -> tuple[int, ...] | None:
     for side in range(1, max(space) + 1):
         grid = tuple(size // side for size in space)
         fits = not any(size % side for size in space)
-        if fits and 0 <= count - math.prod(grid) <= _MOST_EXTRA_TOKENS and math.prod(grid) > 1:
+        if fits and 0 <= count - math.prod(grid) <= MOST_EXTRA_TOKENS and math.prod(grid) > 1:
             return grid
     return None
