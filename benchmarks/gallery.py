@@ -24,7 +24,6 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageOps
 
-from benchmarks.layers import _shuffled as shuffled
 from scorecam_jax import (
     METHODS,
     check_model,
@@ -36,6 +35,7 @@ from scorecam_jax import (
     variants,
 )
 from scorecam_jax.methods.base import Explanation
+from scorecam_jax.metrics.sanity import randomized
 from scorecam_jax.models import Classifier
 from scorecam_jax.visualize import draw_series, overlay, planes, sheet
 
@@ -312,11 +312,12 @@ def bad_maps() -> Image.Image:
     classifier, picture = models.load("efficientnet_lite0"), photograph("jaguar")
     inputs, target = classifier.preprocess(picture)[None], 290
     early = models.load("efficientnet_lite0", layer="blocks/1/expand")
+    shuffled = randomized(classifier.model, jax.random.key(0))
     panels: list[Image.Image | str] = []
     titles, captions = [], []
     for title, model, given, asked in (
         ("as it should be", classifier.model, inputs, target),
-        ("all weights shuffled", shuffled(classifier.model), inputs, target),
+        ("all weights shuffled", shuffled, inputs, target),
         ("input from 0 to 1, not normalised", classifier.model, (inputs + 1) / 2 / 255, target),
         ("an early layer", early.model, inputs, target),
         ("a class that is not there: koala", classifier.model, inputs, 105),

@@ -32,7 +32,7 @@ from PIL import Image
 from scorecam_jax import Interpolated, grad_cam, metrics, models, samples, score_cam, variants
 from scorecam_jax.adapters import with_layers
 from scorecam_jax.methods.base import Explanation
-from scorecam_jax.metrics.sanity import correlation, shuffle
+from scorecam_jax.metrics.sanity import correlation, randomized
 from scorecam_jax.steps.fuse import FUSIONS, fuse_maps
 from scorecam_jax.steps.masks import normalize, resize
 from scorecam_jax.study.metering import measure
@@ -279,7 +279,7 @@ def _rows(asked: argparse.Namespace, known: set[str]) -> Iterator[dict[str, Any]
         photographs = [each._replace(target=None) for each in photographs]
     wanted = _ways(asked.passes)
     ways = {name: jax.jit(wanted[name]) for name in asked.ways.split(",")}
-    shuffled = _shuffled(classifier.model)
+    shuffled = randomized(classifier.model, jax.random.key(0))
     predict = jax.jit(lambda model, inputs: jax.nn.softmax(model(inputs)[0])[0])
     warm = False
     for number, photograph in enumerate(photographs[: asked.first]):
@@ -359,16 +359,6 @@ def _faithful(metric: Callable[..., Any], options: Mapping[str, Any], case: Case
         case.model, case.inputs, case.heatmaps, case.targets, key=jax.random.key(0), **options,
         **case.scoring,
     )  # fmt: skip
-
-
-def _shuffled(model: Any) -> Any:
-    leaves, tree = jax.tree.flatten(model)
-    keys = jax.random.split(jax.random.key(0), len(leaves))
-    mixed = [
-        shuffle(key, leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-        for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, mixed)
 
 
 if __name__ == "__main__":

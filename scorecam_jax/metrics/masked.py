@@ -33,12 +33,7 @@ def masked_scores(
     """Score the targets under each mask. Returns the scores, and one minus each score."""
     axis = channel_axis_of(model, masking.get("channel_axis"))
     checks.check_batch_size(masking.get("batch_size"))
-    targets, one_each = checks.check_targets(targets, len(inputs))
-    if not one_each:
-        raise ValueError(
-            f"targets have shape {targets.shape}, wanted one class per input: measure each of an "
-            "explanation's heatmaps with its own target"
-        )
+    targets = _one_each(targets, len(inputs))
     score = masking.get("score") or jax.nn.softmax
     check_independence(model, inputs, score)
     scores, classes = _compiled(
@@ -84,15 +79,21 @@ def classes_of(
     model: AnyModel, inputs: Float[Array, "batch ..."], targets: Any, reading: Output
 ) -> Int[Array, " batch"]:
     """The class of each input: the given target, or else the best class."""
-    targets, one_each = checks.check_targets(targets, len(inputs))
+    targets = _one_each(targets, len(inputs))
+    if targets is not None:
+        return targets[:, 0]
+    return _best_class(model, inputs, reading.get("score") or jax.nn.softmax)
+
+
+def _one_each(targets: Any, count: int) -> Int[Array, "batch one"] | None:
+    """The checked targets; ValueError if there are several per input."""
+    targets, one_each = checks.check_targets(targets, count)
     if not one_each:
         raise ValueError(
             f"targets have shape {targets.shape}, wanted one class per input: measure each of an "
             "explanation's heatmaps with its own target"
         )
-    if targets is not None:
-        return targets[:, 0]
-    return _best_class(model, inputs, reading.get("score") or jax.nn.softmax)
+    return targets
 
 
 def count_classes(model: AnyModel, inputs: Float[Array, "batch ..."], reading: Output) -> int:
