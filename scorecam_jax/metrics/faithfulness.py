@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Scoring
 from scorecam_jax.metrics.imputation import impute
-from scorecam_jax.metrics.masked import PerInput, classes_of, fitting, masked_scores
+from scorecam_jax.metrics.masked import PerImage, classes_of, fitting, masked_scores
 from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.steps import masks
 from scorecam_jax.steps.filters import blur
@@ -42,7 +42,7 @@ def average_drop(
     *,
     mute: float = 0.0,
     **masking: Unpack[Scoring],
-) -> PerInput:
+) -> PerImage:
     """Loss of score on the input masked by its heatmap, in percent; lower is better.
 
     100 · max(0, p − o) / p, where p is the score of the input and o that of input ∘ heatmap.
@@ -78,7 +78,7 @@ def average_increase(
     *,
     mute: float = 0.0,
     **masking: Unpack[Scoring],
-) -> PerInput:
+) -> PerImage:
     """Whether the score rises on the input masked by its heatmap, 0 or 100; higher is better.
 
     100 · [p < o], with the symbols of `average_drop`. The mean over images is the percentage of
@@ -103,7 +103,7 @@ def average_gain(
     *,
     mute: float = 0.0,
     **masking: Unpack[Scoring],
-) -> PerInput:
+) -> PerImage:
     """Gain of score on the input masked by its heatmap, in percent; higher is better.
 
     100 · max(0, o − p) / (1 − p), with the symbols of `average_drop`: the share of the score's
@@ -123,7 +123,7 @@ def adcc(
     *,
     explain: Callable[[Array, Array], Array],
     **masking: Unpack[Scoring],
-) -> PerInput:
+) -> PerImage:
     """The harmonic mean of coherency, simplicity and kept score, in [0, 1]; higher is better.
 
     3 / (1/coherency + 1/(1 − complexity) + 1/(1 − drop)); 0 if one of the parts is 0.
@@ -162,7 +162,7 @@ def arcc(
     fractions: Sequence[float] = (0.2, 0.4, 0.6, 0.8),
     noise: ArrayLike = 0.01,
     **masking: Unpack[Scoring],
-) -> PerInput:
+) -> PerImage:
     """`adcc` with `road` instead of the kept score, in [0, 1]; higher is better.
 
     3 / (1/coherency + 1/(1 − complexity) + 1/clip(2 · road, 0, 1)); 0 if one of the parts is 0.
@@ -202,7 +202,7 @@ def deletion(
     step: int | float = 0.01,
     key: PRNGKeyArray | None = None,
     **masking: Unpack[Scoring],
-) -> PerInput:
+) -> PerImage:
     """The area under `deletion_curve`, in [0, 1] if the score is; lower is better."""
     fractions, scores = deletion_curve(
         model, inputs, heatmaps, targets, step=step, key=key, **masking
@@ -219,7 +219,7 @@ def insertion(
     step: int | float = 0.01,
     key: PRNGKeyArray | None = None,
     **masking: Unpack[Scoring],
-) -> PerInput:
+) -> PerImage:
     """The area under `insertion_curve`, in [0, 1] if the score is; higher is better."""
     fractions, scores = insertion_curve(
         model, inputs, heatmaps, targets, step=step, key=key, **masking
@@ -298,7 +298,7 @@ def road(
     fractions: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     noise: ArrayLike = 0.01,
     **masking: Unpack[Scoring],
-) -> PerInput:
+) -> PerImage:
     """ROAD, remove and debias: whether removing salient pixels costs more; higher is better.
 
     Half the difference between the score without the least salient pixels and the score without the
@@ -337,7 +337,7 @@ def _coherency(
     explain: Callable[[Array, Array], Array],
     channel_axis: int,
     masking: Scoring,
-) -> PerInput:
+) -> PerImage:
     """The correlation of each map with that of the input masked by it, scaled to [0, 1]."""
     baseline = jnp.asarray(masking.get("baseline", 0.0), inputs.dtype)
     baseline = baseline.reshape((1,) * (inputs.ndim - baseline.ndim) + baseline.shape)
@@ -345,11 +345,11 @@ def _coherency(
     return (1 + jax.vmap(correlation)(heatmaps, explain(masked, targets))) / 2
 
 
-def _simplicity(heatmaps: Float[Array, "batch *spatial"]) -> PerInput:
+def _simplicity(heatmaps: Float[Array, "batch *spatial"]) -> PerImage:
     return 1 - jnp.abs(heatmaps).mean(tuple(range(1, heatmaps.ndim)))
 
 
-def _harmonic(a: PerInput, b: PerInput, c: PerInput) -> PerInput:
+def _harmonic(a: PerImage, b: PerImage, c: PerImage) -> PerImage:
     """The harmonic mean of three nonnegative values; 0 if one of them is 0."""
     return masks.divide(3 * a * b * c, a * b + a * c + b * c)
 
@@ -361,7 +361,7 @@ def _before_and_after(
     targets: Any,
     mute: float,
     masking: Scoring,
-) -> tuple[tuple[PerInput, PerInput], tuple[PerInput, PerInput]]:
+) -> tuple[tuple[PerImage, PerImage], tuple[PerImage, PerImage]]:
     """The scores of the inputs and of the masked inputs, and one minus each of them."""
     model, inputs, heatmaps, _ = fitting(model, inputs, heatmaps, masking)
     if mute:
@@ -393,7 +393,7 @@ def _score_revealed(
     return scores
 
 
-def _area(fractions: Float[np.ndarray, " steps"], scores: Float[Array, "batch steps"]) -> PerInput:
+def _area(fractions: Float[np.ndarray, " steps"], scores: Float[Array, "batch steps"]) -> PerImage:
     """The area under a curve, by the trapezoidal rule."""
     widths = jnp.asarray(np.diff(fractions), scores.dtype)[None]
     area = (widths * (scores[:, 1:] + scores[:, :-1])).sum(1) / 2

@@ -19,7 +19,7 @@ from scorecam_jax.steps.masks import Render, spatial_shape
 from scorecam_jax.steps.outputs import class_scores
 from scorecam_jax.steps.scores import complement_of
 
-PerInput = Float[Array, " batch"]
+PerImage = Float[Array, " batch"]
 
 
 def masked_scores(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Output
-from scorecam_jax.metrics.masked import PerInput, classes_of, fitting
+from scorecam_jax.metrics.masked import PerImage, classes_of, fitting
 from scorecam_jax.steps.outputs import in_full_precision
 
 
@@ -43,7 +43,7 @@ def max_sensitivity(
     radius: float | None = None,
     samples: int | None = None,
     **reading: Unpack[Output],
-) -> PerInput:
+) -> PerImage:
     """The largest change of the heatmap over slightly perturbed inputs; lower is better.
 
     max ‖map(x + ε) − map(x)‖ / ‖map(x)‖, with ε uniform in [−radius, radius] at each value, and
@@ -93,7 +93,7 @@ def average_sensitivity(
     radius: float | None = None,
     samples: int | None = None,
     **reading: Unpack[Output],
-) -> PerInput:
+) -> PerImage:
     """The mean change of the heatmap over slightly perturbed inputs; lower is better.
 
     As `max_sensitivity`, with the mean over the perturbed inputs instead of the maximum. Unlike the
@@ -135,7 +135,7 @@ def _changes(
     targets = classes_of(model, inputs, targets, reading)
     space = tuple(range(1, heatmaps.ndim))
 
-    def norm(maps: Float[Array, "batch *spatial"]) -> PerInput:
+    def norm(maps: Float[Array, "batch *spatial"]) -> PerImage:
         maps = in_full_precision(maps)
         largest = jnp.abs(maps).max(space)
         unit = jnp.where(largest > 0, largest, 1)  # so that no square overflows or vanishes

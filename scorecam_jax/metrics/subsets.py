@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.engine.options import Scoring
-from scorecam_jax.metrics.masked import PerInput, fitting, masked_scores
+from scorecam_jax.metrics.masked import PerImage, fitting, masked_scores
 from scorecam_jax.metrics.sanity import correlation
 from scorecam_jax.steps.masks import divide
 from scorecam_jax.steps.outputs import in_full_precision
@@ -37,7 +37,7 @@ def faithfulness_correlation(
     subsets: int = 100,
     cells: int | None = None,
     **masking: Unpack[Scoring],
-) -> PerInput:
+) -> PerImage:
     """Correlation of the heatmap's sums with falls of the score, in [−1, 1]; higher is better.
 
     Pearson's correlation, over random subsets S of a fixed size, of Σ_S heatmap and
@@ -128,7 +128,7 @@ def infidelity(
     squares: int = 100,
     scaled: bool = True,
     **masking: Unpack[Scoring],
-) -> PerInput:
+) -> PerImage:
     """Squared error between the heatmap's sums and falls of the score; lower is better.
 
     The mean over random squares S of (β · Σ_S heatmap − (score(x) − score(x without S)))², with the
@@ -181,7 +181,7 @@ def _sums_and_falls(
 
     values = in_full_precision(heatmaps)
 
-    def total(subset: Bool[Array, "*grid"]) -> PerInput:
+    def total(subset: Bool[Array, "*grid"]) -> PerImage:
         inside = _enlarge(subset[None], heatmaps.shape[1:])
         return jnp.where(inside, values, 0).sum(tuple(range(1, values.ndim)))
 
