@@ -59,6 +59,18 @@ def split_inputs(model: AnyModel, inputs: Any) -> tuple[AnyModel, Any]:
     return jax.tree_util.Partial(fed, model, Arguments(declared, {})), image
 
 
+def shapes_of(model: AnyModel, inputs: Any) -> Any:
+    """The shapes of what a model returns for its inputs, one or several.
+
+    The model is traced with the image alone, because tracing sorts the keys of a dict.
+
+    Raises:
+        TypeError, ValueError: as in `split_inputs`.
+    """
+    model, image = split_inputs(model, inputs)
+    return jax.eval_shape(model, jnp.asarray(image))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Fed:
     layout: Layout

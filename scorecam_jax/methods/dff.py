@@ -9,6 +9,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.engine.options import Passes, Running
 from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.methods.base import Context, Explanation, Found, run
@@ -92,7 +93,7 @@ def find_concepts(
     """
     _check(concepts)
     # Stand-ins for targets, so that each input has as many maps as concepts.
-    images = jax.tree.leaves(inputs)[0]
+    _, images = split_inputs(model, inputs)
     places = jnp.zeros((len(images), concepts), int)
     found = run(
         find_concepts, _find, model, inputs, places, passes,

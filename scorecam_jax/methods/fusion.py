@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from scorecam_jax.contract.model import AnyModel
-from scorecam_jax.contract.several import split_inputs
+from scorecam_jax.contract.several import shapes_of
 from scorecam_jax.methods.base import Explanation
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.steps.fuse import Fusion
@@ -42,8 +41,7 @@ def fuse_layers(
     Raises:
         TypeError: the model returns the activations of a single layer.
     """
-    alone, image = split_inputs(model, inputs)
-    _, activations = jax.eval_shape(alone, image)
+    _, activations = shapes_of(model, inputs)
     if not isinstance(activations, tuple | list):
         raise TypeError(
             "fuse_layers takes a model of several layers, but this one returns a single array of "

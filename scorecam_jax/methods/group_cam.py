@@ -7,10 +7,10 @@ from typing import Any, Unpack
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from scorecam_jax.contract.model import AnyModel, channel_axis_of
+from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.engine.sharding import explicit_mesh, replicate
 from scorecam_jax.methods.base import Context, Explanation, Found, run
@@ -24,7 +24,7 @@ _COMMITS = ("0b61fdd", "ffd807b")
 
 def group_cam(
     model: AnyModel,
-    inputs: ArrayLike,
+    inputs: Any,
     targets: Any = None,
     *,
     groups: int = 32,
@@ -67,7 +67,7 @@ def group_cam(
         raise ValueError(f"commit is {commit!r}, wanted one of {', '.join(map(repr, _COMMITS))}")
     if masking.get("baseline") is None:
         axis = channel_axis_of(model, masking.get("channel_axis"))
-        images = jnp.asarray(inputs)
+        images = jnp.asarray(split_inputs(model, inputs)[1])
         images = replicate(images, explicit_mesh(images))
         masking["baseline"] = blur(images, size=51, sigma=50.0, channel_axis=axis)
     return run(

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
-import jax
 import numpy as np
 
 from scorecam_jax.contract.model import AnyModel, channel_axis_of
+from scorecam_jax.contract.several import shapes_of
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.interpolated import next_round
@@ -71,7 +71,7 @@ def _round_of_layers(contexts: Sequence[Context], fuse: Callable[..., Any], **op
 
 def _nothing(model: Any, inputs: Any, targets: Any, masking: Any) -> tuple[Any, Any]:
     """The state before the first round: zero scores, and no mask scored."""
-    layers = layers_of(jax.eval_shape(model, inputs)[1])
+    layers = layers_of(shapes_of(model, inputs)[1])
     axis = channel_axis_of(model, masking.get("channel_axis"))
     channels = sum(layer.shape[axis] for layer in layers)
     batch = len(layers[0])

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 
 from scorecam_jax._internal.checks import is_traced, is_true
 from scorecam_jax.contract.model import AnyModel
+from scorecam_jax.contract.several import shapes_of
 from scorecam_jax.methods import VARIANTS
 from scorecam_jax.steps import combine, masks, weights
 from scorecam_jax.steps.combine import peak_of
@@ -334,7 +335,7 @@ def default_for(
 def default_of(model: AnyModel, inputs: Any, score: Any) -> Variant:
     """As `default_for`, with the model's outputs if they are needed."""
     known = score is None or callable(score)  # anything else is refused where it is checked
-    return default_for(score if known else None, lambda: jax.eval_shape(model, inputs)[0])
+    return default_for(score if known else None, lambda: shapes_of(model, inputs)[0])
 
 
 def check_kind(variant: Variant, score: Callable[..., Any] | None, confidence: Any) -> None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.engine.options import Masking
 from scorecam_jax.methods.base import Context, Explanation, Found, run
 from scorecam_jax.methods.eigen_grad_cam import component_like_the_sum
@@ -53,8 +54,8 @@ def noise_smoothed(
     @functools.wraps(method)
     def smoothed(model: Any, inputs: Any, targets: Any = None, **options: Any) -> Explanation:
         found = method(model, inputs, targets, **options)
-        several = isinstance(inputs, tuple | list)
-        images = jnp.asarray(inputs[0] if several else inputs)
+        model, images = split_inputs(model, inputs)
+        images = jnp.asarray(images)
         axes = tuple(range(1, images.ndim))
         sigma = deviation * (images.max(axes, keepdims=True) - images.min(axes, keepdims=True))
         total = jnp.zeros_like(found.heatmap)
@@ -62,8 +63,7 @@ def noise_smoothed(
         for one in jax.random.split(key, samples):
             noise = jax.random.normal(one, (1, *images.shape[1:]), images.dtype)
             noisy = images + sigma.astype(images.dtype) * noise
-            given = (noisy, *inputs[1:]) if several else noisy
-            total = total + method(model, given, found.targets, **options).heatmap
+            total = total + method(model, noisy, found.targets, **options).heatmap
         mean = total / samples
         space = tuple(range(found.targets.ndim, mean.ndim))
         size = jnp.abs(mean).max(space, keepdims=True)

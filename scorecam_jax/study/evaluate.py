@@ -8,7 +8,6 @@ import numpy as np
 
 from scorecam_jax._internal.checks import check_classes, check_inputs, check_targets
 from scorecam_jax.contract.model import channel_axis_of
-from scorecam_jax.contract.per_input import count_images
 from scorecam_jax.contract.several import split_inputs
 from scorecam_jax.study.beside import one_ahead
 from scorecam_jax.study.metering import findings, measure
@@ -98,7 +97,8 @@ def evaluate(
             batch = Batch(*batch)
             names = batch.names
             if names is None:
-                names = [str(count + place) for place in range(count_images(batch.inputs))]
+                _, images = split_inputs(model, batch.inputs)
+                names = [str(count + place) for place in range(len(images))]
             count += len(names)
             batch = batch._replace(names=names)
             rows += _rows(programs, model, batch, chosen, scoring)
