@@ -7,7 +7,7 @@
 Every Score-CAM scores the same number of masks: `--passes` of one layer, or shared among two or
 three. The maps of the layers are computed once and fused in every way. They are also computed with
 the network's weights shuffled, and for another class: `shuffled` and `other class` are the
-correlations with those maps; less is better. All seeds are 0.
+correlations with those maps; lower is better. All seeds are 0.
 
 Each row is written as soon as it is measured, and photographs with rows are not measured again.
 `--random` uses networks with random weights, for which only insertion and deletion are measured,

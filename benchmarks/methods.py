@@ -7,8 +7,8 @@ continues, and it adds new methods. Cheap methods come first. Methods that would
 2,000 passes per photograph, except Score-CAM itself, run with the smaller counts of `REDUCED`.
 
 The class is the predicted one. `other class` is the correlation with the map of the next best
-class, and `shuffled` that with the map of a network whose weights are all shuffled (seed 0); less
-of both is better. `time` is the median processor time of one compiled map, in seconds; other
+class, and `shuffled` that with the map of a network whose weights are all shuffled (seed 0);
+lower is better for both. `time` is the median processor time of one compiled map, in seconds; other
 programs on the machine hardly lengthen it.
 """
 

@@ -255,7 +255,7 @@ def _put(
         return classifier
     else:
         raise UserError(
-            f"{asked.model} tells no classes apart: its outputs are an embedding. Ask what makes a "
+            f"{asked.model} has no classes: its outputs are an embedding. Ask what makes a "
             "photograph like another, --like PHOTO, or give a folder of a few photographs for "
             "each class, --classes DIR"
         )
