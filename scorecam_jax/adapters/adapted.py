@@ -138,14 +138,18 @@ jax.tree_util.register_pytree_node(
 )
 
 
+TO_PREDICT = (
+    "Pass the adapter what makes the network predict, as the network names it: train=False, "
+    "is_training=False, deterministic=True, use_running_average=True or inference=True"
+)
+
+
 def check_state(names: Sequence[str]) -> None:
     """ValueError if a call of the network updated the named arrays."""
     if names:
         listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         raise ValueError(
-            f"the call of the network updates its state ({listed}), as in training. Pass the "
-            "adapter what makes the network predict, as the network names it: train=False, "
-            "is_training=False, deterministic=True, use_running_average=True or inference=True"
+            f"the call of the network updates its state ({listed}), as in training. {TO_PREDICT}"
         )
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from scorecam_jax._internal.frameworks import check_network
-from scorecam_jax.adapters.adapted import Adapted, unbound
+from scorecam_jax.adapters.adapted import TO_PREDICT, Adapted, unbound
 from scorecam_jax.adapters.model import Layers, show
 from scorecam_jax.adapters.tokens import Grid
 from scorecam_jax.contract.per_input import Arguments, count_images
@@ -46,7 +46,9 @@ def from_linen(
 
     Raises:
         TypeError: `mutable` is among the arguments; a model is explained as it predicts.
-        ValueError: when called, if the layer is unknown, runs more than once, or runs in a loop.
+        ValueError: when called, if the network updates its batch statistics or draws random numbers
+            without `rngs`, as in training; if `variables` lacks a collection; or if the layer is
+            unknown, runs more than once, or runs in a loop.
     """
     check_network(module, "from_linen")
     if "mutable" in kwargs:
@@ -68,6 +70,7 @@ class _Linen:
     module: Any
 
     def __call__(self, weights: Any, inputs: Any) -> Any:
+        from flax import errors
         from flax import linen as nn
 
         variables, arguments = weights
@@ -84,5 +87,24 @@ class _Linen:
             running.remove(path)
             return mark(output, path, type(context.module).__name__)
 
-        with nn.intercept_methods(tap):
-            return self.module.apply(variables, inputs, *args, **kwargs)
+        try:
+            with nn.intercept_methods(tap):
+                return self.module.apply(variables, inputs, *args, **kwargs)
+        except errors.ModifyScopeVariableError as error:
+            found = "the call of the network updates its variables, as in training"
+            raise ValueError(f"{found} ({_said(error)}). {TO_PREDICT}") from error
+        except errors.InvalidRngError as error:
+            found = "the network draws random numbers, as in training"
+            raise ValueError(
+                f"{found} ({_said(error)}). {TO_PREDICT}; or rngs=, if it also draws in prediction"
+            ) from error
+        except errors.ScopeCollectionNotFound as error:
+            raise ValueError(
+                f"variables has the collections {list(variables)}, and the network wants another "
+                f'({_said(error)}). Pass them all: {{"params": ..., "batch_stats": ...}}'
+            ) from error
+
+
+def _said(error: Exception) -> str:
+    """What an error of Flax says, without the link."""
+    return str(error).partition(" (http")[0].rstrip(".")

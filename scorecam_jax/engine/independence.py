@@ -49,6 +49,7 @@ def check_model(
 
     Raises:
         ValueError: scores depend on the other images, on their order, or on the call.
+        Exception: whatever the model raises, if it does not run on these inputs.
 
     >>> def centred(x):
     ...     return x.mean((1, 2)) - x.mean((0, 1, 2))[None], x
@@ -59,14 +60,17 @@ def check_model(
     """
     axis = channel_axis_of(model, channel_axis)
     model, inputs = split_inputs(model, inputs)
-    check_independence(model, check_inputs(inputs, axis), score)
+    inputs = check_inputs(inputs, axis)
+    if check_independence(model, inputs, score) is None:
+        _judge(model, inputs, len(inputs), score)  # raises what is wrong with the model
 
 
-def check_independence(model: AnyModel, inputs: Array, score: Callable[..., Any]) -> bool:
+def check_independence(model: AnyModel, inputs: Array, score: Callable[..., Any]) -> bool | None:
     """As `check_model`; with unknown values, from the program alone.
 
     Returns:
-        Whether the program shows that the model's outputs are sigmoids.
+        Whether the program shows that the model's outputs are sigmoids. None if the model does not
+        run on one image more.
     """
     count = len(inputs)
     if not count:
@@ -79,7 +83,7 @@ def check_independence(model: AnyModel, inputs: Array, score: Callable[..., Any]
         verdict = _judge(longer, inputs, more, score)
     except Exception:
         _check_closed_over(model, inputs, score)
-        return False  # what else is wrong with it, running it says
+        return None  # running the model will say what else is wrong with it
     fault, known = verdict.fault, not is_traced(inputs, contents(model))
     if fault is not None and known and not verdict.passed:
         verdict.passed = _try(longer, inputs, score, fault)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scorecam_jax import check_model, score_cam
 from scorecam_jax.adapters import from_linen, list_layers
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 5, 3)), jnp.float32)
@@ -180,3 +181,33 @@ def test_outputs_can_be_any_pytree():
 def test_mutable_is_refused():
     with pytest.raises(TypeError, match="does not take mutable="):
         model_of(Block(), "conv", mutable=["batch_stats"])
+
+
+class Trained(nn.Module):
+    norm: bool
+
+    @nn.compact
+    def __call__(self, x, train=True):
+        x = nn.Conv(4, (3, 3))(x)
+        if self.norm:
+            x = nn.BatchNorm(use_running_average=not train)(x)
+        x = nn.Dropout(0.5, deterministic=not train)(nn.relu(x).mean((1, 2)))
+        return nn.Dense(5)(x)
+
+
+@pytest.mark.parametrize(
+    ("norm", "lacks", "message"),
+    [
+        (True, (), 'updates its variables, as in training .*"mean" in "/BatchNorm_0".*train=False'),
+        (False, (), r"draws random numbers, as in training \(Dropout_0 .*\)\. .*train=False"),
+        (True, ("batch_stats",), r"collections \['params'\].*\"batch_stats\" in .*Pass them all"),
+    ],
+)
+@pytest.mark.parametrize("explain", [score_cam, check_model])
+def test_a_network_that_cannot_predict_is_refused_with_what_to_pass(norm, lacks, message, explain):
+    module = Trained(norm)
+    variables = dict(module.init(jax.random.key(0), IMAGES, train=False))
+    for name in lacks:
+        del variables[name]
+    with pytest.raises(ValueError, match=message):
+        explain(from_linen(module, variables), IMAGES)
