@@ -4,8 +4,10 @@ Pages in `api/` name what they show:
 
     <!-- methods -->                       every method, by group
     <!-- around methods -->                what else the package exports of their folder
-    <!-- public MODULE -->                 what a module exports, each name once
+    <!-- public MODULE -->                 what a module exports, each name once: functions,
+                                           classes, then data
     <!-- public MODULE without A, B -->    what it exports but for some
+    <!-- public MODULE of HOME -->         what it exports that HOME defines, after HOME's docstring
 
 and, as mkdocstrings has it, `::: scorecam_jax.home.name` for a single name.
 """
@@ -14,7 +16,9 @@ import ast
 import functools
 import importlib
 import inspect
+import pkgutil
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,12 @@ def expand(markdown: str) -> str:
     for marker, filled in (("methods", _methods), ("around methods", _around_methods)):
         if f"<!-- {marker} -->" in markdown:
             markdown = markdown.replace(f"<!-- {marker} -->", filled())
+    markdown = re.sub(
+        r"^<!-- public (\S+) of (\S+) -->$",
+        lambda found: _group(found[1], found[2]),
+        markdown,
+        flags=re.M,
+    )
     return re.sub(
         r"^<!-- public (\S+)(?: without (.+))? -->$",
         lambda found: _lines(public(found[1], (found[2] or "").split(", "))),
@@ -43,7 +53,8 @@ def public(module: str, without: Any = ()) -> list[str]:
     found = importlib.import_module(module)
     own = [name for name, value in vars(found).items() if _is_own(name, value, module)]
     names = getattr(found, "__all__", own)
-    return [home(found, name) for name in names if name not in without]
+    homes = [home(found, name) for name in names if name not in without]
+    return sorted(homes, key=_kind)
 
 
 def home(module: Any, name: str) -> str:
@@ -61,12 +72,12 @@ def home(module: Any, name: str) -> str:
 
 @functools.cache
 def shown() -> dict[str, str]:
-    """The full names that the reference shows, by their last part, where that is unambiguous."""
-    paths = [
-        path
-        for page in sorted((ROOT / "docs" / "api").glob("*.md"))
-        for path in re.findall(r"^::: (\S+)$", expand(page.read_text("utf-8")), re.M)
-    ]
+    """The full names that the reference shows, by their last part, where that is unambiguous.
+
+    A heading `## Title {#MODULE}` shows a module.
+    """
+    texts = [expand(page.read_text("utf-8")) for page in sorted((ROOT / "docs/api").glob("*.md"))]
+    paths = re.findall(r"(?:^::: |^#+ .*\{#)([\w.]+)\}?$", "\n".join(texts), re.M)
     names = [path.rpartition(".")[2] for path in paths]
     return {name: path for name, path in zip(names, paths, strict=True) if names.count(name) == 1}
 
@@ -79,9 +90,30 @@ def _is_own(name: str, value: Any, module: str) -> bool:
     return name.isupper()
 
 
+def _kind(path: str) -> int:
+    """0 for functions, 1 for classes, 2 for other data, 3 for tables."""
+    value = pkgutil.resolve_name(path)
+    if inspect.isclass(value):
+        return 1
+    if callable(value):
+        return 0
+    return 3 if isinstance(value, Mapping) else 2
+
+
+def _group(module: str, home: str) -> str:
+    about = inspect.getdoc(importlib.import_module(home)) or ""
+    sentence = about.partition(": ")[2]  # after the title, which is the page's heading
+    paths = [path for path in public(module) if path.rpartition(".")[0] == home]
+    return f"{sentence[:1].upper()}{sentence[1:]}\n\n{_lines(paths, level=3)}"
+
+
 def _lines(paths: list[str], level: int = 2) -> str:
-    options = f"\n    options: {{heading_level: {level}}}" if level != 2 else ""
-    return "\n\n".join(f"::: {path}{options}" for path in paths)
+    # A table's docstring says what is in it; its source would fill the page.
+    return "\n\n".join(
+        f"::: {path}\n    options:\n      heading_level: {level}\n"
+        f"      show_attribute_values: {str(_kind(path) < 3).lower()}"
+        for path in paths
+    )
 
 
 def _methods() -> str:

@@ -51,10 +51,10 @@ def average_drop(
     together with `average_gain`, `deletion` and the uniform map's value.
 
     Args:
-        model: see the module.
-        inputs: see the module.
-        heatmaps: see the module.
-        targets: see the module.
+        model: see `faithfulness`.
+        inputs: see `faithfulness`.
+        heatmaps: see `faithfulness`.
+        targets: see `faithfulness`.
         mute: pixels below this quantile of their heatmap are set to 0 first; a map of ones stays
             unchanged. Score-CAM's paper mutes the lower half (0.5); most other work mutes nothing.
         **masking: see `Scoring`.
@@ -134,10 +134,10 @@ def adcc(
     no simplicity and gets 0. A tiny map has almost full simplicity, whatever it shows.
 
     Args:
-        model: see the module.
-        inputs: see the module.
-        heatmaps: see the module.
-        targets: see the module.
+        model: see `faithfulness`.
+        inputs: see `faithfulness`.
+        heatmaps: see `faithfulness`.
+        targets: see `faithfulness`.
         explain: (inputs, targets (B,)) -> heatmaps, the method that made the heatmaps. It is
             applied to the masked inputs. Example: `lambda x, t: score_cam(model, x, t).heatmap`.
         **masking: see `Scoring`.
@@ -171,10 +171,10 @@ def arcc(
     zeros dominate the mean.
 
     Args:
-        model: see the module.
-        inputs: see the module.
-        heatmaps: see the module.
-        targets: see the module.
+        model: see `faithfulness`.
+        inputs: see `faithfulness`.
+        heatmaps: see `faithfulness`.
+        targets: see `faithfulness`.
         explain: as in `adcc`.
         key: as in `road`.
         fractions: as in `road`.
@@ -243,10 +243,10 @@ def deletion_curve(
     area may show that the model is confused, not that its evidence is gone (see `road`).
 
     Args:
-        model: see the module.
-        inputs: see the module.
-        heatmaps: see the module.
-        targets: see the module.
+        model: see `faithfulness`.
+        inputs: see `faithfulness`.
+        heatmaps: see `faithfulness`.
+        targets: see `faithfulness`.
         step: the number of pixels that change between scores, as a share (a float below 1; 0.01 in
             Score-CAM's paper) or as a number (an int; 224 in RISE).
         key: the key of a random order for pixels of equal value. None keeps their reading order, so
