@@ -134,7 +134,8 @@ def _around_methods() -> str:
     homes = [home(scorecam_jax, name) for name in scorecam_jax.__all__]
     elsewhere = {*re.findall(r"^::: (\S+)$", _methods(), re.M), *public(f"{_FOLDER}.variants")}
     chosen = [one for one in homes if one.startswith(f"{_FOLDER}.") and one not in elsewhere]
-    return _lines([one for one in chosen if one.rpartition(".")[0] not in _OF_ITS_OWN], level=3)
+    chosen = [one for one in chosen if one.rpartition(".")[0] not in _OF_ITS_OWN]
+    return _lines(sorted(chosen, key=_kind), level=3)
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

@@ -12,7 +12,10 @@ from scorecam_jax.reading.windows import bands
 
 # The statistics of ImageNet's training images, 0 to 255, by channel.
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+"""The mean of ImageNet's photographs by channel, for values from 0 to 255."""
+
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+"""The standard deviation of ImageNet's photographs by channel, for values from 0 to 255."""
 
 # The largest plausible input: a raw 8-bit value, with room for rounding.
 _LARGEST = 256.0

@@ -93,6 +93,7 @@ OFFERED: dict[str, Method] = {
 """
 
 DEFAULT_METHODS = ("score-cam", "score-cam-64", "grad-cam", "grad-cam++", "uniform", "center")
+"""The methods that `evaluate` measures if none are named."""
 
 METRICS = {name: _named_metric(entry) for name, entry in metrics.ENTRIES.items()}
 """The metrics of `scorecam_jax.metrics.ENTRIES`.

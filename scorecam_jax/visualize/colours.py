@@ -56,6 +56,8 @@ COLORMAPS: dict[str, Callable[[], Float[np.ndarray, "256 3"]]] = {
     "jet": _jet,
     "gray": _gray,
 }
+"""The colours of heatmaps in [0, 1], by name: each returns 256 colours, from 0 to 1."""
+
 _TABLES: dict[str, Callable[[], Float[np.ndarray, "256 3"]]] = {
     **COLORMAPS,
     SIGNED: functools.partial(_between, f"{bytes(AGAINST).hex()} ffffff {bytes(FOR).hex()}"),
