@@ -24,6 +24,7 @@ NEUTRAL = (
     "a photo of a place",
     "a blurry photo of the background",
 )
+"""Descriptions that fit any photograph: the alternatives to a single prompt."""
 
 
 class Tokens(NamedTuple):
