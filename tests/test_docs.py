@@ -118,6 +118,15 @@ def test_every_relative_link_leads_to_a_file(page):
     assert not broken
 
 
+def test_the_first_page_and_llms_txt_list_every_guide():
+    guides = {page.name for page in (ROOT / "docs").glob("*.md")}
+    text = (ROOT / "docs" / "index.md").read_text("utf-8")
+    assert set(re.findall(r"^- \[.+?\]\(([\w-]+\.md)\)", text, re.M)) == guides - {"index.md"}
+    settings = (ROOT / "mkdocs.yml").read_text("utf-8")
+    sections = settings[settings.index("      sections:") :]
+    assert set(re.findall(r"^ +- ([\w-]+\.md):", sections, re.M)) == guides
+
+
 @pytest.mark.parametrize("command", ["explain", "tests"])
 def test_the_readme_gives_each_command_once(command):
     text = PAGES[0].read_text("utf-8")
