@@ -1,12 +1,15 @@
 """Windows and macOS, as far as a Linux machine can tell."""
 
+import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import PurePosixPath, PureWindowsPath
 
 import pytest
 
+from scorecam_jax.cli import system
 from scorecam_jax.reading.labels import class_of_folder
 from scorecam_jax.study import outputs
 
@@ -57,3 +60,22 @@ def test_a_backslash_ends_a_folders_name_where_it_separates(monkeypatch):
     assert not outputs.is_folder("maps.old\\")
     monkeypatch.setattr(os, "sep", "\\")
     assert outputs.is_folder("maps.old\\")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="borrows a signal that Windows lacks")
+def test_ctrl_break_stops_the_command_in_an_orderly_way(monkeypatch):
+    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+    before = signal.getsignal(signal.SIGUSR1)
+    with pytest.raises(system.Stopped) as stop, system.stoppable():
+        signal.raise_signal(signal.SIGUSR1)
+    assert stop.value.reason == "terminated"
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_a_windows_terminal_gets_what_its_code_page_holds(monkeypatch):
+    output = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", newline="\r\n")
+    monkeypatch.setattr(sys, "stdout", output)
+    system.prepare_streams()
+    print("energy ↑ ± 0.1, 7 × 7, 日本.jpg", flush=True)
+    text = output.buffer.getvalue().decode("cp1252")
+    assert text == "energy ^ ± 0.1, 7 × 7, \\u65e5\\u672c.jpg\r\n"

@@ -52,7 +52,8 @@ def stoppable() -> Iterator[None]:
 
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        # SIGBREAK is Ctrl-Break on Windows.
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
             number = getattr(signal, name, None)
             # `nohup` has SIGHUP ignored, and that has to stay.
             if number and signal.getsignal(number) is not signal.SIG_IGN:
