@@ -9,6 +9,7 @@ from typing import Any
 import griffe
 
 DOCTEST = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
+FLAG = re.compile(r" *# doctest: .*$", re.MULTILINE)
 NAME = re.compile(r"(?<![`\[])`([A-Za-z]\w+)`(?!`)")
 
 # Names of the reference that docstrings use for other things too, such as fields and modules.
@@ -37,7 +38,8 @@ class ScorecamExtension(griffe.Extension):
         """Link the names in a docstring, and fence each doctest, lest it be set as quotations."""
         if obj.docstring:
             linked = NAME.sub(lambda found: _linked(found[1], obj), obj.docstring.value)
-            obj.docstring.value = DOCTEST.sub(r"```pycon\n\g<0>\n```", linked)
+            plain = FLAG.sub("", linked)
+            obj.docstring.value = DOCTEST.sub(r"```pycon\n\g<0>\n```", plain)
 
 
 def _linked(name: str, where: griffe.Object) -> str:
