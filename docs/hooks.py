@@ -139,8 +139,11 @@ def _around_methods() -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Name what a page of the reference shows."""
-    return expand(markdown) if page.file.src_uri.startswith("api/") else markdown
+    """Name what a page of the reference shows, and let the search find guides before it."""
+    if not page.file.src_uri.startswith("api/"):
+        return markdown
+    page.meta["search"] = {"boost": 0.5}
+    return expand(markdown)
 
 
 def on_files(files: Any, config: Any) -> Any:
