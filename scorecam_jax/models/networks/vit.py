@@ -52,8 +52,7 @@ class Attention(nnx.Module):
             turns: the rotations of queries and keys; see `rotations`.
         """
         batch, tokens, width = x.shape
-        heads = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
-        queries, keys, values = heads.transpose(2, 0, 3, 1, 4)
+        queries, keys, values = self._projected(x)
         if turns is not None:
             queries, keys = turned(queries, turns), turned(keys, turns)
         likeness = (queries / queries.shape[-1] ** 0.5) @ keys.swapaxes(2, 3)
@@ -61,6 +60,24 @@ class Attention(nnx.Module):
             likeness = jnp.where(mask[None, None], likeness, -jnp.inf)
         mixed = (jax.nn.softmax(likeness) @ values).swapaxes(1, 2)
         return self.proj(mixed.reshape(batch, tokens, width))
+
+    def _projected(
+        self, x: Float[Array, "batch tokens width"]
+    ) -> list[Float[Array, "batch heads tokens features"]]:
+        """The queries, keys and values.
+
+        A TPU's compiler copies the result of a joint product twice to take it apart. It does not
+        copy those of three products, which a GPU's compiler joins again.
+        """
+        width = x.shape[-1]
+        shape = (3, self.heads, width // self.heads)
+        kernels = self.qkv.kernel[...].reshape(width, *shape)
+        assert self.qkv.bias is not None
+        biases = self.qkv.bias[...].reshape(1, 1, *shape)
+        return [
+            (jnp.einsum("btw,whf->bthf", x, kernels[:, part]) + biases[:, :, part]).swapaxes(1, 2)
+            for part in range(3)
+        ]
 
 
 class Mlp(nnx.Module):
