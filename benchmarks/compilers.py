@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scorecam_jax._internal.trees import split_arrays
 from scorecam_jax.engine.score_masks import score_masks
-from scorecam_jax.engine.tuning import default_batch_size
+from scorecam_jax.engine.tuning import default_batch_size, even_size
 from scorecam_jax.methods.score_cam import score_cam
 from scorecam_jax.methods.variants import OFFICIAL
 from scorecam_jax.models import Classifier
@@ -196,7 +196,8 @@ def forecast(
     text = whole.as_text()
     activations = jax.eval_shape(lambda inputs: model(inputs)[1], inputs)
     passes = (channels or activations.shape[-1]) + 1
-    size = min(batch_size or default_batch_size(model, inputs, mesh), -(-passes // len(devices)))
+    most = batch_size or default_batch_size(model, inputs, mesh)
+    size = even_size(-(-passes // len(devices)), most)
     chunks = -(-passes // (size * len(devices)))
     flops, moved = _counts(whole)
     if chunks > 1:

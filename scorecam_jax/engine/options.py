@@ -28,7 +28,7 @@ class Running(Output, total=False):
     """How passes are run.
 
     Attributes:
-        batch_size: inputs per pass. None: chosen for the platform by
+        batch_size: the most inputs per pass. None: chosen for the platform by
             `scorecam_jax.engine.tuning`. Memory grows with it.
         mesh: split the passes over all devices of this `jax.sharding.Mesh`. None: if inputs are
             sharded over explicit mesh axes, that mesh.

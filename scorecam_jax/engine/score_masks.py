@@ -14,7 +14,7 @@ from scorecam_jax.contract.model import AnyModel
 from scorecam_jax.contract.per_input import check_declared, take_rows
 from scorecam_jax.engine.schedule import schedule
 from scorecam_jax.engine.sharding import explicit_mesh, lay_out
-from scorecam_jax.engine.tuning import default_batch_size, streams
+from scorecam_jax.engine.tuning import default_batch_size, even_size, streams
 from scorecam_jax.program.hoist import hoist
 from scorecam_jax.steps import masks as _masks
 from scorecam_jax.steps.masks import Render, spatial_shape
@@ -51,8 +51,8 @@ def score_masks(
         score: outputs -> (n, classes).
         targets: (B, T), the classes to read from each input's scores.
         baseline: what shows where the mask is 0; broadcasts against `inputs`.
-        batch_size: masked inputs at a time, which a CPU puts to the model in two independent
-            halves; None: `default_batch_size`'s choice.
+        batch_size: the most masked inputs at a time, which a CPU puts to the model in two
+            independent halves; None: `default_batch_size`'s choice.
         channel_axis: where the channels of `inputs` are.
         mesh: the pairs are split over all of its devices. None takes the one over whose explicit
             axes `inputs` are sharded, if there is one.
@@ -90,7 +90,8 @@ def score_masks(
     score_once = jax.checkpoint(score_pairs) if remat else score_pairs
     total = batch * channels
     devices = 1 if mesh is None else mesh.size
-    size = max(1, min(batch_size or default_batch_size(model, inputs, mesh), -(-total // devices)))
+    most = batch_size or default_batch_size(model, inputs, mesh)
+    size = even_size(-(-total // devices), most, streams(mesh))
     if total == 0 or (mesh is None and total <= size):
         flat = score_once(arrays, jnp.arange(total), *operands)
         return jnp.moveaxis(flat.reshape(batch, channels, wanted), 1, 2)

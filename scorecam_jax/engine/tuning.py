@@ -38,6 +38,24 @@ def default_batch_size(model: AnyModel, inputs: Float[Array, "batch ..."], mesh:
     return max(1, min(_ACCELERATOR_BATCH, free // 2 // _bytes_per_input(model, inputs, platform)))
 
 
+def even_size(count: int, most: int, parts: int = 1) -> int:
+    """The smallest size of chunks of which no more are needed than of chunks of `most`.
+
+    The last chunk is filled up. With 128 of 385 masks at a time, it would hold a single mask.
+
+    Args:
+        count: how many masks there are.
+        most: the largest size.
+        parts: how many equal parts a chunk has; see `streams`.
+
+    >>> even_size(385, most=128)
+    97
+    """
+    chunks = max(1, -(-count // most))
+    size = parts * -(-count // (chunks * parts))
+    return max(1, min(size, most, count))
+
+
 def streams(mesh: Any = None) -> int:
     """Choose the number of independent parts of a pass on each device.
 

@@ -1,5 +1,6 @@
 """What is scored, in how many passes, in how much memory."""
 
+import itertools
 import math
 import types
 
@@ -10,7 +11,7 @@ import pytest
 
 from scorecam_jax import score_cam, score_masks, variants
 from scorecam_jax.engine import tuning
-from scorecam_jax.engine.tuning import default_batch_size, streams
+from scorecam_jax.engine.tuning import default_batch_size, even_size, streams
 from scorecam_jax.steps import masks
 from tests.networks import CHANNELS, images, network
 from tests.reference import softmax
@@ -239,6 +240,15 @@ def test_the_default_batch_size_is_found_without_compiling(monkeypatch):
     monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
     jax.make_jaxpr(explain)(network(), jnp.asarray(images()))  # with traced weights
     assert 1 < sizes[0] < 40
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_chunks_are_as_small_as_their_number_allows(parts):
+    for count, most in itertools.product(range(1, 40), range(parts, 20, parts)):
+        chunks = math.ceil(count / most)
+        sizes = range(parts, most + 1, parts)
+        smallest = next(size for size in sizes if math.ceil(count / size) == chunks)
+        assert even_size(count, most, parts) == min(smallest, count)
 
 
 def test_the_devices_of_a_mesh_decide_or_else_the_default_one(monkeypatch):
