@@ -111,6 +111,12 @@ def run(asked: argparse.Namespace) -> int:
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
         classifier = load(asked, dtype=asked.dtype, or_random=True)
+        if several and not classifier.labels:
+            raise UserError(
+                f"--shortcuts compares the maps of classes, and {asked.model} tells no classes "
+                "apart: its outputs are an embedding. Leave out --shortcuts, or choose a network "
+                "with classes"
+            )
         known = asked.weights or models.packaged_weights(asked.model)
         figures: dict[str, Any] = {
             "model": asked.model,
@@ -161,13 +167,17 @@ def _compile(asked: argparse.Namespace) -> int:
     import jax
 
     jax.config.update("jax_platforms", compilers.ENVIRONMENT["JAX_PLATFORMS"])
+    from scorecam_jax import models
     from scorecam_jax.cli.common import load
 
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
         try:
             compilers.chips(asked.compile_for)
-            classifier = load(asked, dtype=asked.dtype, or_random=True)
+            if asked.weights:
+                classifier = load(asked, dtype=asked.dtype)
+            else:  # the program does not depend on them
+                classifier = models.random(asked.model, dtype=asked.dtype, size=asked.size)
             figures = compilers.forecast(
                 classifier,
                 asked.compile_for,

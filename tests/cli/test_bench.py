@@ -79,6 +79,13 @@ def test_questions_at_fault_are_refused(here, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+def test_shortcuts_of_a_network_without_classes_are_refused(photo, capsys, monkeypatch):
+    load = models.load
+    monkeypatch.setattr(models, "load", lambda *a, **named: load(*a, **named)._replace(labels=()))
+    assert scorecam("bench", *QUICK, "--shortcuts", photo) == 2
+    assert "tells no classes apart" in capsys.readouterr().err
+
+
 def test_unknown_models_list_the_known(capsys):
     assert scorecam("bench", "--model", "resnet") == 2
     message = capsys.readouterr().err
@@ -108,6 +115,19 @@ def test_compiling_names_the_extra_that_it_needs(chips, compiler, extra, monkeyp
     monkeypatch.setitem(sys.modules, compiler, None)
     assert scorecam("bench", *QUICK[:4], "--compile-for", chips) == 2
     assert f"pip install 'scorecam_jax[{extra}]'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("same_environment")
+def test_compiling_needs_no_weights(monkeypatch, capsys):
+    monkeypatch.setattr(compilers, "chips", lambda topology: [])
+    monkeypatch.setattr(models, "packaged_weights", lambda name: pytest.fail("asked for weights"))
+
+    def forecast(classifier, topology, **options):
+        raise ValueError(f"compiled {classifier.layer}")
+
+    monkeypatch.setattr(compilers, "forecast", forecast)
+    assert scorecam("bench", "--model", "dinov2_vits14", "--compile-for", "h100") == 2
+    assert "compiled blocks/11/norm1" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("same_environment")
