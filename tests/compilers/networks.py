@@ -3,8 +3,10 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from scorecam_jax import from_linen
+from scorecam_jax import from_linen, from_nnx
+from scorecam_jax.models.networks.vit import ViT
 
 SIDE = 64
 
@@ -57,3 +59,9 @@ def cnn(channels):
 def vit(width=64, depth=2):
     """A vision transformer on images of 64 × 64, whose tokens are 8 × 8."""
     return _shaped(_Vit(width, depth), f"block{depth - 2}", grid=(8, 8))
+
+
+def bundled_vit(width=64, depth=2, dtype=jnp.bfloat16):
+    """The bundled vision transformer on images of 64 × 64: a class token and 8 × 8 patches."""
+    network = ViT(width, depth, 4, 8, classes=10, cells=(8, 8), rngs=nnx.Rngs(0))
+    return from_nnx(network, f"blocks/{depth - 1}/norm1", dtype=dtype)

@@ -11,9 +11,9 @@ from benchmarks.compilers import (
     kernels_of,
     kernels_of_loop,
 )
-from scorecam_jax import METHODS, models, variants
+from scorecam_jax import METHODS, Deviation, models, variants
 from scorecam_jax.engine.memory import estimate_temporaries
-from tests.compilers.networks import SIDE, cnn, vit
+from tests.compilers.networks import SIDE, bundled_vit, cnn, vit
 from tests.compilers.programs import compiled, temporaries
 
 pytestmark = pytest.mark.cuda
@@ -74,14 +74,16 @@ def test_every_variant_compiles(name):
     assert ("f64[" in program) == (name == "pytorch-grad-cam")
 
 
-def test_a_vision_transformer_compiles():
-    assert "f64[" not in compiled("h100", vit()).as_text()
+@pytest.mark.parametrize("network", [vit, bundled_vit])
+def test_a_vision_transformer_compiles(network):
+    assert "f64[" not in compiled("h100", network()).as_text()
 
 
-def test_temporaries_do_not_grow_with_the_number_of_channels():
+@pytest.mark.parametrize("network", [cnn, bundled_vit])
+def test_temporaries_do_not_grow_with_the_number_of_channels(network):
     few, many = 128, 1024
-    grown = temporaries(compiled("h100", cnn(many), batch_size=16)) - temporaries(
-        compiled("h100", cnn(many), batch_size=16, channels=few)
+    grown = temporaries(compiled("h100", network(many), batch_size=16)) - temporaries(
+        compiled("h100", network(many), batch_size=16, channels=Deviation(few))
     )
     assert grown < (many - few) * SIDE**2 * 4 / 4
 
@@ -99,7 +101,27 @@ def test_a_forecast_counts_operations_bytes_and_kernels():
     assert found["bytes_accessed"] > 64 * 2 * 4 * places
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50", "vgg16"])
+def test_a_forecast_counts_those_of_a_transformer():
+    width, depth, patches = 64, 2, 64
+    preprocess = models.Preprocess((SIDE, SIDE), (0.0,) * 3, (255.0,) * 3)
+    layer = f"blocks/{depth - 1}/norm1"
+    network = bundled_vit(width, depth)
+    classifier = models.Classifier(network, preprocess, ("",) * 10, (SIDE, SIDE), layer)
+    found = forecast(classifier, "h100", batch_size=16)
+    assert (found["passes"], found["batch_size"], found["chunks"]) == (width + 1, 13, 5)
+    tokens = patches + 1
+    block = tokens * 12 * width**2 + 2 * tokens**2 * width
+    products = patches * 8 * 8 * 3 * width + depth * block + width * 10
+    assert found["flops"] == 2 * (1 + found["passes"]) * products
+    # Products: of queries, keys and values; of keys by queries; of the matrix by the values; the
+    # projection; two of the MLP. At most, as many kernels again prepare them and as many make the
+    # masks.
+    assert 6 * depth <= found["kernels"] <= 3 * 6 * depth + 20
+
+
+@pytest.mark.parametrize(
+    "name", ["efficientnet_lite0", "resnet50", "vgg16", "vit_small_patch16_224"]
+)
 def test_memory_is_estimated_within_a_factor_of_two(name):
     model = models.random(name, dtype=jnp.bfloat16).model
     images = jax.ShapeDtypeStruct((32, 224, 224, 3), jnp.float32)

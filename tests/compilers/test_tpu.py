@@ -5,10 +5,12 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
-from benchmarks.compilers import chips, collectives, forecast
-from scorecam_jax import METHODS, models, variants
-from tests.compilers.networks import SIDE, cnn, vit
+from benchmarks.compilers import chips, collectives, compile_for, forecast
+from scorecam_jax import METHODS, Deviation, models, variants
+from scorecam_jax.models.networks.vit import ViT
+from tests.compilers.networks import SIDE, bundled_vit, cnn, vit
 from tests.compilers.programs import compiled, temporaries
 
 pytestmark = pytest.mark.tpu
@@ -27,10 +29,13 @@ def is_of_single_precision(program):
 
 def communicates_at_most_once(program):
     """Whether there is at most one collective, and that outside of all loops."""
-    text = program.as_text()
-    entry = re.search(r"^ENTRY .*?^}", text, re.S | re.M)[0]
-    everywhere = collectives(text)
-    return sum(everywhere.values()) <= 1 and collectives(entry) == everywhere
+    everywhere = collectives(program.as_text())
+    return sum(everywhere.values()) <= 1 and collectives(entry(program)) == everywhere
+
+
+def entry(program):
+    """The text of a program without that of its loops and fusions."""
+    return re.search(r"^ENTRY .*?^}", program.as_text(), re.S | re.M)[0]
 
 
 @pytest.mark.slow
@@ -46,10 +51,23 @@ def test_efficientnet_compiles(slice_of):
 
 
 @pytest.mark.parametrize("slice_of", ["v5e:1x1", "v6e:1x1", "v5e:2x2"])
-def test_a_vision_transformer_compiles(slice_of):
-    program = compiled(slice_of, vit())
+@pytest.mark.parametrize("network", [vit, bundled_vit])
+def test_a_vision_transformer_compiles(slice_of, network):
+    program = compiled(slice_of, network())
     assert is_of_single_precision(program)
     assert communicates_at_most_once(program)
+
+
+def test_a_transformer_copies_its_tokens_at_most_once_a_block():
+    depth, tokens = 2, 197
+    graph, weights = nnx.split(ViT(384, depth, 6, 16, rngs=nnx.Rngs(0)))
+    weights = jax.tree.map(lambda array: array.astype(jnp.bfloat16), weights)
+    images = jax.ShapeDtypeStruct((128, 224, 224, 3), jnp.bfloat16)
+    program = compile_for(
+        chips("v5e:1x1"), lambda *both: nnx.merge(graph, both[0])(both[1]), weights, images
+    )
+    # The means of the values; neither queries nor keys nor values.
+    assert len(re.findall(rf"= bf16\[128,{tokens},\S+ copy\(", entry(program))) <= depth
 
 
 def test_a_pod_compiles():
@@ -66,6 +84,14 @@ def test_temporaries_do_not_grow_with_the_number_of_channels():
     )
     masks = (many - few) * SIDE**2 * 4
     assert grown < masks / 16
+
+
+def test_temporaries_of_a_transformer_do_not_grow_with_the_number_of_channels():
+    few, many = 64, 256
+    grown = temporaries(compiled("v5e:1x1", bundled_vit(many), batch_size=16)) - temporaries(
+        compiled("v5e:1x1", bundled_vit(many), batch_size=16, channels=Deviation(few))
+    )
+    assert grown < (many - few) * SIDE**2 * 4 / 4
 
 
 def test_a_forecast_of_many_chunks_counts_what_one_chunk_does():
