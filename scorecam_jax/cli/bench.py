@@ -167,17 +167,14 @@ def _compile(asked: argparse.Namespace) -> int:
     import jax
 
     jax.config.update("jax_platforms", compilers.ENVIRONMENT["JAX_PLATFORMS"])
-    from scorecam_jax import models
     from scorecam_jax.cli.common import load
 
     with Progress(1, enabled=not asked.quiet) as progress:
         progress.start("loading the model")
         try:
             compilers.chips(asked.compile_for)
-            if asked.weights:
-                classifier = load(asked, dtype=asked.dtype)
-            else:  # the program does not depend on them
-                classifier = models.random(asked.model, dtype=asked.dtype, size=asked.size)
+            # The program does not depend on their values.
+            classifier = load(asked, dtype=asked.dtype, any_weights=True)
             figures = compilers.forecast(
                 classifier,
                 asked.compile_for,

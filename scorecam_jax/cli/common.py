@@ -73,6 +73,7 @@ def load(
     layers: int | None = None,
     dtype: str | None = None,
     or_random: bool = False,
+    any_weights: bool = False,
 ) -> models.Classifier:
     """Load the requested classifier.
 
@@ -83,6 +84,7 @@ def load(
         layers: how many to explain together, with that one.
         dtype: to run it in.
         or_random: initialise a network without weights at random.
+        any_weights: do so unless weights are named, though a package may have some.
 
     Raises:
         UserError: it cannot be loaded, or its weights are not finite.
@@ -100,7 +102,7 @@ def load(
         if is_address(weights):
             beside = TOKENIZER if "prompts" in told else ()
             weights = asked.weights = fetched(weights, beside).weights.parent
-        if or_random and not (weights or models.packaged_weights(name)):
+        if not weights and (any_weights or (or_random and not models.packaged_weights(name))):
             classifier = models.random(name, layer, dtype, size=asked.size)
         else:
             classifier = models.load(name, weights, layer=layer, dtype=dtype, **told)
