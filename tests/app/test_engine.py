@@ -59,7 +59,7 @@ def test_once_it_is_closed_nothing_is_computed(photo):
     each = answers(networks, Question(photo))
     next(each)
     networks.close(0)
-    with pytest.raises(ValueError, match="has ended"):
+    with pytest.raises(ValueError, match="was closed"):
         next(each)
 
 
