@@ -113,7 +113,7 @@ def test_the_model_is_compiled_once_though_the_chunks_do_not_fit():
         traced.append(len(x))
         return network()(x)
 
-    jax.make_jaxpr(lambda maps: scored(model, maps, batch_size=4))(random_masks(3))
+    jax.make_jaxpr(lambda maps: scored(model, maps, batch_size=4))(random_masks(5))
     assert set(traced) == {4 // streams()}  # the halves of a chunk on a CPU
 
 
