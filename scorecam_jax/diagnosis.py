@@ -263,8 +263,8 @@ def _layers(e: Any, row: int, column: int) -> _Found:
         if alone.heatmap[row, column].any() and likeness < DISAGREE:
             text = (
                 f"the heatmap of {called} has correlation {likeness:.2f} with that of the last "
-                "layer: the layers show different things, and the fused heatmap shows only what "
-                "they share"
+                "layer: the layers show different things; a product keeps what they share, and a "
+                "mean mixes them"
             )
             found.append(("layers disagree", likeness, text))
     return found
