@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 
+from scorecam_jax._internal.extras import required
 from scorecam_jax._internal.frameworks import check_network
 from scorecam_jax._internal.keys import Static
 from scorecam_jax._internal.trees import join_arrays, split_arrays
 from scorecam_jax.adapters.adapted import Adapted, call, check_state, unbound, updated
-from scorecam_jax.adapters.model import require, show
+from scorecam_jax.adapters.model import show
 from scorecam_jax.adapters.tokens import Grid
 from scorecam_jax.contract.per_input import Arguments, count_images
 from scorecam_jax.program.marks import Path, marked_class
@@ -63,7 +64,7 @@ def from_equinox(
         ValueError: `layer` picks no submodule; or, when called, the layer is unknown, runs more
             than once, or runs in a loop.
     """
-    eqx = require("equinox", "equinox")
+    eqx = required("equinox", "equinox", by="from_equinox")
     check_network(model, "from_equinox")
     paths = {id(node): path for path, node in reversed(list(_modules(model, (), eqx)))}
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 
+from scorecam_jax._internal.extras import required
 from scorecam_jax._internal.frameworks import check_network
 from scorecam_jax._internal.keys import Closure
 from scorecam_jax.adapters.adapted import Adapted, check_state, updated
-from scorecam_jax.adapters.model import Layers, parse_path, require, show
+from scorecam_jax.adapters.model import Layers, parse_path, show
 from scorecam_jax.adapters.tokens import Grid
 from scorecam_jax.contract.per_input import Arguments, count_images
 from scorecam_jax.program.marks import Path, mark
@@ -63,7 +64,7 @@ def from_haiku(
         ValueError: `method` is missing or unknown; or, when called, the layer is unknown, runs more
             than once, or runs in a loop.
     """
-    hk = require("haiku", "haiku")
+    hk = required("haiku", "haiku", by="from_haiku")
     check_network(transformed, "from_haiku")
     several = isinstance(transformed, hk.MultiTransformed | hk.MultiTransformedWithState)
     stateful = isinstance(transformed, hk.TransformedWithState | hk.MultiTransformedWithState)
@@ -110,7 +111,7 @@ class _Haiku:
     stateful: bool
 
     def __call__(self, weights: Any, inputs: Any) -> Any:
-        hk = require("haiku", "haiku")
+        hk = required("haiku", "haiku", by="from_haiku")
         first, arguments = weights
         args, kwargs = arguments.for_inputs(count_images(inputs))
         running: set[Path] = set()

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from scorecam_jax._internal.extras import required
 from scorecam_jax._internal.frameworks import check_network
 from scorecam_jax.adapters.adapted import Adapted, check_state, updated
-from scorecam_jax.adapters.model import Layers, parse_path, require, show
+from scorecam_jax.adapters.model import Layers, parse_path, show
 from scorecam_jax.adapters.tokens import Grid
 from scorecam_jax.contract.per_input import Arguments, count_images
 from scorecam_jax.program.marks import Path, mark
@@ -62,7 +63,7 @@ def from_keras(
         ValueError: several layers have that name; or, when called, the layer is unknown, runs more
             than once, or runs in a loop.
     """
-    keras = require("keras", "keras")
+    keras = required("keras", "keras", by="from_keras")
     check_network(model, "from_keras")
     backend = keras.backend.backend()
     if backend != "jax":
@@ -118,7 +119,7 @@ class _Keras:
     @contextlib.contextmanager
     def _marked(self) -> Iterator[None]:
         # Keras has no hooks: for the time of a trace the layers are of classes that mark.
-        found = _layers(self.model, (), require("keras", "keras"))
+        found = _layers(self.model, (), required("keras", "keras", by="from_keras"))
         layers = {path: layer for path, _, layer in found}
         kinds: dict[Path, Any] = {path: type(layer) for path, layer in layers.items()}
         try:

@@ -3,10 +3,8 @@
 import dataclasses
 import difflib
 import functools
-import importlib
 import math
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -793,13 +791,3 @@ def unknown_layer(name: str, layers: list[LayerInfo]) -> ValueError:
 
 def _listing(layers: list[LayerInfo]) -> str:
     return ", ".join(f"{layer.path!r} {layer.shape}" for layer in layers[-12:]) or "none"
-
-
-def require(package: str, extra: str) -> ModuleType:
-    """Import a framework; ImportError that names the extra to install if it is not there."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ImportError(
-            f"from_{extra} needs {package}: pip install 'scorecam_jax[{extra}]'"
-        ) from error

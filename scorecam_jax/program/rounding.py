@@ -1,6 +1,6 @@
 """Matrix products whose factors are rounded to bfloat16, and summed in float32."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -49,19 +49,13 @@ def _run(jaxpr: Any, consts: Any, args: Sequence[Any]) -> list[Any]:
 def _rule(eqn: JaxprEqn, operands: list[Any]) -> list[Any] | None:
     if not any(isinstance(each, _OfImage) for each in operands):
         return None
-    name = eqn.primitive.name
+    name, plain = eqn.primitive.name, list(map(_plain, operands))
     if name in _PRODUCTS:
-        results = _product(eqn, list(map(_plain, operands)))
-    elif not any(map(_has_products, bodies(eqn))):
-        results = bind(eqn, list(map(_plain, operands)))
-    elif name in (*CALLS, *CHECKPOINTS):
-        results = rerun(_run, eqn, next(bodies(eqn)), operands)
-    elif name == "scan":
-        results = _scan(eqn, operands)
-    elif name == "cond":
-        results = _cond(eqn, operands)
+        results = _product(eqn, plain)
+    elif name in _ENTERED and any(map(_has_products, bodies(eqn))):
+        results = _ENTERED[name](eqn, operands)
     else:
-        results = bind(eqn, list(map(_plain, operands)))
+        results = bind(eqn, plain)
     return [_OfImage(_plain(each)) for each in results]
 
 
@@ -80,6 +74,10 @@ def _product(eqn: JaxprEqn, factors: list[Any]) -> list[Any]:
         return bind(eqn, factors)
     params = eqn.params | {"preferred_element_type": np.dtype(np.float32)}
     return [eqn.primitive.bind(*(factor.astype(jnp.bfloat16) for factor in factors), **params)]
+
+
+def _call(eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
+    return rerun(_run, eqn, next(bodies(eqn)), operands)
 
 
 def _scan(eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
@@ -106,3 +104,10 @@ def _cond(eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
 
     branches = tuple(map(rounded, eqn.params["branches"]))
     return eqn.primitive.bind(*map(_plain, operands), **(eqn.params | {"branches": branches}))
+
+
+_ENTERED: dict[str, Callable[[JaxprEqn, list[Any]], list[Any]]] = {
+    **dict.fromkeys((*CALLS, *CHECKPOINTS), _call),
+    "scan": _scan,
+    "cond": _cond,
+}
